@@ -1,0 +1,86 @@
+"""What can go wrong, as types; each carries the exit code that the command line gives it.
+
+Names state the fact. A message is one lower-case line that says what was found and what was wanted; ``next_command`` is
+what the user can do about it. Pure packages raise only these; other packages subclass them where they need a
+narrower fact.
+"""
+
+
+class QuotaryError(Exception):
+    """The root of every failure that is not our own mistake."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, next_command: str | None = None) -> None:
+        super().__init__(message)
+        self.next_command = next_command
+
+
+class Usage(QuotaryError):
+    """The command's words do not fit together."""
+
+    exit_code = 2
+
+
+class InvalidProof(QuotaryError):
+    """A Merkle or trie proof does not lead to the root."""
+
+    exit_code = 10
+
+
+class InvalidSignature(QuotaryError):
+    """A signature, or the key that should have made it, does not hold."""
+
+    exit_code = 10
+
+
+class Judged(QuotaryError):
+    """A named check decided against what was presented."""
+
+    def __init__(self, check: str, found: str, wanted: str, *, next_command: str | None = None) -> None:
+        super().__init__(f"{check}: found {found}, wanted {wanted}", next_command=next_command)
+        self.check = check
+        self.found = found
+        self.wanted = wanted
+
+
+class Rejected(Judged):
+    """Cryptography or a measurement contradicts the claim."""
+
+    exit_code = 10
+
+
+class Refused(Judged):
+    """The claim is genuine, and the policy does not allow it (revoked, TCB, quorum, age)."""
+
+    exit_code = 11
+
+
+class NotInLog(QuotaryError):
+    """A verified absence proof under a fresh checkpoint says that the log does not have it."""
+
+    exit_code = 12
+
+
+class Unsupported(QuotaryError):
+    """Well formed, but of a kind that this version or this machine cannot handle."""
+
+    exit_code = 20
+
+
+class Malformed(QuotaryError):
+    """The bytes are not what they should be; nothing further was looked at."""
+
+    exit_code = 30
+
+
+class CannotTell(QuotaryError):
+    """The question could not be answered (network, missing file, missing tool); never the same as yes."""
+
+    exit_code = 40
+
+
+class NotAuthorised(QuotaryError):
+    """The key is genuine and may not do this."""
+
+    exit_code = 41
