@@ -1,0 +1,241 @@
+"""The one text form of every document: RFC 8785 (JCS), narrowed until equal meaning is equal bytes.
+
+Design section 4. A document is UTF-8 JSON of objects, arrays, strings, booleans and integers. Floats and
+nulls do not exist (absent instead), integers stay within 2^53 - 1, member names are ``[A-Za-z0-9._:/-]``,
+strings hold no control characters and no surrogates, nesting ends at 16. Reading means: parse, write again,
+compare; so a second spelling is refused without a list of spellings. Whatever the input, readers raise
+``Malformed`` and nothing else.
+"""
+
+import base64
+import binascii
+import json
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import NoReturn, TypeVar
+
+import rfc8785
+
+from quotary.errors import Malformed
+
+MAX_INTEGER = 2**53 - 1
+MAX_DEPTH = 16
+MAX_NAME = 256
+
+_MEMBER = re.compile(r"[A-Za-z0-9._:/-]{1,256}")
+_NAME = re.compile(r"[a-z0-9._:/-]{1,256}")
+# Unicode category Cc, and the surrogates that UTF-8 cannot carry.
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+_CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
+_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
+
+T = TypeVar("T")
+
+
+def canonical(value: object, *, multiline: bool = False) -> bytes:
+    """Write a document's one and only bytes, or raise ``Malformed`` for what a document cannot hold.
+
+    multiline: strings may hold line feeds (a policy carries a text file verbatim); never in statements.
+    """
+    _check(value, _CONTROL_BUT_NEWLINE if multiline else _CONTROL, MAX_DEPTH)
+    return rfc8785.dumps(value)  # type: ignore[arg-type]  # _check has just established exactly this type
+
+
+def parse_canonical(data: bytes, limit: int, *, multiline: bool = False) -> object:
+    """Read a document of at most ``limit`` bytes that is in its canonical form."""
+    if len(data) > limit:
+        raise Malformed(f"document has {len(data)} bytes, at most {limit} are allowed")
+    try:
+        value: object = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("not a JSON document of our kind") from error
+    if canonical(value, multiline=multiline) != data:
+        raise Malformed("not in canonical form: RFC 8785 gives other bytes")
+    return value
+
+
+def b64(data: bytes) -> str:
+    """Write bytes as padded standard base64 (RFC 4648 section 4)."""
+    return base64.b64encode(data).decode("ascii")
+
+
+def unb64(text: str, *, length: int | None = None) -> bytes:
+    """Read base64 that encodes again to the same text; ``length`` is in bytes."""
+    try:
+        data = base64.b64decode(text.encode("ascii"), validate=True)
+    except (UnicodeEncodeError, binascii.Error) as error:
+        raise Malformed("not base64") from error
+    if b64(data) != text:
+        raise Malformed("not canonical base64")
+    if length is not None and len(data) != length:
+        raise Malformed(f"base64 holds {len(data)} bytes, {length} are needed")
+    return data
+
+
+def hexbytes(text: str, length: int) -> bytes:
+    """Read lower-case hex of exactly ``length`` bytes."""
+    if len(text) != 2 * length or _HEX.fullmatch(text) is None:
+        raise Malformed(f"not {2 * length} lower-case hex digits")
+    return bytes.fromhex(text)
+
+
+def time_text(at: datetime) -> str:
+    """Write an aware time as RFC 3339 ``Z``; a fraction of a second is our own mistake."""
+    assert at.tzinfo is not None
+    assert at.microsecond == 0
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def parse_time(text: str) -> datetime:
+    """Read ``2026-11-21T04:05:06Z``: whole seconds, UTC, from 1970 on."""
+    if _TIME.fullmatch(text) is None or text < "1970":
+        raise Malformed("not a time like 2026-11-21T04:05:06Z")
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError as error:
+        raise Malformed("not a time that exists") from error
+
+
+class Fields:
+    """Read an object's members one by one; ``done()`` refuses what nobody asked for.
+
+    what: names the object in messages, e.g. ``release row``
+    """
+
+    __slots__ = ("_members", "_read", "_what")
+
+    def __init__(self, value: object, what: str) -> None:
+        if not isinstance(value, dict):
+            raise Malformed(f"{what} is not an object")
+        self._members: Mapping[str, object] = value
+        self._what = what
+        self._read: set[str] = set()
+
+    def has(self, name: str) -> bool:
+        """Say whether the member is present; reading it remains to be done."""
+        return name in self._members
+
+    def optional(self, name: str, read: Callable[[str], T]) -> T | None:
+        """Read a member that may be absent: ``fields.optional("until", fields.time)``."""
+        return read(name) if name in self._members else None
+
+    def value(self, name: str) -> object:
+        """Read a member of any type."""
+        if name not in self._members:
+            self._refuse(name, "is missing")
+        self._read.add(name)
+        return self._members[name]
+
+    def text(self, name: str, limit: int = 4096) -> str:
+        """Read a string of 1 to ``limit`` characters."""
+        found = self.value(name)
+        if not isinstance(found, str):
+            self._refuse(name, "is not a string")
+        if not 1 <= len(found) <= limit:
+            self._refuse(name, f"has {len(found)} characters, 1 to {limit} are allowed")
+        return found
+
+    def name(self, name: str, limit: int = MAX_NAME) -> str:
+        """Read a string of ``[a-z0-9._:/-]``."""
+        found = self.text(name, limit)
+        if _NAME.fullmatch(found) is None:
+            self._refuse(name, "is not of the characters a-z 0-9 . _ : / -")
+        return found
+
+    def choice(self, name: str, *allowed: str) -> str:
+        """Read a string that is one of ``allowed``."""
+        found = self.value(name)
+        if not isinstance(found, str) or found not in allowed:
+            self._refuse(name, f"is not one of {', '.join(allowed)}")
+        return found
+
+    def integer(self, name: str, low: int = 0, high: int = MAX_INTEGER) -> int:
+        """Read an integer from ``low`` to ``high``, both included."""
+        found = self.value(name)
+        if not isinstance(found, int) or isinstance(found, bool):
+            self._refuse(name, "is not an integer")
+        if not low <= found <= high:
+            self._refuse(name, f"is {found}, allowed are {low} to {high}")
+        return found
+
+    def boolean(self, name: str) -> bool:
+        """Read ``true`` or ``false``."""
+        found = self.value(name)
+        if not isinstance(found, bool):
+            self._refuse(name, "is not true or false")
+        return found
+
+    def time(self, name: str) -> datetime:
+        """Read an RFC 3339 time (see ``parse_time``)."""
+        return self._named(name, parse_time, self.text(name, 20))
+
+    def hexbytes(self, name: str, length: int) -> bytes:
+        """Read ``length`` bytes in lower-case hex."""
+        return self._named(name, lambda text: hexbytes(text, length), self.text(name, 2 * length))
+
+    def base64(self, name: str, *, length: int | None = None, limit: int = 1 << 20) -> bytes:
+        """Read base64 of exactly ``length`` bytes, or of text up to ``limit`` characters."""
+        return self._named(name, lambda text: unb64(text, length=length), self.text(name, limit))
+
+    def items(self, name: str, limit: int, low: int = 0) -> tuple[object, ...]:
+        """Read an array of ``low`` to ``limit`` items of any type."""
+        found = self.value(name)
+        if not isinstance(found, list):
+            self._refuse(name, "is not an array")
+        if not low <= len(found) <= limit:
+            self._refuse(name, f"has {len(found)} items, {low} to {limit} are allowed")
+        return tuple(found)
+
+    def fields(self, name: str) -> "Fields":
+        """Read a nested object of known members."""
+        return Fields(self.value(name), f"{self._what}.{name}")
+
+    def mapping(self, name: str, limit: int) -> dict[str, object]:
+        """Read a nested object whose member names are data, at most ``limit`` of them."""
+        found = self.value(name)
+        if not isinstance(found, dict):
+            self._refuse(name, "is not an object")
+        if len(found) > limit:
+            self._refuse(name, f"has {len(found)} members, at most {limit} are allowed")
+        return dict(found)
+
+    def done(self) -> None:
+        """Refuse members that were not read."""
+        unknown = sorted(self._members.keys() - self._read)
+        if unknown:
+            raise Malformed(f"{self._what} has the unknown member {unknown[0]!r}")
+
+    def _named(self, name: str, read: Callable[[str], T], text: str) -> T:
+        try:
+            return read(text)
+        except Malformed as error:
+            self._refuse(name, str(error), error)
+
+    def _refuse(self, name: str, why: str, cause: Malformed | None = None) -> NoReturn:
+        raise Malformed(f"{self._what}.{name} {why}") from cause
+
+
+def _check(value: object, control: re.Pattern[str], depth: int) -> None:
+    if isinstance(value, str):
+        if control.search(value) is not None:
+            raise Malformed("a string holds a control character or a surrogate")
+    elif isinstance(value, int):  # bool is one too, and allowed
+        if not -MAX_INTEGER <= value <= MAX_INTEGER:
+            raise Malformed("an integer is beyond 2^53 - 1")
+    elif isinstance(value, dict | list):
+        if depth == 0:
+            raise Malformed(f"nested deeper than {MAX_DEPTH}")
+        for item in value.values() if isinstance(value, dict) else value:
+            _check(item, control, depth - 1)
+        if isinstance(value, dict):
+            for name in value:
+                if not isinstance(name, str) or _MEMBER.fullmatch(name) is None:
+                    raise Malformed("a member name is not of the characters A-Z a-z 0-9 . _ : / -")
+    else:
+        raise Malformed(f"a document cannot hold a {type(value).__name__}")
+
+
+def _no_float(text: str) -> NoReturn:
+    raise Malformed(f"a document cannot hold the number {text[:20]}")
