@@ -1,0 +1,38 @@
+# make demo: the whole story on this machine.   make test: the whole suite.   Both set up what they need.
+.PHONY: help demo test lint types bench soak lock clean setup setup-test
+.DEFAULT_GOAL := help
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+VM ?=
+
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+
+setup:
+	@sh deploy/setup.sh demo
+
+setup-test:
+	@sh deploy/setup.sh test
+
+demo: setup ## the main job, end to end (ARGS=--exit ends by itself; VM=1 boots the built image as well)
+	@$(BIN)/quotary demo $(if $(VM),--vm) $(ARGS)
+
+test: setup-test ## lint, types, all unit, vector and journey tests, the ci image, PostgreSQL, Chromium
+	@sh tests/run.sh
+
+lint: setup-test ## formatting, lint, import arrows, types
+	@sh tests/lint.sh
+
+bench: setup-test ## every benchmark, each against its reference
+	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
+
+soak: setup-test ## what takes longer: cpu image twice, VM journeys
+	@$(BIN)/python -m pytest -m soak -p no:randomly --timeout=7200 $(ARGS)
+
+lock: ## resolve requirements.in again (needs pip-tools)
+	pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	  --no-header --upgrade --output-file requirements.lock requirements.in
+
+clean: ## remove the environment and the demo's files
+	rm -rf $(VENV) var build dist *.egg-info
