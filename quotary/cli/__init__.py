@@ -1,0 +1,121 @@
+"""The ``quotary`` command: what it can do, and how a failure reaches the shell.
+
+Answers go to stdout, everything else to stderr. Each failure that is not our own mistake is a ``QuotaryError``
+with an exit code (design section 9) and, where there is one, the next command; nobody ever sees a traceback.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from quotary import __version__
+from quotary.cli.lazy import Lazy, LazyGroup
+from quotary.errors import QuotaryError
+
+INTERRUPTED = 130
+OUR_BUG = 1
+
+EXIT_CODES = """\b
+Exit codes:
+   0  proven or done (simulated evidence only with --simulation)
+   1  our bug
+   2  usage
+  10  rejected: cryptography or a measurement contradicts the claim
+  11  refused by policy: revoked, suspended, TCB, quorum, stale
+  12  not in the log, by a verified absence proof
+  20  unsupported here
+  30  malformed input
+  40  could not find out
+  41  not authorised"""
+
+_READ, _BUILD, _RUN, _SERVE = "Verify and use", "Build and sign", "Run an enclave", "Operate a log"
+
+COMMANDS = {
+    "demo": Lazy("quotary.cli.demo:demo", "The whole story on this machine.", "Start", "registry,enclave"),
+    "verify": Lazy("quotary.cli.verify:verify", "Judge a file: statement, bundle, proof, evidence.", _READ),
+    "get": Lazy("quotary.cli.read:get", "Fetch one entry of a log.", _READ),
+    "search": Lazy("quotary.cli.read:search", "List what a log says of a service (a hint).", _READ),
+    "proof": Lazy("quotary.cli.read:proof", "Fetch and check an entry's inclusion proof.", _READ),
+    "bundle": Lazy("quotary.cli.read:bundle", "Fetch and check the bundle of a measurement.", _READ),
+    "quote": Lazy("quotary.cli.quote:quote", "Look at or verify hardware evidence.", _READ),
+    "receipt": Lazy("quotary.cli.receipt:receipt", "Check what an enclave signed about an answer.", _READ),
+    "chat": Lazy("quotary.cli.chat:chat", "Verify a machine, then talk to it.", _READ),
+    "proxy": Lazy("quotary.cli.proxy:proxy", "Verify for any OpenAI client on this machine.", _READ),
+    "policy": Lazy("quotary.cli.policy:policy", "Write, check and explain what is demanded.", _READ),
+    "trust": Lazy("quotary.cli.trust:trust", "Show what this machine has accepted.", _READ),
+    "keys": Lazy("quotary.cli.keys:keys", "Make and show signing keys.", _BUILD),
+    "build": Lazy("builder.cli:build", "Build images with Nix.", _BUILD, "builder"),
+    "measure": Lazy("quotary.cli:measure", "Predict what hardware will measure.", _BUILD, "builder"),
+    "release": Lazy("builder.cli:release", "Describe and compare releases.", _BUILD, "builder"),
+    "sign": Lazy("builder.cli:sign", "Sign a statement.", _BUILD, "builder"),
+    "submit": Lazy("builder.cli:submit", "Send signed statements to a log.", _BUILD, "builder"),
+    "rebuild": Lazy("builder.cli:rebuild", "Repeat a build and say what came out.", _BUILD, "builder"),
+    "revoke": Lazy("builder.cli:revoke", "Revoke or suspend a release.", _BUILD, "builder"),
+    "delegate": Lazy("quotary.cli.delegate:delegate", "Say which keys may speak for a service.", _BUILD),
+    "floor": Lazy("quotary.cli.floor:floor", "Set the oldest firmware that is accepted.", _BUILD),
+    "enclave": Lazy("quotary.cli:enclave", "Check, serve or simulate an enclave.", _RUN, "enclave"),
+    "registry": Lazy("registry.cli:registry", "Run the log.", _SERVE, "registry"),
+}
+
+quotary = LazyGroup(
+    "quotary",
+    COMMANDS,
+    summary="A transparency log and measurement registry for confidential AI inference.",
+    epilog=f"\b\nExample:\n  quotary verify evidence.json --policy policy.json\n\n{EXIT_CODES}",
+)
+click.version_option(__version__, prog_name="quotary", message="%(prog)s %(version)s")(quotary)
+
+measure = LazyGroup(
+    "measure",
+    {
+        "process": Lazy(
+            "simulator.cli:measure_process", "Registers of a process under the simulator.", "Simulation"
+        )
+    },
+    summary="Predict what hardware will measure.",
+    epilog="\b\nExample:\n  quotary measure run ./result --platform tdx",
+    base=Lazy("builder.cli:measure", "", extra="builder"),
+)
+
+enclave = LazyGroup(
+    "enclave",
+    {
+        "check": Lazy("enclave.cli:check", "The boot check alone, with its reasons.", "Enclave", "enclave"),
+        "serve": Lazy("enclave.cli:serve", "Check itself, then answer prompts.", "Enclave", "enclave"),
+        "simulate": Lazy("simulator.cli:simulate", "Start a measured process (software only).", "Simulation"),
+        "simulate-vm": Lazy("simulator.cli:simulate_vm", "Start the built image in QEMU.", "Simulation"),
+    },
+    summary="Check, serve or simulate an enclave.",
+    epilog="\b\nExample:\n  quotary enclave simulate --policy policy.json --model ./model --port 8443",
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command and leave with the exit code of design section 9."""
+    try:
+        code = quotary.main(args=arguments, prog_name="quotary", standalone_mode=False)
+    except QuotaryError as error:
+        _fail(str(error), error.exit_code, error.next_command)
+    except click.exceptions.NoArgsIsHelpError as error:
+        _fail(error.ctx.get_help() if error.ctx else "", 2, None, prefix="")
+    except click.ClickException as error:
+        usage = isinstance(error, click.UsageError) and error.ctx is not None
+        _fail(error.format_message(), 2, f"{error.ctx.command_path} --help" if usage else None)  # type: ignore[attr-defined]  # usage errors have ctx
+    except click.Abort:
+        _fail("interrupted", INTERRUPTED, None)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(OUR_BUG)
+    except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback for users
+        kind = type(error).__name__
+        _fail(f"internal error: {kind}: {error} (this is our bug)", OUR_BUG, None)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str, code: int, next_command: str | None, prefix: str = "error: ") -> NoReturn:
+    click.echo(f"{prefix}{message}", err=True)
+    if next_command:
+        click.echo(f"next: {next_command}", err=True)
+    sys.exit(code)
