@@ -1,6 +1,6 @@
 """The ``quotary`` command: what it can do, and how a failure reaches the shell.
 
-Answers go to stdout, everything else to stderr. Each failure that is not our own mistake is a ``QuotaryError``
+Answers go to stdout, everything else to stderr. Each failure that is not our mistake is a ``QuotaryError``
 with an exit code (design section 9) and, where there is one, the next command; nobody ever sees a traceback.
 """
 

@@ -57,7 +57,7 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """An answer whose body is still arriving; ``chunks`` raises ``CannotTell`` at a limit or where it breaks."""
+    """An answer still arriving; ``chunks`` raises ``CannotTell`` at a limit or where it breaks off."""
 
     status: int
     headers: Mapping[str, str]
