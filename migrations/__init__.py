@@ -1,0 +1,1 @@
+"""Alembic migrations of the registry's database; ``registry.store.upgrade`` runs them."""

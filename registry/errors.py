@@ -1,0 +1,91 @@
+"""What can go wrong in the registry, beyond ``quotary.errors``; ``problems.py`` alone maps these to HTTP."""
+
+from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused, Usage
+
+
+class HeadMoved(QuotaryError):
+    """The compare-and-swap on the head row failed: another sequencer is at work. Stop, do not retry."""
+
+    exit_code = 1
+
+
+class RolledBack(Refused):
+    """A witness or the signer remembers another log: a restored backup or a fork. Nothing is signed."""
+
+
+class ClockRefused(Refused):
+    """The clock is further behind the log's own time than may be clamped."""
+
+
+class WrongSchema(CannotTell):
+    """The database has another schema than this code."""
+
+
+class UnsafeDatabase(CannotTell):
+    """The database library or its settings can lose or corrupt committed entries."""
+
+
+class StoreFull(CannotTell):
+    """The disk is full or the database refuses writes for want of space; nothing was written."""
+
+
+class StoreUnavailable(CannotTell):
+    """The database did not answer; the write may or may not have landed."""
+
+
+class SignerRefused(Refused):
+    """The signer will not sign this head."""
+
+
+class SignerUnavailable(CannotTell):
+    """No signer answers on the socket."""
+
+
+class NotPublished(QuotaryError):
+    """The published log has not grown that far; carries the published size."""
+
+    exit_code = 40
+
+    def __init__(self, message: str, size: int) -> None:
+        super().__init__(message)
+        self.size = size
+
+
+class NotFound(QuotaryError):
+    """Nothing public has this name."""
+
+    exit_code = 40
+
+
+class NotAdmitted(NotAuthorised):
+    """The map function would ignore this entry now; ``code`` is its reason code."""
+
+    def __init__(self, message: str, code: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class ReservedRecord(NotAuthorised):
+    """Only the log itself makes reserved records."""
+
+
+class TooLarge(QuotaryError):
+    """The body is longer than ``limit`` bytes."""
+
+    exit_code = 30
+
+    def __init__(self, message: str, limit: int) -> None:
+        super().__init__(message)
+        self.limit = limit
+
+
+class Busy(CannotTell):
+    """More entries wait than the log accepts; try again after ``retry_seconds``."""
+
+    def __init__(self, message: str, retry_seconds: int) -> None:
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+
+class PortInUse(Usage):
+    """Somebody else listens on the address."""

@@ -1,0 +1,166 @@
+"""Every read. A method that serves the public takes the published size and shows nothing beyond it."""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
+
+from registry.store import schema
+from registry.store.faults import translated
+from registry.store.rows import Head, OutcomeRow, Published, Signed, Waiting
+
+CHUNK = 500
+
+
+class Reader:
+    """Reads on short transactions of their own."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def head(self) -> Head | None:
+        """Give the committed end of the log; None before ``create``."""
+        row = self._one(select(schema.head))
+        return Head(**{name: row[name] for name in Head.__slots__}) if row else None
+
+    def signed(self) -> Signed | None:
+        """Give the newest checkpoint with the log's own signatures."""
+        table = schema.checkpoint
+        row = self._one(select(table).order_by(table.c.size.desc()).limit(1))
+        return Signed(row["size"], row["root"], row["note"]) if row else None
+
+    def published(self) -> Published | None:
+        """Give what the public sees; None before the first publication."""
+        row = self._one(select(schema.published))
+        return Published(row["size"], row["note"], row["at"]) if row else None
+
+    def published_size(self) -> int:
+        row = self._one(select(schema.published.c.size))
+        return int(row["size"]) if row else 0
+
+    def entries(self, start: int, stop: int) -> list[bytes]:
+        """Give the bytes of entries ``start`` to ``stop - 1``."""
+        table = schema.entry
+        query = select(table.c.data).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
+        return [row["data"] for row in self._all(query)]
+
+    def leaf_hashes(self, start: int, stop: int) -> list[bytes]:
+        table = schema.entry
+        query = (
+            select(table.c.leaf_hash).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
+        )
+        return [row["leaf_hash"] for row in self._all(query)]
+
+    def find(self, leaf_hash: bytes) -> int | None:
+        """Give the index of an entry, published or not."""
+        row = self._one(select(schema.entry.c.idx).where(schema.entry.c.leaf_hash == leaf_hash))
+        return int(row["idx"]) if row else None
+
+    def find_all(self, leaf_hashes: Sequence[bytes]) -> dict[bytes, int]:
+        """Give the indices of those entries that are logged."""
+        table, found = schema.entry, {}
+        for start in range(0, len(leaf_hashes), CHUNK):
+            some = leaf_hashes[start : start + CHUNK]
+            query = select(table.c.leaf_hash, table.c.idx).where(table.c.leaf_hash.in_(some))
+            found.update({row["leaf_hash"]: int(row["idx"]) for row in self._all(query)})
+        return found
+
+    def waiting(self, limit: int) -> list[Waiting]:
+        """Give admitted entries in the order of their arrival."""
+        table = schema.pending
+        query = select(table.c.id, table.c.leaf_hash, table.c.data).order_by(table.c.id).limit(limit)
+        return [Waiting(row["id"], row["leaf_hash"], row["data"]) for row in self._all(query)]
+
+    def waiting_count(self) -> int:
+        row = self._one(select(func.count().label("n")).select_from(schema.pending))
+        return int(row["n"]) if row else 0
+
+    def is_waiting(self, leaf_hash: bytes) -> bool:
+        return (
+            self._one(select(schema.pending.c.id).where(schema.pending.c.leaf_hash == leaf_hash)) is not None
+        )
+
+    def tile(self, level: int, n: int) -> bytes | None:
+        """Give a full tile (8192 bytes); None while it is not full."""
+        table = schema.tile
+        row = self._one(select(table.c.data).where(table.c.level == level, table.c.n == n))
+        return row["data"] if row else None
+
+    def node(self, digest: bytes) -> bytes | None:
+        row = self._one(select(schema.node.c.data).where(schema.node.c.hash == digest))
+        return row["data"] if row else None
+
+    def record(self, key: bytes, size: int) -> bytes | None:
+        """Give the record under a map key as of the state entry at ``size - 1``."""
+        table = schema.record
+        query = select(table.c.data).where(table.c.key == key, table.c.closed_by < size)
+        row = self._one(query.order_by(table.c.closed_by.desc()).limit(1))
+        return row["data"] if row else None
+
+    def records(self, size: int) -> list[bytes]:
+        """Give the newest record of every key as of the state entry at ``size - 1``."""
+        table = schema.record
+        newest = select(table.c.key, func.max(table.c.closed_by).label("at")).where(table.c.closed_by < size)
+        newest_by_key = newest.group_by(table.c.key).subquery()
+        same = (table.c.key == newest_by_key.c.key) & (table.c.closed_by == newest_by_key.c.at)
+        query = select(table.c.data).join(newest_by_key, same).order_by(table.c.key)
+        return [row["data"] for row in self._all(query)]
+
+    def outcome(self, index: int) -> OutcomeRow | None:
+        row = self._one(select(schema.outcome).where(schema.outcome.c.idx == index))
+        return _outcome(row) if row else None
+
+    def outcomes(self, start: int, stop: int) -> list[OutcomeRow]:
+        """Give the outcomes of the statements from index ``start`` to ``stop - 1``."""
+        table = schema.outcome
+        query = select(table).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
+        return [_outcome(row) for row in self._all(query)]
+
+    def by_statement(self, statement_id: str, size: int) -> list[OutcomeRow]:
+        """Give every logged copy of a statement below ``size``; at most one of them had effect."""
+        table = schema.outcome
+        query = select(table).where(table.c.statement_id == statement_id, table.c.closed_by < size)
+        return [_outcome(row) for row in self._all(query.order_by(table.c.idx))]
+
+    def by_service(self, service: str, size: int, kind: str | None = None) -> list[OutcomeRow]:
+        """Give the statements of a service below ``size`` in log order, perhaps of one kind only."""
+        table = schema.outcome
+        query = select(table).where(table.c.service == service, table.c.closed_by < size)
+        if kind is not None:
+            query = query.where(table.c.kind == kind)
+        return [_outcome(row) for row in self._all(query.order_by(table.c.idx))]
+
+    def by_term(self, term: str, size: int, limit: int) -> list[int]:
+        """Give the newest indices below ``size`` whose statement names ``term``."""
+        table = schema.term
+        query = select(table.c.idx).where(table.c.term == term, table.c.idx < size)
+        return [int(row["idx"]) for row in self._all(query.order_by(table.c.idx.desc()).limit(limit))]
+
+    def state_after(self, index: int) -> int | None:
+        """Give the index of the state entry that closed the interval of the statement at ``index``."""
+        row = self._one(select(schema.outcome.c.closed_by).where(schema.outcome.c.idx == index))
+        return int(row["closed_by"]) if row else None
+
+    def _one(self, query: Select[*tuple[object, ...]]) -> RowMapping | None:
+        with translated(), self._engine.connect() as connection:
+            return connection.execute(query).mappings().first()
+
+    def _all(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
+        with translated(), self._engine.connect() as connection:
+            return _rows(connection, query)
+
+
+def _rows(connection: Connection, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
+    return connection.execute(query).mappings().all()
+
+
+def _outcome(row: RowMapping) -> OutcomeRow:
+    return OutcomeRow(
+        index=row["idx"],
+        closed_by=row["closed_by"],
+        kind=row["kind"],
+        service=row["service"],
+        sequence=row["sequence"],
+        statement_id=row["statement_id"],
+        effect=bool(row["effect"]),
+        code=row["code"],
+    )

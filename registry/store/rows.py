@@ -1,0 +1,89 @@
+"""What the store takes and gives."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The committed end of the log, ahead of what is signed and published.
+
+    epoch:       counts takeovers by sequencers
+    size:        number of entries; root: 32 bytes over them
+    frontier:    open tiles of every level (``quotary.tlog.tiles.Frontier``)
+    trie_root:   root of the status map under the newest state entry
+    ts:          log time of the newest state entry, integer seconds; 0 before the first
+    state_index: index of the newest state entry; -1 before the first
+    """
+
+    epoch: int
+    size: int
+    root: bytes
+    frontier: bytes
+    trie_root: bytes
+    ts: int
+    state_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """An admitted entry that the sequencer has not taken yet."""
+
+    id: int
+    leaf_hash: bytes
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRow:
+    """What F1 made of the statement at ``index`` when the state entry ``closed_by`` closed the interval."""
+
+    index: int
+    closed_by: int
+    kind: str
+    service: str
+    sequence: int
+    statement_id: str
+    effect: bool
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Everything that one sequencing transaction writes; ``head`` replaces ``old``.
+
+    entries: (leaf hash, bytes), from index ``old.size`` on
+    tiles:   (level, number, 8192 bytes), newly full ones only
+    done:    ids of ``pending`` rows that are now logged
+    """
+
+    old: Head
+    head: Head
+    entries: tuple[tuple[bytes, bytes], ...]
+    tiles: tuple[tuple[int, int, bytes], ...]
+    done: tuple[int, ...]
+    nodes: Mapping[bytes, bytes] = field(default_factory=dict)
+    records: Mapping[bytes, bytes] = field(default_factory=dict)
+    outcomes: tuple[OutcomeRow, ...] = ()
+    terms: frozenset[tuple[str, int]] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A checkpoint with the log's own signatures; ``note`` is the exact signed note."""
+
+    size: int
+    root: bytes
+    note: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """The checkpoint that the public sees: signed and cosigned by a quorum.
+
+    at: Unix time when the round of cosignatures was complete, in seconds
+    """
+
+    size: int
+    note: bytes
+    at: int
