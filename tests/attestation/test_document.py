@@ -1,0 +1,87 @@
+"""The attestation document reads back as written and refuses every other spelling."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quotary.attestation.document import AttestationDocument, NonceProof
+from quotary.canonical import canonical, parse_canonical
+from quotary.errors import Malformed
+
+EXAMPLE = AttestationDocument(
+    binding=b"binding",
+    keyset=b"keyset",
+    evidence=b"quote",
+    collateral={"tcb_info": "{}", "chain": "a\nb\n"},
+    devices=b"devices",
+    nonce=NonceProof(1, 3, (b"\1" * 32, b"\2" * 32)),
+    bundle=b"bundle",
+)
+some = st.binary(min_size=1, max_size=64)
+nonces = st.just(NonceProof(0, 0, ())) | st.builds(
+    lambda size, part, path: NonceProof(part % size, size, tuple(path)),
+    st.integers(1, 50),
+    st.integers(0, 1000),
+    st.lists(st.binary(min_size=32, max_size=32), max_size=32),
+)
+
+
+@given(
+    some,
+    some,
+    some,
+    st.dictionaries(st.sampled_from(["a", "b_c", "d"]), st.sampled_from(["", "x\ny"])),
+    st.none() | some,
+    nonces,
+    st.none() | some,
+)
+def test_a_document_reads_back_as_it_was_written(
+    binding, keyset, evidence, collateral, devices, nonce, bundle
+):
+    written = AttestationDocument(binding, keyset, evidence, collateral, devices, nonce, bundle)
+    assert AttestationDocument.parse(written.encode()) == written
+
+
+def test_every_changed_member_is_malformed():
+    document = parse_canonical(EXAMPLE.encode(), 1 << 20, multiline=True)
+    cpu, nonce = document["cpu"], document["nonce"]
+    for change in (
+        {"v": 0},
+        {"v": "1"},
+        {"binding": "!"},
+        {"keyset": 7},
+        {"devices": ""},
+        {"devices": "nothing"},
+        {"bundle": ""},
+        {"extra": 1},
+        {"cpu": {**cpu, "platform": "tdx"}},
+        {"cpu": {**cpu, "collateral": {"a": 1}}},
+        {"cpu": {**cpu, "collateral": {str(n): "" for n in range(17)}}},
+        {"cpu": []},
+        {"nonce": {**nonce, "index": 3}},
+        {"nonce": {**nonce, "path": [1]}},
+        {"nonce": {**nonce, "path": ["AAAA"]}},
+        {"nonce": {**nonce, "path": nonce["path"] * 17}},
+        {"nonce": {**nonce, "x": 1}},
+        {"nonce": {"index": 0, "size": 0, "path": nonce["path"]}},
+    ):
+        with pytest.raises(Malformed):
+            AttestationDocument.parse(canonical({**document, **change}, multiline=True))
+
+
+def test_every_missing_member_but_the_bundle_is_malformed():
+    document = parse_canonical(EXAMPLE.encode(), 1 << 20, multiline=True)
+    for name in document:
+        less = canonical({k: v for k, v in document.items() if k != name}, multiline=True)
+        if name == "bundle":
+            assert AttestationDocument.parse(less).bundle is None
+        else:
+            with pytest.raises(Malformed):
+                AttestationDocument.parse(less)
+
+
+def test_every_truncation_is_malformed():
+    data = EXAMPLE.encode()
+    for length in range(len(data)):
+        with pytest.raises(Malformed):
+            AttestationDocument.parse(data[:length])
