@@ -1,0 +1,249 @@
+// Quotary's checks, in the reader's own browser: one module without imports, served as it is written.
+//
+// It recomputes what an entry page claims from three things: the entry's bytes, a C2SP tlog-proof and the log's policy.
+// Formats: c2sp.org/tlog-proof, c2sp.org/signed-note, c2sp.org/tlog-checkpoint, c2sp.org/tlog-cosignature, RFC 9162
+// section 2.1. Hashes and signatures come from WebCrypto; nothing is sent anywhere.
+//
+// What it cannot do: code served by a log cannot convict that log. The command line and other people's tools can.
+
+export class Malformed extends Error {}
+export class Rejected extends Error {}
+
+const utf8 = new TextEncoder();
+const ED25519 = 0x01, COSIGNATURE = 0x04, ML_DSA_44 = 0x06;
+
+/** @param {Uint8Array[]} parts @returns {Uint8Array} */
+export function concat(...parts) {
+  const all = new Uint8Array(parts.reduce((length, part) => length + part.length, 0));
+  let at = 0;
+  for (const part of parts) { all.set(part, at); at += part.length; }
+  return all;
+}
+
+/** @param {Uint8Array} data @returns {Promise<Uint8Array>} 32 bytes */
+export async function sha256(data) {
+  return new Uint8Array(await crypto.subtle.digest("SHA-256", data));
+}
+
+/** Padded standard base64 that re-encodes to the same text. @param {string} text @param {number=} length in bytes */
+export function fromBase64(text, length) {
+  let binary;
+  try { binary = atob(text); } catch { throw new Malformed(`not base64: ${text.slice(0, 20)}`); }
+  if (btoa(binary) !== text) throw new Malformed("base64 is not canonical");
+  if (length !== undefined && binary.length !== length) throw new Malformed(`found ${binary.length} bytes, wanted ${length}`);
+  return Uint8Array.from(binary, (c) => c.charCodeAt(0));
+}
+
+/** @param {Uint8Array} data */
+export const hex = (data) => Array.from(data, (b) => b.toString(16).padStart(2, "0")).join("");
+
+/** @param {Uint8Array} a @param {Uint8Array} b */
+const same = (a, b) => hex(a) === hex(b);
+
+/** @param {bigint} value */
+function u64(value) {
+  const out = new Uint8Array(8);
+  new DataView(out.buffer).setBigUint64(0, value);
+  return out;
+}
+
+/** A decimal without sign or leading zeros. @param {string} text @param {string} what */
+function decimal(text, what) {
+  if (!/^(0|[1-9][0-9]{0,18})$/.test(text)) throw new Malformed(`${what} is not a number: ${text.slice(0, 20)}`);
+  return BigInt(text);
+}
+
+// --- Merkle tree ----------------------------------------------------------------------------------------------------
+
+/** @param {Uint8Array} entry */
+export const leafHash = (entry) => sha256(concat(Uint8Array.of(0), entry));
+/** @param {Uint8Array} left @param {Uint8Array} right */
+export const nodeHash = (left, right) => sha256(concat(Uint8Array.of(1), left, right));
+
+/**
+ * The root that a path leads to (RFC 9162 section 2.1.3.2).
+ * @param {bigint} index @param {bigint} size @param {Uint8Array} leaf @param {Uint8Array[]} path
+ */
+export async function rootFromPath(index, size, leaf, path) {
+  if (index >= size) throw new Rejected(`index ${index} is not below size ${size}`);
+  let fn = index, sn = size - 1n, root = leaf;
+  for (const sibling of path) {
+    if (sn === 0n) throw new Rejected("the path is too long");
+    if ((fn & 1n) === 1n || fn === sn) {
+      root = await nodeHash(sibling, root);
+      while ((fn & 1n) === 0n && fn !== 0n) { fn >>= 1n; sn >>= 1n; }
+    } else {
+      root = await nodeHash(root, sibling);
+    }
+    fn >>= 1n; sn >>= 1n;
+  }
+  if (sn !== 0n) throw new Rejected("the path is too short");
+  return root;
+}
+
+// --- Signed notes ---------------------------------------------------------------------------------------------------
+
+/** @param {string} text a vkey: name+hash+base64(type || key) */
+export async function parseVerifierKey(text) {
+  const [name, hash, ...rest] = text.split("+");
+  const key = fromBase64(rest.join("+"));
+  if (!name || !/^[0-9a-f]{8}$/.test(hash ?? "") || key.length < 2) throw new Malformed("not a verifier key");
+  const id = (await sha256(concat(utf8.encode(name + "\n"), key))).slice(0, 4);
+  if (hex(id) !== hash) throw new Malformed(`key id of ${name}: found ${hash}, wanted ${hex(id)}`);
+  return { name, id: hash, algorithm: key[0], key: key.slice(1) };
+}
+
+/** @param {string} text @returns {{text: string, signatures: {name: string, id: string, bytes: Uint8Array}[]}} */
+export function parseNote(text) {
+  const cut = text.lastIndexOf("\n\n");
+  if (cut < 0 || !text.endsWith("\n")) throw new Malformed("not a signed note");
+  const signatures = text.slice(cut + 2, -1).split("\n").map((line) => {
+    const match = /^— ([^ +]+) ([A-Za-z0-9+/=]+)$/.exec(line);
+    const bytes = match ? fromBase64(match[2]) : new Uint8Array();
+    if (!match || bytes.length < 5) throw new Malformed("not a signature line");
+    return { name: match[1], id: hex(bytes.slice(0, 4)), bytes: bytes.slice(4) };
+  });
+  return { text: text.slice(0, cut + 1), signatures };
+}
+
+/** @param {string} text the note's text: origin, size, root */
+export function parseCheckpoint(text) {
+  const lines = text.split("\n");
+  if (lines.length !== 4 || lines[3] !== "" || !lines[0]) throw new Malformed("not a checkpoint");
+  return { origin: lines[0], size: decimal(lines[1], "size"), root: fromBase64(lines[2], 32) };
+}
+
+/** What a cosigner signs with ML-DSA-44 over a whole tree (tlog-cosignature, type 0x06). */
+function subtreeMessage(name, time, checkpoint) {
+  const cosigner = utf8.encode(name), origin = utf8.encode(checkpoint.origin);
+  return concat(utf8.encode("subtree/v1\n\0"), Uint8Array.of(cosigner.length), cosigner, u64(time),
+    Uint8Array.of(origin.length), origin, u64(0n), u64(checkpoint.size), checkpoint.root);
+}
+
+/**
+ * Check one signature line with one key. Returns the time it states (0 for a log's plain signature), or throws.
+ * @returns {Promise<bigint>}
+ */
+export async function verifySignature(key, signature, note) {
+  const timed = key.algorithm !== ED25519;
+  const time = timed ? new DataView(signature.bytes.buffer, signature.bytes.byteOffset).getBigUint64(0) : 0n;
+  const bytes = timed ? signature.bytes.slice(8) : signature.bytes;
+  let message = utf8.encode(note.text), algorithm = "Ed25519";
+  if (key.algorithm === COSIGNATURE) message = utf8.encode(`cosignature/v1\ntime ${time}\n${note.text}`);
+  if (key.algorithm === ML_DSA_44) {
+    message = subtreeMessage(key.name, time, parseCheckpoint(note.text));
+    algorithm = "ML-DSA-44";
+  }
+  let imported;
+  try {
+    imported = await crypto.subtle.importKey(timed && algorithm === "ML-DSA-44" ? "raw-public" : "raw", key.key, algorithm, false, ["verify"]);
+  } catch { return Promise.reject(new NotHere(`${algorithm} is not in this browser`)); }
+  if (!await crypto.subtle.verify(algorithm, imported, bytes, message)) throw new Rejected(`signature of ${key.name} does not hold`);
+  return time;
+}
+
+/** A check that this browser cannot make; never shown as passed. */
+export class NotHere extends Error {}
+
+// --- A proof file ---------------------------------------------------------------------------------------------------
+
+/** @param {string} text c2sp.org/tlog-proof@v1 */
+export function parseProof(text) {
+  const cut = text.indexOf("\n\n");
+  if (cut < 0) throw new Malformed("not a tlog-proof");
+  const lines = text.slice(0, cut).split("\n");
+  if (lines.shift() !== "c2sp.org/tlog-proof@v1") throw new Malformed("not a tlog-proof of version 1");
+  if (lines[0]?.startsWith("extra ")) lines.shift();
+  const index = /^index (.*)$/.exec(lines.shift() ?? "");
+  if (!index) throw new Malformed("the proof has no index");
+  return { index: decimal(index[1], "index"), path: lines.map((line) => fromBase64(line, 32)), note: parseNote(text.slice(cut + 2)) };
+}
+
+/** @param {string} text a C2SP tlog-policy: the keys of its log and witness lines */
+export async function parsePolicyKeys(text) {
+  const keys = [];
+  for (const line of text.split("\n")) {
+    const words = line.split(/[ \t]+/).filter(Boolean);
+    if (words[0] === "log") keys.push({ role: "log", key: await parseVerifierKey(words[1]) });
+    if (words[0] === "witness") keys.push({ role: "witness", key: await parseVerifierKey(words[2]) });
+  }
+  return keys;
+}
+
+/**
+ * Every check of an entry page, in order. Each result says what was found, wanted and against which anchor.
+ * @param {Uint8Array} entry @param {string} proofText @param {string} policyText
+ * @returns {Promise<{name: string, outcome: "passed"|"failed"|"not checked", detail: string}[]>}
+ */
+export async function checkEntry(entry, proofText, policyText) {
+  const results = [];
+  const check = async (name, work) => {
+    try { results.push({ name, outcome: "passed", detail: await work() }); }
+    catch (error) {
+      results.push({ name, outcome: error instanceof NotHere ? "not checked" : "failed", detail: String(error.message ?? error) });
+    }
+  };
+  let proof, checkpoint;
+  await check("proof parses", async () => {
+    proof = parseProof(proofText);
+    checkpoint = parseCheckpoint(proof.note.text);
+    return `index ${proof.index}, ${proof.path.length} hashes, checkpoint of size ${checkpoint.size}`;
+  });
+  if (!checkpoint) return results;
+  await check("inclusion", async () => {
+    const leaf = await leafHash(entry);
+    const root = await rootFromPath(proof.index, checkpoint.size, leaf, proof.path);
+    if (!same(root, checkpoint.root)) throw new Rejected(`found root ${hex(root)}, wanted ${hex(checkpoint.root)}`);
+    return `leaf ${hex(leaf).slice(0, 16)}… leads to root ${hex(root).slice(0, 16)}… of size ${checkpoint.size}`;
+  });
+  for (const { role, key } of await parsePolicyKeys(policyText)) {
+    const kind = { [ED25519]: "Ed25519", [COSIGNATURE]: "Ed25519", [ML_DSA_44]: "ML-DSA-44" }[key.algorithm] ?? "unknown";
+    await check(`${role} signature (${kind})`, async () => {
+      const line = proof.note.signatures.find((s) => s.name === key.name && s.id === key.id);
+      if (!line) throw role === "log" ? new Rejected(`no signature by ${key.name}`) : new NotHere(`${key.name} has not cosigned this checkpoint`);
+      const time = await verifySignature(key, line, proof.note);
+      return `${key.name} (key ${key.id})` + (time ? `, witnessed at ${new Date(Number(time) * 1000).toISOString()}` : "");
+    });
+  }
+  return results;
+}
+
+// --- The page -------------------------------------------------------------------------------------------------------
+
+const SIGNS = { passed: "✓ passed", failed: "✗ failed", "not checked": "? not checked" };
+
+/** @param {HTMLElement} section */
+async function run(section) {
+  const body = section.querySelector("tbody"), summary = section.querySelector("[role=status]");
+  let results;
+  try {
+    const get = async (name) => {
+      const answer = await fetch(section.dataset[name]);
+      if (!answer.ok) throw new NotHere(`${section.dataset[name]} answered ${answer.status}`);
+      return answer;
+    };
+    const entry = new Uint8Array(await (await get("entry")).arrayBuffer());
+    results = await checkEntry(entry, await (await get("proof")).text(), section.querySelector("textarea").value);
+  } catch (error) {
+    results = [{ name: "fetch", outcome: "not checked", detail: String(error.message ?? error) }];
+  }
+  body.replaceChildren(...results.map((result) => {
+    const row = document.createElement("tr");
+    row.className = result.outcome.replace(" ", "-");
+    for (const text of [SIGNS[result.outcome], result.name, result.detail]) row.insertCell().textContent = text;
+    return row;
+  }));
+  const count = (outcome) => results.filter((result) => result.outcome === outcome).length;
+  section.dataset.outcome = count("failed") ? "failed" : count("passed") ? "passed" : "not-checked";
+  summary.textContent = count("failed")
+    ? `This browser found ${count("failed")} contradiction(s). Keep this page and compare with: quotary verify.`
+    : `This browser checked ${count("passed")} of ${results.length} statements itself; ${count("not checked")} could not be checked here.`;
+}
+
+if (typeof document !== "undefined") {
+  for (const section of document.querySelectorAll("section[data-proof]")) {
+    section.querySelector("button").addEventListener("click", () => run(section));
+    if (globalThis.crypto?.subtle) run(section);
+    else section.querySelector("[role=status]").textContent = "Not checked: this page came over plain http from another machine, where browsers offer no cryptography.";
+  }
+}
