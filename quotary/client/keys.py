@@ -4,7 +4,6 @@ A secret is read from a file and never from an argument or the environment. What
 is its public half: ``keyid`` = ``sha256:`` + SHA-256(SubjectPublicKeyInfo), as in statements and policies.
 """
 
-import hashlib
 import os
 import stat
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from quotary.errors import CannotTell, Malformed, Refused, Unsupported
+from quotary.statements.envelope import key_id, spki
 
 MAX_KEY_FILE = 16_384
 
@@ -22,12 +22,23 @@ MAX_KEY_FILE = 16_384
 class PublicKey:
     """The half of a key that everybody may see.
 
-    keyid: ``sha256:`` and 64 hex digits over ``spki``
-    spki:  SubjectPublicKeyInfo in DER, 44 bytes for Ed25519
+    keyid: ``sha256:`` and 64 hex digits over the SubjectPublicKeyInfo
+    raw:   the 32 bytes of the Ed25519 point
     """
 
     keyid: str
-    spki: bytes
+    raw: bytes
+
+    @property
+    def spki(self) -> bytes:
+        """Give the SubjectPublicKeyInfo in DER (44 bytes), as delegations and policies carry it."""
+        return spki(self.raw)
+
+    @property
+    def pem(self) -> bytes:
+        """Give the PEM file to hand to those who delegate to this key."""
+        key = Ed25519PublicKey.from_public_bytes(self.raw)
+        return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def create(path: Path) -> PublicKey:
@@ -80,15 +91,9 @@ def public(key: Ed25519PrivateKey) -> PublicKey:
     return _public(key.public_key())
 
 
-def public_pem(key: PublicKey) -> bytes:
-    """Write the public half as PEM, to hand to those who delegate to it."""
-    loaded = serialization.load_der_public_key(key.spki)
-    return loaded.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
 def _public(key: Ed25519PublicKey) -> PublicKey:
-    spki = key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return PublicKey(f"sha256:{hashlib.sha256(spki).hexdigest()}", spki)
+    raw = key.public_bytes_raw()
+    return PublicKey(key_id(raw), raw)
 
 
 def _read(path: Path, *, secret: bool) -> bytes:

@@ -49,7 +49,7 @@ def test_a_secret_key_that_others_may_read_is_refused(tmp_path: Path, mode: int)
 def test_a_public_key_file_may_be_read_by_everybody(tmp_path: Path) -> None:
     made = keys.create(tmp_path / "owner.key")
     path = tmp_path / "owner.pub"
-    path.write_bytes(keys.public_pem(made))
+    path.write_bytes(made.pem)
     path.chmod(0o644)
     assert keys.load_public(path) == made
 

@@ -1,0 +1,45 @@
+"""``quotary keys``: make signing keys and show their public halves."""
+
+from pathlib import Path
+
+import click
+
+from quotary.canonical import b64
+from quotary.cli.output import emit, json_option
+from quotary.client.keys import PublicKey, create, load_public
+from quotary.errors import Refused
+
+
+@click.group(epilog="\b\nExample:\n  quotary keys new owner.key --public owner.pub")
+def keys() -> None:
+    """Make and show signing keys (Ed25519, in files of mode 0600)."""
+
+
+@keys.command(
+    epilog="\b\nExample:\n  quotary keys new owner.key --public owner.pub\n\nExit codes: 0, 2, 11, 40."
+)
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--public", "public_file", type=click.Path(path_type=Path), help="Also write the public half.")
+@json_option
+def new(file: Path, public_file: Path | None, as_json: bool) -> None:
+    """Make a key in the new file FILE; an existing file is never replaced."""
+    if public_file is not None and public_file.exists():
+        raise Refused("public key file", f"{public_file} exists", "a new file")
+    made = create(file)
+    if public_file is not None:
+        public_file.write_bytes(made.pem)
+    _show(made, as_json)
+
+
+@keys.command(epilog="\b\nExample:\n  quotary keys show owner.key\n\nExit codes: 0, 2, 11, 20, 30, 40.")
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def show(file: Path, as_json: bool) -> None:
+    """Show the public half of the key in FILE, secret or public."""
+    _show(load_public(file), as_json)
+
+
+def _show(key: PublicKey, as_json: bool) -> None:
+    document = {"schema": "quotary/key/v1", "algorithm": "ed25519", "keyid": key.keyid, "spki": b64(key.spki)}
+    text = f"keyid      {key.keyid}\nalgorithm  Ed25519\nspki       {b64(key.spki)}"
+    emit(document, text, as_json=as_json)
