@@ -29,6 +29,7 @@ _NAME = re.compile(r"[a-z0-9._:/-]{1,256}")
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 T = TypeVar("T")
@@ -79,6 +80,13 @@ def hexbytes(text: str, length: int) -> bytes:
     if len(text) != 2 * length or _HEX.fullmatch(text) is None:
         raise Malformed(f"not {2 * length} lower-case hex digits")
     return bytes.fromhex(text)
+
+
+def parse_identity(text: str) -> str:
+    """Read a statement id or key id: ``sha256:`` and 64 lower-case hex digits."""
+    if _IDENTITY.fullmatch(text) is None:
+        raise Malformed("not sha256: and 64 lower-case hex digits")
+    return text
 
 
 def time_text(at: datetime) -> str:
@@ -143,6 +151,10 @@ class Fields:
         if _NAME.fullmatch(found) is None:
             self._refuse(name, "is not of the characters a-z 0-9 . _ : / -")
         return found
+
+    def identity(self, name: str) -> str:
+        """Read a statement id or key id: ``sha256:`` and 64 lower-case hex digits."""
+        return self._named(name, parse_identity, self.text(name, 71))
 
     def choice(self, name: str, *allowed: str) -> str:
         """Read a string that is one of ``allowed``."""
