@@ -1,9 +1,9 @@
 """Ed25519 verification in the one strict form that every part of Quotary uses (RFC 8032 section 5.1.7).
 
-Libraries disagree about degenerate keys and signatures, and a log that two implementations replay must not
-depend on which one they took. So, before ``cryptography`` is asked: the key and the commitment R are canonical
-encodings (y below the field prime) of points that are not of small order, and S is below the group order. The
-equation itself is the one without cofactor: R is recomputed and compared as bytes.
+Libraries disagree about degenerate keys and signatures, and a log that two implementations replay must
+not depend on which one they took. So, before ``cryptography`` is asked: the key and the commitment R are
+canonical encodings (y below the field prime) of points that are not of small order, and S is below the
+group order. The equation itself is the one without cofactor: R is recomputed and compared as bytes.
 """
 
 from cryptography.exceptions import InvalidSignature as _LibraryRefusal
