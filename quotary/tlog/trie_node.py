@@ -1,0 +1,82 @@
+"""The nodes of the prefix trie as bytes (``docs/formats/trie.md``); a node's name is the SHA-256 of them."""
+
+from dataclasses import dataclass
+
+from quotary.errors import Malformed
+
+KEY_LENGTH = 32
+VALUE_LENGTH = 32
+HASH_LENGTH = 32
+LEAF_BODY_LENGTH = 1 + KEY_LENGTH + 1 + VALUE_LENGTH
+
+_KEY_BITS = 8 * KEY_LENGTH
+_LEAF, _INNER = 0x00, 0x01
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """One pair of the map."""
+
+    key: bytes
+    value: bytes
+
+    def __bytes__(self) -> bytes:
+        return bytes([_LEAF]) + leaf_body(self.key, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class Inner:
+    """A fork at ``bit`` (0 to 255): hashes of the nodes with that bit 0 and 1."""
+
+    bit: int
+    left: bytes
+    right: bytes
+
+    def __bytes__(self) -> bytes:
+        return bytes([_INNER]) + varint(self.bit) + self.left + self.right
+
+
+def parse_node(data: bytes) -> Leaf | Inner:
+    """Read a node as it is stored."""
+    if data[:1] == bytes([_LEAF]):
+        return parse_leaf_body(data[1:])
+    if data[:1] != bytes([_INNER]):
+        raise Malformed("a trie node starts with 0x00 or 0x01")
+    bit, length = parse_varint(data[1:])
+    hashes = data[1 + length :]
+    if len(hashes) != 2 * HASH_LENGTH:
+        raise Malformed(f"an inner trie node has two hashes, found {len(hashes)} bytes")
+    return Inner(bit, hashes[:HASH_LENGTH], hashes[HASH_LENGTH:])
+
+
+def leaf_body(key: bytes, value: bytes) -> bytes:
+    """Return a leaf without its type byte, as absence proofs show it."""
+    return varint(len(key)) + key + varint(len(value)) + value
+
+
+def parse_leaf_body(data: bytes) -> Leaf:
+    """Read a leaf without its type byte."""
+    key, value = data[1 : 1 + KEY_LENGTH], data[2 + KEY_LENGTH :]
+    # Writing it again is the whole check: both lengths are one byte of value 32.
+    if len(data) != LEAF_BODY_LENGTH or leaf_body(key, value) != data:
+        raise Malformed("not a trie leaf of a 32-byte key and a 32-byte value")
+    return Leaf(key, value)
+
+
+def varint(number: int) -> bytes:
+    """Return 0 to 255 as minimal unsigned varint (base 128, low group first)."""
+    return bytes([number]) if number < 0x80 else bytes([number & 0x7F | 0x80, number >> 7])
+
+
+def parse_varint(data: bytes) -> tuple[int, int]:
+    """Return a bit number at the start of ``data`` and the length of its varint."""
+    length = 2 if data[:1] >= b"\x80" else 1
+    number = sum((byte & 0x7F) << 7 * position for position, byte in enumerate(data[:length]))
+    if number >= _KEY_BITS or varint(number) != data[:length]:
+        raise Malformed("not the varint of a bit number below 256")
+    return number, length
+
+
+def bit_of(key: bytes, bit: int) -> int:
+    """Return a bit of a key; bit 0 is the most significant of the first byte."""
+    return key[bit >> 3] >> (7 - (bit & 7)) & 1
