@@ -143,7 +143,7 @@ class SigningKey:
         return VerifierKey.of(self.name, self.alg, self.private.public_key().public_bytes_raw())
 
     def line(self, text: str, time: int) -> str:
-        """Return the signature line over a note's ``text``; ``time`` (POSIX seconds) is unused by type 0x01."""
+        """Return the signature line over a note's ``text``; type 0x01 has no use for ``time`` (POSIX)."""
         if self.alg == ED25519:
             signature = self.private.sign(text.encode())
         elif self.alg == COSIGNATURE_ED25519:
