@@ -1,0 +1,90 @@
+# From locked inputs to the files of one image: kernel, initial ramdisk, root file system, model disk, command line.
+{ inputs, lib, profile, profiles, policySha256, settings, source, model }:
+let
+  chosen = profiles.${profile};
+  verity = ../builder/verity.py;
+  cpio = ../builder/cpio.py;
+  erofs = ../builder/erofs.py;
+
+  # Our own packages, without what an editor or an interpreter leaves beside them.
+  ours = name: builtins.path {
+    inherit name;
+    path = source + "/${name}";
+    filter = path: type:
+      let base = baseNameOf path; in
+      base != "__pycache__" && builtins.match "\\..*|.*\\.pyc|.*~|.*\\.orig" base == null;
+  };
+
+  kernelFiles = lib.unpack "kernel-files" (inputs.debs "kernel");
+in
+rec {
+  inherit (lib) tools;
+
+  seed-check = lib.sh {
+    name = "seed-check";
+    script = ./scripts/seed-check.sh;
+    package = inputs.seedPackage;
+    member = inputs.seedMember;
+    candidate = "${inputs.seed}/bin/busybox";
+  };
+
+  kernel = lib.python {
+    name = "kernel";
+    main = ./scripts/pick.py;
+    what = { tree = kernelFiles; pattern = "boot/vmlinuz-*"; name = "vmlinuz"; };
+  };
+
+  firmware = lib.python {
+    name = "firmware";
+    main = ./scripts/pick.py;
+    what = {
+      tree = lib.unpack "firmware-files" (inputs.debs "firmware");
+      pattern = "usr/share/ovmf/OVMF.fd";
+      name = "firmware";
+    };
+  };
+
+  initrd = lib.python {
+    name = "initrd";
+    main = ./scripts/initrd.py;
+    modules = [ cpio ../builder/locked.py ];
+    what = {
+      tree = lib.unpack "initrd-files" (inputs.debs "initrd");
+      kernel = kernelFiles;
+      modules = profiles.modules;
+      init = ./guest/init.sh;
+    };
+  };
+
+  rootfs = lib.python {
+    name = "rootfs-${profile}";
+    main = ./scripts/rootfs.py;
+    modules = [ verity erofs ../builder/locked.py ];
+    what = {
+      label = "rootfs-${profile}";
+      trees = map (group: lib.unpack "${group}-files" (inputs.debs group)) chosen.debs;
+      wheels = builtins.concatLists (map inputs.wheels chosen.wheels);
+      packages = builtins.listToAttrs (map (name: { inherit name; value = ours name; }) chosen.packages);
+      init = ./guest/init.py;
+      inherit (chosen) links;
+      inherit (profiles) keep drop files folders;
+    };
+  };
+
+  model-disk = if model == null then null else lib.python {
+    name = "model-disk";
+    main = ./scripts/model.py;
+    modules = [ verity erofs ../builder/locked.py ];
+    what = { label = "model"; tree = model; };
+  };
+
+  boot = lib.python {
+    name = "boot";
+    main = ./scripts/boot.py;
+    what = {
+      inherit profile kernel initrd firmware rootfs policySha256 settings;
+      model = model-disk;
+      inherit (profiles) words;
+    };
+  };
+}

@@ -1,0 +1,31 @@
+# The three kinds of derivation: a shell script under the seed, unpacked packages, a Python script.
+#
+# No nixpkgs, no /bin/sh, nothing of the machine: the seed busybox runs `scripts/setup.sh`, which runs the rest.
+{ inputs, system }:
+let
+  sh = { name, script, ... }@attributes: derivation ({
+    inherit name system;
+    builder = "${inputs.seed}/bin/busybox";
+    args = [ "sh" "-eu" ./scripts/setup.sh script ];
+    LC_ALL = "C";
+    TZ = "UTC";
+    SOURCE_DATE_EPOCH = "1";
+  } // removeAttrs attributes [ "name" "script" ]);
+
+  # One folder with the files of several packages, as dpkg would lay them out.
+  unpack = name: debs: sh { inherit name debs; script = ./scripts/unpack.sh; };
+
+  tools = unpack "tools" (inputs.debs "tools");
+
+  # A script of this folder under the locked Python, with the modules that it shares with the builder.
+  # `what` reaches it as JSON; a path or derivation in there becomes its store path.
+  python = { name, main, modules ? [ ], what }: sh {
+    inherit name main modules tools;
+    script = ./scripts/python.sh;
+    what = builtins.toJSON what;
+    passAsFile = [ "what" ];
+    # What is shipped must not lean on anything else in the store.
+    allowedReferences = [ ];
+  };
+in
+{ inherit sh unpack tools python; }
