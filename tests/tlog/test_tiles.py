@@ -1,5 +1,6 @@
 """Tiles and the frontier: peers' logs, and the same tree computed three ways."""
 
+import base64
 import hashlib
 
 import pytest
@@ -50,13 +51,7 @@ class Folder:
 
 def checkpoint_lines(path):
     lines = path.read_text().split("\n")
-    return int(lines[1]), tiles_b64(lines[2])
-
-
-def tiles_b64(text):
-    import base64
-
-    return base64.b64decode(text)
+    return int(lines[1]), base64.b64decode(lines[2])
 
 
 @pytest.mark.parametrize(
