@@ -25,5 +25,5 @@ import ./image.nix {
   source = folder source ../.;
   model = if model == "" then null else builtins.path { path = /. + model; name = "model"; };
   settings = builtins.fromJSON settings;
-  profiles = builtins.fromJSON (builtins.readFile ./profiles.json);
+  image = builtins.fromJSON (builtins.readFile ./image.json);
 }

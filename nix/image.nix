@@ -1,7 +1,7 @@
 # From locked inputs to the files of one image: kernel, initial ramdisk, root file system, model disk, command line.
-{ inputs, lib, profile, profiles, policySha256, settings, source, model }:
+{ inputs, lib, profile, image, policySha256, settings, source, model }:
 let
-  chosen = profiles.${profile};
+  chosen = image.profiles.${profile};
   verity = ../builder/verity.py;
   cpio = ../builder/cpio.py;
   erofs = ../builder/erofs.py;
@@ -51,7 +51,7 @@ rec {
     what = {
       tree = lib.unpack "initrd-files" (inputs.debs "initrd");
       kernel = kernelFiles;
-      modules = profiles.modules;
+      modules = image.modules;
       init = ./guest/init.sh;
     };
   };
@@ -67,7 +67,7 @@ rec {
       packages = builtins.listToAttrs (map (name: { inherit name; value = ours name; }) chosen.packages);
       init = ./guest/init.py;
       inherit (chosen) links;
-      inherit (profiles) keep drop files folders;
+      inherit (image) keep drop files folders;
     };
   };
 
@@ -84,7 +84,7 @@ rec {
     what = {
       inherit profile kernel initrd firmware rootfs policySha256 settings;
       model = model-disk;
-      inherit (profiles) words;
+      inherit (image) words;
     };
   };
 }

@@ -1,2 +1,192 @@
-#!/usr/bin/python3.13 -I
-print("stub")
+#!/usr/bin/python3.13 -IB
+"""PID 1 of the root file system: read the measured command line, fetch the policy it names, run the enclave.
+
+The command line is measured, so a host that changes a word changes the measurement; the allow list here is
+there so that no word exists whose meaning the measurement's reader has not seen. Standard library only. When
+the enclave ends, so does the machine, and the console says with which exit code.
+"""
+
+import ctypes
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+FIXED = frozenset(
+    (
+        "console=ttyS0",
+        "panic=-1",
+        "quiet",
+        "net.ifnames=0",
+        "random.trust_cpu=on",
+        "lockdown=integrity",
+        "module.sig_enforce=1",
+        "initrd=initrd",  # appended by the firmware at direct boot
+    )
+)
+# A hash tree's root, its data blocks and its salt; what the initial ramdisk has used already.
+PIN = r"[0-9a-f]{64}:[1-9][0-9]{0,11}:[0-9a-f]{64}"
+ADDRESS = r"[0-9]{1,3}(\.[0-9]{1,3}){3}"
+SETTINGS = {
+    "quotary.rootfs": PIN,
+    "quotary.model": PIN,
+    "quotary.policy": r"[0-9a-f]{64}",
+    "quotary.service": r"[a-z0-9._:/-]{1,256}",
+    "quotary.log": r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9._/-]*)?",
+    "quotary.network": rf"{ADDRESS}/[0-9]{{1,2}},{ADDRESS}",
+    "quotary.listen": r"[1-9][0-9]{0,4}",
+    "quotary.tee": r"virtio:[a-z0-9.-]{1,64}",
+    "quotary.run": r"serve|check|imports",
+}
+POLICY_DISK = "policy"
+MAX_POLICY = 1 << 20
+RUN = Path("/run/quotary")
+USER = 1000
+POWER_OFF = 0x4321FEDC  # reboot(2): LINUX_REBOOT_CMD_POWER_OFF
+DISK_SECONDS = 10
+
+
+class Stopped(Exception):
+    """Why this machine does not serve."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The words of the command line that are ours, by name; each at most once."""
+
+    words: dict[str, str]
+
+    @classmethod
+    def parse(cls, line: str) -> "Settings":
+        """Read the command line; raise ``Stopped`` for a word that is unknown, there twice or malformed."""
+        found: dict[str, str] = {}
+        for word in line.split():
+            if word in FIXED:
+                continue
+            name, _, value = word.partition("=")
+            if name not in SETTINGS:
+                raise Stopped(f"the command line has the unknown word {word!r}")
+            if name in found:
+                raise Stopped(f"the command line has {name} twice")
+            if re.fullmatch(SETTINGS[name], value) is None:
+                raise Stopped(f"the command line's {name} is malformed")
+            found[name] = value
+        return cls(found)
+
+    def get(self, name: str) -> str | None:
+        """Return a setting's value, or nothing where it is absent."""
+        return self.words.get(f"quotary.{name}")
+
+    def command(self, policy: Path | None) -> list[str]:
+        """Return the words that start what this machine is for."""
+        if self.get("run") == "imports":
+            return [sys.executable, "-I", "-c", IMPORTS]
+        words = [sys.executable, "-I", "-m", "quotary.cli", "enclave", self.get("run") or "serve"]
+        options = {
+            "--policy": str(policy) if policy else None,
+            "--service": self.get("service"),
+            "--log": self.get("log"),
+            "--tee": self.get("tee"),
+            "--listen": f"0.0.0.0:{self.get('listen')}" if self.get("listen") else None,
+            "--model": "/srv/model" if self.get("model") else None,
+        }
+        return words + [word for name, value in options.items() if value for word in (name, value)]
+
+
+# `quotary.run=imports`: the image's own test imports everything that the service imports, says so and ends.
+IMPORTS = """
+import importlib, time
+from importlib.util import find_spec
+started = time.monotonic()
+names = ["cryptography", "click", "rfc8785", "urllib3", "flask", "gunicorn", "quotary", "enclave"]
+names += [name for name in ("torch", "transformers", "tokenizers", "safetensors") if find_spec(name)]
+for name in names:
+    importlib.import_module(name)
+    print("imported", name, f"{time.monotonic() - started:.1f} s")
+if "torch" in names:
+    from transformers import LlamaConfig, LlamaForCausalLM
+    import torch
+    shape = dict(vocab_size=64, hidden_size=32, intermediate_size=64, num_hidden_layers=1)
+    shape |= dict(num_attention_heads=2, num_key_value_heads=1, max_position_embeddings=64)
+    model = LlamaForCausalLM(LlamaConfig(**shape)).eval()
+    print("generated", model.generate(torch.tensor([[1, 2, 3]]), max_new_tokens=4, do_sample=False).shape)
+"""
+
+
+def main() -> int:
+    """Boot, run, and return the exit code that the console reports."""
+    RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
+    os.chown(RUN, USER, USER)
+    settings = Settings.parse(Path("/proc/cmdline").read_text(encoding="ascii"))
+    name_ports(Path("/sys/class/virtio-ports"), Path("/dev/virtio-ports"))
+    wanted = settings.get("policy")
+    policy = fetch_policy(wanted, RUN / "policy.json") if wanted else None
+    return supervise(settings.command(policy))
+
+
+def name_ports(ports: Path, folder: Path) -> None:
+    """Link each virtio-serial port under the name that the host gave it, as udev would, and hand it over."""
+    folder.mkdir(mode=0o755, exist_ok=True)
+    for port in sorted(ports.glob("*")) if ports.is_dir() else []:
+        name = (port / "name").read_text().strip() if (port / "name").is_file() else ""
+        if re.fullmatch(r"[a-z0-9.-]{1,64}", name):
+            os.chown(Path("/dev", port.name), USER, USER)
+            (folder / name).symlink_to(Path("/dev", port.name))
+
+
+def fetch_policy(wanted: str, into: Path) -> Path:
+    """Copy the policy from its disk when its SHA-256 is the measured one; padding is zero bytes."""
+    with disk(POLICY_DISK).open("rb") as file:
+        padded = file.read(MAX_POLICY + 1)
+    if len(padded) > MAX_POLICY:
+        raise Stopped(f"the policy disk has more than {MAX_POLICY} bytes")
+    data = padded.rstrip(b"\0")
+    found = hashlib.sha256(data).hexdigest()
+    if found != wanted:
+        raise Stopped(f"the policy on the disk has SHA-256 {found}, the command line wants {wanted}")
+    into.write_bytes(data)
+    os.chown(into, USER, USER)
+    return into
+
+
+def disk(serial: str) -> Path:
+    """Return the block device with a serial number; disks may appear late."""
+    deadline = time.monotonic() + DISK_SECONDS
+    while time.monotonic() < deadline:
+        for device in sorted(Path("/sys/block").glob("vd*")):
+            if (device / "serial").read_text().strip() == serial:
+                return Path("/dev", device.name)
+        time.sleep(0.1)
+    raise Stopped(f"no disk with the serial number {serial}")
+
+
+def supervise(words: list[str]) -> int:
+    """Run the enclave as an ordinary user, collect orphans, and return its exit code."""
+    environment = {"PATH": "/usr/bin", "HOME": str(RUN), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
+    child = subprocess.Popen(words, env=environment, user=USER, group=USER, extra_groups=(), cwd=RUN)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: child.terminate())
+    while True:
+        pid, status = os.wait()
+        if pid == child.pid:
+            return os.waitstatus_to_exitcode(status)
+
+
+def end_machine() -> None:
+    """Power off; the kernel panics, and so ends too, should PID 1 ever return."""
+    os.sync()
+    time.sleep(0.2)
+    ctypes.CDLL(None).reboot(ctypes.c_int(POWER_OFF))
+
+
+if __name__ == "__main__":
+    try:
+        print(f"quotary: ended with exit code {main()}", flush=True)
+    except (Stopped, OSError, ValueError) as error:
+        print(f"quotary: stopped: {error}", flush=True)
+    end_machine()

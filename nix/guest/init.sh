@@ -15,7 +15,8 @@ trap 'stop "the initial ramdisk failed"' EXIT
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sys /sys
 mount -t devtmpfs -o nosuid dev /dev
-while read -r module; do insmod "/modules/$module"; done < /modules/order
+# Drivers of evidence devices load only where the device is; what is needed and absent is named further down.
+while read -r module; do insmod "/modules/$module" 2> /dev/null || :; done < /modules/order
 
 # The value of one word of the command line; two words of the same name give two lines, which no check accepts.
 value() {
@@ -38,6 +39,13 @@ disk() {
   stop "no disk with the serial number $1"
 }
 
+# The node of a mapped disk; there is no udev to link names.
+mapped() {
+  for device in /sys/block/dm-*; do
+    if [ "$(cat "$device/dm/name")" = "$1" ]; then echo "/dev/${device##*/}"; fi
+  done
+}
+
 # open_disk NAME: map the disk under the root, block count and salt of quotary.NAME.
 open_disk() {
   pin=$(value "quotary.$1")
@@ -54,10 +62,10 @@ open_disk() {
 }
 
 open_disk rootfs
-mount -t erofs -o ro,nodev,nosuid /dev/mapper/rootfs /root
+mount -t erofs -o ro,nodev,nosuid "$(mapped rootfs)" /root
 if [ -n "$(value quotary.model)" ]; then
   open_disk model
-  mount -t erofs -o ro,nodev,nosuid,noexec /dev/mapper/model /root/srv/model
+  mount -t erofs -o ro,nodev,nosuid,noexec "$(mapped model)" /root/srv/model
 fi
 
 ip link set lo up

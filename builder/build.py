@@ -1,0 +1,176 @@
+"""From a checkout and its lock to an image folder: prefetch, build in Nix's sandbox, publish, describe.
+
+What a build was made from is written beside it (``build.json``): source revision, lock digest, inputs, Nix
+version, archive hashes. Digests of artefacts identify an image; derivations and versions only explain it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import DiskFull
+from builder.image import Image, publish
+from builder.lock import Lock, lock_sha256
+from builder.nix import Nix, Progress
+from builder.prefetch import ENOSPC, Cache, Fetched, prefetch
+from builder.resolve import Spec
+from quotary.errors import CannotTell, Usage
+
+TOOL_GROUPS = ("tools", "kernel", "firmware", "initrd")
+BUILD = "build.json"
+ARTEFACTS = {
+    "kernel": ("vmlinuz",),
+    "initrd": ("initrd.img",),
+    "firmware": ("firmware",),
+    "rootfs": ("rootfs.img", "files.tsv"),
+    "boot": ("cmdline", "boot.json"),
+}
+MODEL_ARTEFACTS = {"model-disk": ("model.img", "manifest.json")}
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """What to build.
+
+    source:   checkout that holds ``nix/`` and the packages that go into the image
+    lock:     folder of the lock; the checkout's own unless another was resolved
+    model:    folder of weights for the model disk
+    policy:   bytes of the policy whose digest goes on the command line
+    settings: the command line's own words, e.g. ``service``, ``log``, ``listen``
+    """
+
+    source: Path
+    profile: str
+    lock: Path
+    model: Path | None = None
+    policy: bytes | None = None
+    settings: Mapping[str, str] | None = None
+
+    def groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the package and wheel groups that the profile takes."""
+        profiles = json.loads((self.source / "nix" / "image.json").read_bytes())["profiles"]
+        if self.profile not in profiles:
+            raise Usage(f"no profile {self.profile}; there are {', '.join(sorted(profiles))}")
+        chosen = profiles[self.profile]
+        return TOOL_GROUPS + tuple(chosen["debs"]), tuple(chosen["wheels"])
+
+    def arguments(self) -> list[tuple[str, str]]:
+        """Return what ``nix/default.nix`` is called with."""
+        words = [("profile", self.profile), ("source", str(self.source)), ("lock", str(self.lock))]
+        words += [("settings", json.dumps(dict(self.settings or {}), sort_keys=True))]
+        words += [("model", str(self.model.absolute()))] if self.model else []
+        if self.policy is not None:
+            words.append(("policySha256", hashlib.sha256(self.policy).hexdigest()))
+        return words
+
+    def artefacts(self) -> dict[str, tuple[str, ...]]:
+        """Return the derivations that make the image, and the files that each gives."""
+        return ARTEFACTS | (MODEL_ARTEFACTS if self.model else {})
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """An image that was built and published.
+
+    outputs: for each derivation its logical store path, and its archive's SHA-256 as Nix writes it
+    """
+
+    image: Image
+    folder: Path
+    outputs: Mapping[str, tuple[str, str]]
+    fetched: Fetched
+    inputs_sha256: str
+
+
+def find_source(given: Path | None) -> Path:
+    """Return the checkout to build from: the one given, or the one that this very module lies in."""
+    source = (given or Path(__file__).parent.parent).resolve()
+    if not (source / "nix" / "default.nix").is_file():
+        raise CannotTell(
+            f"{source} is no checkout: it has no nix/default.nix",
+            next_command="quotary build run --source FOLDER",
+        )
+    return source
+
+
+def default_store() -> Path:
+    """Return the user's own store for image builds; ``QUOTARY_STORE`` names another."""
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
+    return Path(os.environ.get("QUOTARY_STORE") or Path(base) / "quotary" / "store")
+
+
+def fetch(recipe: Recipe, nix: Nix, cache: Cache, work: Path, progress: Progress) -> Fetched:
+    """Bring the recipe's inputs into the store."""
+    lock, spec = Lock.load(recipe.lock), Spec.load(recipe.source / "nix" / "lock")
+    return prefetch(lock, recipe.groups(), nix, cache, spec, work, progress)
+
+
+def build(recipe: Recipe, nix: Nix, cache: Cache, work: Path, out: Path, progress: Progress) -> Built:
+    """Build the recipe and publish the image folder ``out``; nothing is left there when a step fails."""
+    try:
+        fetched = fetch(recipe, nix, cache, work, progress)
+        artefacts = recipe.artefacts()
+        paths = nix.build(
+            recipe.source / "nix", [*artefacts, "seed-check"], recipe.arguments(), progress=progress
+        )
+        outputs = dict(zip([*artefacts, "seed-check"], paths, strict=True))
+        parts = {
+            name: nix.physical(outputs[part]) / name for part, names in artefacts.items() for name in names
+        }
+        progress(f"publishing {out}")
+        image = publish(parts, recipe.policy, out)
+        hashes = {name: (path, nix.nar_hash(path)) for name, path in outputs.items()}
+        built = Built(image, out, hashes, fetched, inputs_sha256(recipe))
+        (out / BUILD).write_text(json.dumps(describe(recipe, built, nix), indent=1, sort_keys=True) + "\n")
+    except OSError as error:
+        if error.errno == ENOSPC:
+            raise DiskFull("no space left for the image", next_command="df -h") from error
+        raise CannotTell(f"cannot write the image: {error}") from error
+    return built
+
+
+def check(recipe: Recipe, nix: Nix, progress: Progress) -> list[str]:
+    """Build every artefact of a built recipe again; return their names, or raise ``NotReproducible``."""
+    names = [*recipe.artefacts(), "tools"]
+    nix.build(recipe.source / "nix", names, recipe.arguments(), progress=progress, check=True)
+    return names
+
+
+def inputs_sha256(recipe: Recipe) -> str:
+    """Return one digest over all inputs: SHA-256 of the sorted lines ``<store name> <sha256>``."""
+    items = Lock.load(recipe.lock).of_groups(*recipe.groups())
+    lines = sorted(f"{item.store_name} {item.sha256}\n" for item in items)
+    return hashlib.sha256("".join(lines).encode()).hexdigest()
+
+
+def describe(recipe: Recipe, built: Built, nix: Nix) -> dict[str, object]:
+    """Return the build's own record: what it was made from and with; none of it decides a comparison."""
+    outputs = {name: {"path": path, "nar_sha256": nar} for name, (path, nar) in built.outputs.items()}
+    return {
+        "v": 1,
+        "source": revision(recipe.source),
+        "lock_sha256": lock_sha256(recipe.lock),
+        "inputs": {"count": built.fetched.total, "sha256": built.inputs_sha256},
+        "nix": {"version": nix.version(), "sandbox": True},
+        "outputs": outputs,
+    }
+
+
+def revision(source: Path) -> dict[str, str]:
+    """Return the checkout's commit, marked where files differ from it; ``unknown`` outside git."""
+    if shutil.which("git") is None or not (source / ".git").exists():
+        return {"revision": "unknown"}
+    ask = ["git", "-C", str(source)]
+    head = subprocess.run([*ask, "rev-parse", "HEAD"], capture_output=True, text=True, timeout=30)
+    scope = ["--", "nix", "quotary", "enclave", "builder"]
+    changed = subprocess.run(
+        [*ask, "status", "--porcelain", *scope], capture_output=True, text=True, timeout=30
+    )
+    if head.returncode != 0:
+        return {"revision": "unknown"}
+    return {"revision": head.stdout.strip() + ("+changes" if changed.stdout.strip() else "")}
