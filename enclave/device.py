@@ -1,0 +1,123 @@
+"""The only hardware access: asking the TEE device for evidence over 64 bytes of our choice
+(docs/formats/tee-device.md).
+
+The device is named on the measured command line: ``fd:N`` is a stream that the process inherited,
+``virtio:NAME`` a guest's virtio-serial port. A frame is a u32 (big endian) length and canonical JSON. What
+comes back is bytes that nobody believes yet: the enclave verifies its own evidence like anybody else's.
+"""
+
+import os
+import re
+import select
+import struct
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from quotary.canonical import Fields, canonical, parse_canonical
+from quotary.errors import CannotTell, Malformed, Refused, Usage
+
+MAX_REPLY = 4 << 20
+TIMEOUT_SECONDS = 30.0
+PORTS = Path("/dev/virtio-ports")
+
+_NAME = re.compile(r"(fd):([0-9]{1,6})|(virtio):([a-z0-9.-]{1,64})")
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """A quote and the vendor's documents by name, as text; neither is believed yet."""
+
+    quote: bytes
+    collateral: Mapping[str, str]
+
+
+class Device(Protocol):
+    """Whatever gives evidence."""
+
+    def quote(self, report_data: bytes) -> Evidence:
+        """Give evidence over exactly these 64 bytes; ``CannotTell`` where the device does not answer."""
+        ...
+
+
+class StreamDevice:
+    """A device behind a byte stream; one request at a time, from any thread."""
+
+    def __init__(self, descriptor: int, *, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
+        self._descriptor = descriptor
+        self._timeout_seconds = timeout_seconds
+        self._lock = threading.Lock()
+        self._broken = ""
+
+    def quote(self, report_data: bytes) -> Evidence:
+        if len(report_data) != 64:
+            raise Malformed(f"report data has {len(report_data)} bytes, 64 are needed")
+        request = canonical({"op": "quote", "report_data": report_data.hex()})
+        with self._lock:
+            if self._broken:
+                # An answer that comes late would be taken for the next one.
+                raise CannotTell(f"the TEE device was given up: {self._broken}")
+            try:
+                return _parse_reply(self._exchange(struct.pack(">I", len(request)) + request))
+            except (OSError, CannotTell, Malformed) as error:
+                self._broken = str(error)
+                raise CannotTell(f"the TEE device does not answer: {error}") from error
+
+    def _exchange(self, request: bytes) -> bytes:
+        deadline = time.monotonic() + self._timeout_seconds
+        while request:
+            self._wait(deadline, write=True)
+            request = request[os.write(self._descriptor, request) :]
+        (length,) = struct.unpack(">I", self._exactly(4, deadline))
+        if length > MAX_REPLY:
+            raise Malformed(f"reply has {length} bytes, at most {MAX_REPLY} are allowed")
+        return self._exactly(length, deadline)
+
+    def _exactly(self, length: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < length:
+            self._wait(deadline, write=False)
+            part = os.read(self._descriptor, min(length - len(data), 1 << 16))
+            if not part:
+                raise CannotTell(f"its stream ended after {len(data)} of {length} bytes")
+            data += part
+        return bytes(data)
+
+    def _wait(self, deadline: float, *, write: bool) -> None:
+        watched = [self._descriptor]
+        left = max(0.0, deadline - time.monotonic())
+        ready = select.select([] if write else watched, watched if write else [], [], left)
+        if not any(ready):
+            raise CannotTell(f"nothing within {self._timeout_seconds:g} s")
+
+
+def open_device(name: str) -> StreamDevice:
+    """Open the device that the command line names: ``fd:N`` or ``virtio:NAME``."""
+    match = _NAME.fullmatch(name)
+    if match is None:
+        raise Usage(f"no TEE device is named {name!r}", next_command="--tee fd:N or --tee virtio:NAME")
+    try:
+        if match[1]:
+            os.fstat(int(match[2]))
+            return StreamDevice(int(match[2]))
+        return StreamDevice(os.open(PORTS / match[4], os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        raise CannotTell(f"the TEE device {name} cannot be opened: {error.strerror}") from error
+
+
+def _parse_reply(data: bytes) -> Evidence:
+    fields = Fields(parse_canonical(data, MAX_REPLY, multiline=True), "device reply")
+    if fields.has("error"):
+        error = fields.fields("error")
+        raise Refused("TEE device", error.text("message", 1024), "evidence")
+    collateral = {}
+    for name, value in fields.mapping("collateral", 16).items():
+        if not isinstance(value, str):
+            raise Malformed(f"collateral {name} is not a string")
+        collateral[name] = value
+    found = Evidence(fields.base64("quote", limit=1 << 20), collateral)
+    fields.done()
+    return found
