@@ -30,7 +30,7 @@ ARTEFACTS = {
     "rootfs": ("rootfs.img", "files.tsv"),
     "boot": ("cmdline", "boot.json"),
 }
-MODEL_ARTEFACTS = {"model-disk": ("model.img", "manifest.json")}
+MODEL_ARTEFACTS = {"model-disk": ("model.img", "MANIFEST")}
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,13 +40,14 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What ``boot.json`` says; ``policy_sha256`` is hex or ``none``."""
+    """What ``boot.json`` says; ``policy_sha256`` and ``weights_sha256`` are hex or ``none``."""
 
     profile: str
     command_line: str
     files: Mapping[str, File]
     disks: tuple[Disk, ...]
     policy_sha256: str
+    weights_sha256: str
 
     @classmethod
     def load(cls, folder: Path) -> "Image":
@@ -80,6 +81,7 @@ class Image:
             files={name: _file(name, value) for name, value in fields.mapping("files", 32).items()},
             disks=tuple(_disk(value) for value in fields.items("disks", 8)),
             policy_sha256=fields.name("policy_sha256"),
+            weights_sha256=fields.name("weights_sha256"),
         )
         fields.done()
         return found

@@ -35,6 +35,7 @@ ADDRESS = r"[0-9]{1,3}(\.[0-9]{1,3}){3}"
 SETTINGS = {
     "quotary.rootfs": PIN,
     "quotary.model": PIN,
+    "quotary.weights": r"[0-9a-f]{64}",
     "quotary.policy": r"[0-9a-f]{64}",
     "quotary.service": r"[a-z0-9._:/-]{1,256}",
     "quotary.log": r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9._/-]*)?",

@@ -31,6 +31,7 @@ def build(what: dict[str, Any], out: Path) -> None:
         "files": {name: digest(Path(folder) / name) for name, folder in files.items()},
         "disks": disks,
         "policy_sha256": what["policySha256"] or "none",
+        "weights_sha256": weights(what),
     }
     (out / "boot.json").write_text(json.dumps(described, indent=1, sort_keys=True) + "\n")
 
@@ -39,6 +40,8 @@ def command_line(what: dict[str, Any], disks: list[dict[str, Any]]) -> str:
     """Return the fixed words, then ours in a fixed order."""
     words = list(what["words"])
     words += [f"quotary.{one['serial']}={one['root']}:{one['blocks']}:{one['salt']}" for one in disks]
+    if what["model"]:
+        words.append(f"quotary.weights={weights(what)}")
     if what["policySha256"]:
         words.append(f"quotary.policy={what['policySha256']}")
     unknown = sorted(set(what["settings"]) - set(SETTINGS))
@@ -52,6 +55,13 @@ def command_line(what: dict[str, Any], disks: list[dict[str, Any]]) -> str:
     if len(text) > MAX_LENGTH:
         raise SystemExit(f"the command line has {len(text)} bytes, at most {MAX_LENGTH} are possible")
     return text
+
+
+def weights(what: dict[str, Any]) -> str:
+    """Return the digest of the model's manifest, or ``none`` where there is no model."""
+    if not what["model"]:
+        return "none"
+    return hashlib.sha256((Path(what["model"]) / "MANIFEST").read_bytes()).hexdigest()
 
 
 def disk(serial: str, folder: str) -> dict[str, Any]:

@@ -1,4 +1,7 @@
-"""Build the model's own disk: the weights as they are, under a hash tree; and their manifest."""
+"""Build the model's own disk: the weights as they are, uncompressed, under a hash tree.
+
+The folder carries its manifest (docs/formats/weights.md); a file that is not as it says stops the build.
+"""
 
 import hashlib
 import json
@@ -10,15 +13,20 @@ from builder import erofs, verity
 from builder.erofs import Node
 from builder.locked import tool
 
+MANIFEST = "MANIFEST"
+
 
 def build(what: dict[str, Any], out: Path) -> None:
-    """Write ``model.img``, ``verity.json`` and ``manifest.json`` (path -> size and SHA-256) below ``out``."""
+    """Write ``model.img``, ``verity.json`` and a copy of the manifest below ``out``."""
     tree = Path(what["tree"])
     nodes = {
         str(path.relative_to(tree)): Node(source=path) for path in sorted(tree.rglob("*")) if path.is_file()
     }
-    if not nodes:
-        raise SystemExit("the model's folder is empty")
+    manifest = (tree / MANIFEST).read_bytes()
+    if manifest.decode("ascii") != "".join(
+        line(path, node) for path, node in nodes.items() if path != MANIFEST
+    ):
+        raise SystemExit("the model's files are not those of its manifest")
     out.mkdir()
     tar = Path("model.tar")
     erofs.write_tar(nodes, tar)
@@ -31,15 +39,15 @@ def build(what: dict[str, Any], out: Path) -> None:
         "label": what["label"],
     }
     (out / "verity.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
-    manifest = {path: entry(node) for path, node in nodes.items()}
-    (out / "manifest.json").write_text(json.dumps(manifest, separators=(",", ":"), sort_keys=True))
+    (out / MANIFEST).write_bytes(manifest)
 
 
-def entry(node: Node) -> dict[str, str | int]:
-    """Return a file's size in bytes and SHA-256."""
+def line(path: str, node: Node) -> str:
+    """Return a file's line of the manifest."""
     assert node.source is not None, "a model has files only"
     with node.source.open("rb") as file:
-        return {"sha256": hashlib.file_digest(file, "sha256").hexdigest(), "size": node.source.stat().st_size}
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return f"{digest}  {node.source.stat().st_size}  {path}\n"
 
 
 if __name__ == "__main__":
