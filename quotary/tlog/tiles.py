@@ -100,7 +100,7 @@ def decode_entry_bundle(data: bytes, *, width: int | None = None) -> tuple[bytes
     while position < len(data):
         start = position + 2
         position = start + int.from_bytes(data[position:start])
-        if start > len(data) or position > len(data):
+        if position > len(data):
             raise Malformed(f"entry bundle ends within entry {len(entries)}")
         entries.append(data[start:position])
     wanted = range(1, TILE_WIDTH + 1) if width is None else range(width, width + 1)

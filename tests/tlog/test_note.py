@@ -247,6 +247,8 @@ LINE = SIGNERS[0].line(TEXT, 0)
         TEXT.encode(),
         (TEXT + "\n").encode(),
         (TEXT + LINE).encode(),
+        LINE.encode(),
+        (TEXT + "\n" + LINE + LINE[:-1]).encode(),
         (TEXT + "\n" + LINE[:-1]).encode(),
         (TEXT + "\n" + LINE + "\n").encode(),
         (TEXT + "\n" + LINE + "rest\n").encode(),

@@ -83,6 +83,7 @@ HASH = base64.b64encode(bytes(32)).decode()
         "",
         HEAD,
         HEAD + "\n",
+        HEAD + "index 3",
         HEAD + "index 3\n",
         HEAD + f"index 3\n{HASH}\n",
         HEAD + "\nindex 3\n\n",
