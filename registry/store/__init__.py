@@ -1,10 +1,13 @@
 """The registry's database: the only place that speaks SQL."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
+from quotary.errors import Usage
 from registry.store.engine import open_engine
 from registry.store.faults import translated
 from registry.store.migrate import check_schema, upgrade
@@ -27,6 +30,10 @@ __all__ = [
 ]
 
 
+# Any number that no other program on the same server takes: "quot" in ASCII.
+LEADER = 0x71756F74
+
+
 @dataclass(frozen=True, slots=True)
 class Store:
     """One open database."""
@@ -34,6 +41,17 @@ class Store:
     engine: Engine
     read: Reader
     write: Writer
+
+    @contextmanager
+    def leadership(self) -> Iterator[None]:
+        """Hold the sequencer's lock in PostgreSQL for a session; SQLite's is a file beside the database."""
+        if self.engine.dialect.name != "postgresql":
+            yield
+            return
+        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER}):
+                raise Usage("another sequencer leads this database", next_command="stop the other sequencer")
+            yield
 
     def close(self) -> None:
         self.engine.dispose()

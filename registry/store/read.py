@@ -28,6 +28,12 @@ class Reader:
         row = self._one(select(table).order_by(table.c.size.desc()).limit(1))
         return Signed(row["size"], row["root"], row["note"]) if row else None
 
+    def all_signed(self) -> list[Signed]:
+        """Give every checkpoint that the log signed, the smallest first."""
+        table = schema.checkpoint
+        rows = self._all(select(table).order_by(table.c.size))
+        return [Signed(row["size"], row["root"], row["note"]) for row in rows]
+
     def published(self) -> Published | None:
         """Give what the public sees; None before the first publication."""
         row = self._one(select(schema.published))
@@ -128,6 +134,12 @@ class Reader:
         if kind is not None:
             query = query.where(table.c.kind == kind)
         return [_outcome(row) for row in self._all(query.order_by(table.c.idx))]
+
+    def by_kind(self, kind: str, size: int) -> list[OutcomeRow]:
+        """Give every statement of a kind below ``size`` in log order."""
+        table = schema.outcome
+        query = select(table).where(table.c.kind == kind, table.c.closed_by < size).order_by(table.c.idx)
+        return [_outcome(row) for row in self._all(query)]
 
     def by_term(self, term: str, size: int, limit: int) -> list[int]:
         """Give the newest indices below ``size`` whose statement names ``term``."""

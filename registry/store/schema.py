@@ -1,4 +1,4 @@
-"""The tables. All but ``pending``, ``head`` and ``published`` are append-only by trigger (see ``migrations/``).
+"""Tables. All but ``pending``, ``head`` and ``published`` are append-only by trigger (see ``migrations/``).
 
 ``head`` is the one row that the sequencer moves by compare-and-swap; ``published`` is the one row that the
 public sees. What stands between them is committed or signed, and not yet cosigned.

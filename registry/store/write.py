@@ -1,4 +1,4 @@
-"""Every write. Each public method is one transaction; an error at its commit leaves open whether it landed."""
+"""Writes. Each public method is one transaction; an error at its commit leaves open whether it landed."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager

@@ -1,0 +1,56 @@
+"""What the signer remembers: the last head that it signed, on disk before anybody hears of it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from quotary.canonical import Fields, b64, canonical, parse_canonical
+from quotary.errors import CannotTell
+from quotary.tlog.merkle import EMPTY_ROOT
+from registry.keys import write_durably
+
+MAX_MEMORY = 65_536
+
+
+@dataclass(frozen=True, slots=True)
+class SignedHead:
+    """The newest head under the log's signatures; ``note`` is empty before the first."""
+
+    size: int
+    root: bytes
+    note: bytes
+
+
+NOTHING_SIGNED = SignedHead(0, EMPTY_ROOT, b"")
+
+
+def create_memory(path: Path) -> None:
+    """Write that nothing was signed yet; only ``registry init`` may do so."""
+    keep(path, NOTHING_SIGNED)
+
+
+def recall(path: Path) -> SignedHead:
+    """Read the last signed head; a signer without memory does not sign at all."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise CannotTell(
+            f"the signer's memory {path} cannot be read: {error.strerror}",
+            next_command="restore it beside the keys; a signer that has forgotten could fork the log",
+        ) from error
+    fields = Fields(parse_canonical(data, MAX_MEMORY), "signer's memory")
+    fields.integer("v", 1, 1)
+    found = SignedHead(
+        fields.integer("size"),
+        fields.hexbytes("root", 32),
+        fields.optional("note", fields.base64) or b"",
+    )
+    fields.done()
+    return found
+
+
+def keep(path: Path, head: SignedHead) -> None:
+    """Replace the memory durably."""
+    document: dict[str, object] = {"v": 1, "size": head.size, "root": head.root.hex()}
+    if head.note:
+        document["note"] = b64(head.note)
+    write_durably(path, canonical(document))

@@ -1,0 +1,138 @@
+"""The signer: a process of its own that holds the log's keys and signs one history only.
+
+It answers on a unix socket (``registry/wire.py``; docs/formats/api.md), remembers its last signed head
+durably before it answers, and signs a larger head only with a consistency proof from that one. So whoever
+takes over a worker or the sequencer can stop the log, and never fork it.
+"""
+
+import fcntl
+import logging
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from quotary.canonical import Fields, b64, unb64
+from quotary.errors import InvalidProof, Malformed, QuotaryError, Usage
+from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
+from quotary.tlog.merkle import verify_consistency
+from registry import wire
+from registry.errors import SignerRefused
+from registry.identity import LogKeys, load_log_keys
+from registry.memory import SignedHead, keep, recall
+from registry.promise import Promise, sign_promise
+
+log = logging.getLogger("registry")
+
+MAX_PROOF = 63
+
+
+class Signer:
+    """The keys, the memory, and one lock around both."""
+
+    def __init__(self, origin: str, keys: LogKeys, memory: Path, now: Callable[[], datetime]) -> None:
+        self._origin = origin
+        self._keys = keys
+        self._memory = memory
+        self._now = now
+        self._lock = threading.Lock()
+        self._last = recall(memory)
+
+    def answer(self, message: object) -> dict[str, object]:
+        """Answer one request; a refusal is an answer with the member ``error``."""
+        try:
+            fields = Fields(message, "request")
+            op = fields.choice("op", "head", "sign", "promise")
+            if op == "head":
+                found = self._head
+            elif op == "sign":
+                found = self._sign_request(fields)
+            else:
+                found = self._promise_request(fields)
+            fields.done()
+            return found()
+        except SignerRefused as error:
+            log.error(
+                "signer.refused", extra={"check": error.check, "found": error.found, "wanted": error.wanted}
+            )
+            return {"error": "refused", "check": error.check, "found": error.found, "wanted": error.wanted}
+        except QuotaryError as error:
+            return {"error": "malformed", "detail": str(error)}
+
+    def _head(self) -> dict[str, object]:
+        return {"size": self._last.size, "root": self._last.root.hex()}
+
+    def _sign_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
+        checkpoint = Checkpoint(self._origin, fields.integer("size", 1), fields.hexbytes("root", 32))
+        proof = []
+        for item in fields.items("proof", MAX_PROOF):
+            if not isinstance(item, str):
+                raise Malformed("request.proof holds something else than text")
+            proof.append(unb64(item, length=32))
+        return lambda: self._sign(checkpoint, proof)
+
+    def _sign(self, checkpoint: Checkpoint, proof: list[bytes]) -> dict[str, object]:
+        with self._lock:
+            if checkpoint.size == self._last.size and checkpoint.root == self._last.root:
+                return {"note": b64(self._last.note)}
+            self._check(checkpoint, proof)
+            now = int(self._now().timestamp())
+            note = sign_checkpoint(checkpoint, self._keys.signing, now)
+            head = SignedHead(checkpoint.size, checkpoint.root, note)
+            keep(self._memory, head)
+            self._last = head
+        log.info("signer.signed", extra={"size": checkpoint.size, "root": checkpoint.root.hex()})
+        return {"note": b64(note)}
+
+    def _check(self, checkpoint: Checkpoint, proof: list[bytes]) -> None:
+        last = self._last
+        if checkpoint.size <= last.size:
+            found = f"size {checkpoint.size}, root {checkpoint.root.hex()}"
+            raise SignerRefused("signed head", found, f"larger than {last.size}, root {last.root.hex()}")
+        if last.size == 0:
+            return
+        try:
+            verify_consistency(last.size, checkpoint.size, last.root, checkpoint.root, proof)
+        except (InvalidProof, Malformed) as error:
+            wanted = f"a proof that size {checkpoint.size} continues the signed {last.size}"
+            raise SignerRefused("consistency", str(error), wanted) from error
+
+    def _promise_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
+        leaf = fields.hexbytes("leaf_hash", 32)
+        promise = Promise(self._origin, leaf, fields.integer("accepted", 1), fields.integer("deadline", 1))
+        return lambda: {"promise": b64(sign_promise(promise, self._keys.promise))}
+
+
+def run_signer(folder: Path, origin: str, socket_path: Path) -> None:
+    """Serve until SIGTERM; only one signer may run over one key folder."""
+    with open(folder / "signer.lock", "w", encoding="ascii") as lock:
+        _lock_or_refuse(lock, folder)
+        keys = load_log_keys(folder, origin)
+        signer = Signer(origin, keys, folder / "signed-head.json", lambda: datetime.now(UTC))
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+        with closing(wire.listen(socket_path)) as listener:
+            log.info("signer.ready", extra={"socket": str(socket_path), "origin": origin})
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=_serve, args=(connection, signer), daemon=True).start()
+
+
+def _serve(connection: socket.socket, signer: Signer) -> None:
+    with closing(connection):
+        try:
+            while (message := wire.receive(connection)) is not None:
+                wire.send(connection, signer.answer(message))
+        except (OSError, Malformed) as error:
+            log.warning("signer.connection", extra={"why": str(error)})
+
+
+def _lock_or_refuse(lock: TextIO, folder: Path) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise Usage(f"a signer already runs over {folder}", next_command="stop the other signer") from error

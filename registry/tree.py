@@ -1,0 +1,67 @@
+"""The stored tree and trie, as ``quotary.tlog`` reads them.
+
+No partial tile is stored: a partial is a prefix of the full tile, or of the open tile in the head's frontier.
+"""
+
+from quotary.errors import Malformed
+from quotary.tlog.frontier import Frontier
+from quotary.tlog.merkle import HASH_LENGTH
+from quotary.tlog.tiles import TILE_WIDTH, encode_entry_bundle
+from registry.errors import NotPublished
+from registry.store import Reader
+
+KEPT_TILES = 2048
+
+
+class StoredTiles:
+    """Tiles of the committed log (a ``HashReader``); full ones are kept in memory."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+        self._full: dict[tuple[int, int], bytes] = {}
+
+    def tile(self, level: int, n: int, width: int) -> bytes:
+        """Give the first ``width`` hashes of a tile, 32 bytes each."""
+        data = self._full.get((level, n)) or self._stored(level, n) or self._open(level, n)
+        if len(data) < width * HASH_LENGTH:
+            # The tile may have become full between the two reads.
+            data = self._stored(level, n) or data
+        if len(data) < width * HASH_LENGTH:
+            raise Malformed(f"tile {level}/{n} has {len(data) // HASH_LENGTH} hashes, wanted {width}")
+        return data[: width * HASH_LENGTH]
+
+    def entries(self, n: int, width: int) -> bytes:
+        """Give entry bundle ``n`` cut to ``width`` entries."""
+        return encode_entry_bundle(self._read.entries(n * TILE_WIDTH, n * TILE_WIDTH + width))
+
+    def _stored(self, level: int, n: int) -> bytes | None:
+        data = self._read.tile(level, n)
+        if data is not None:
+            if len(self._full) >= KEPT_TILES:
+                self._full.clear()
+            self._full[level, n] = data
+        return data
+
+    def _open(self, level: int, n: int) -> bytes:
+        head = self._read.head()
+        if head is None:
+            raise NotPublished("the log is empty", 0)
+        is_open = (head.size >> 8 * level) // TILE_WIDTH == n
+        return Frontier.parse(head.frontier).tile(level) if is_open else b""
+
+
+class StoredNodes:
+    """Trie nodes of the database (a ``NodeStore``); ``new`` collects what is put and not yet committed."""
+
+    def __init__(self, read: Reader) -> None:
+        self._read = read
+        self.new: dict[bytes, bytes] = {}
+
+    def get(self, node_hash: bytes) -> bytes:
+        data = self.new.get(node_hash) or self._read.node(node_hash)
+        if data is None:
+            raise Malformed(f"the trie has no node {node_hash.hex()}")
+        return data
+
+    def put(self, node_hash: bytes, data: bytes) -> None:
+        self.new[node_hash] = data

@@ -1,0 +1,77 @@
+"""The witness over HTTP: ``POST /add-checkpoint`` and ``GET /<hex SHA-256 of origin>/checkpoint``."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Flask, Response, request
+
+from quotary.errors import InvalidProof, Malformed, NotAuthorised
+from quotary.tlog.note import SigningKey, VerifierKey
+from registry import keys, logs
+from registry.errors import NotFound
+from registry.witness import MAX_REQUEST, Conflict, Witness
+from registry.witnesses import SIZE_TYPE
+
+TEXT = "text/plain; charset=utf-8"
+
+
+def create_witness(folder: Path, name: str, origins: list[VerifierKey]) -> SigningKey:
+    """Make a witness's folder: key (0600), name, and the log keys that it follows."""
+    (folder / "seen").mkdir(parents=True, exist_ok=True)
+    key = SigningKey.cosigner(name, keys.create_ed25519(folder / "witness-ed25519.pem"))
+    (folder / "name").write_text(name + "\n", "utf-8")
+    follow_logs(folder, origins)
+    return key
+
+
+def follow_logs(folder: Path, origins: list[VerifierKey]) -> None:
+    """Replace the list of logs that the witness cosigns (one verifier key a line)."""
+    text = "".join(f"vkey {key.vkey()}\n" for key in origins)
+    keys.write_durably(folder / "logs", b"logs/v0\n" + text.encode("utf-8"), 0o644)
+
+
+def open_witness(folder: Path) -> Witness:
+    """Read a witness's folder."""
+    name = (folder / "name").read_text("utf-8").rstrip("\n")
+    key = SigningKey.cosigner(name, keys.load_ed25519(folder / "witness-ed25519.pem"))
+    header, *lines = (folder / "logs").read_text("utf-8").splitlines()
+    if header != "logs/v0" or any(not line.startswith("vkey ") for line in lines):
+        raise Malformed(f"{folder / 'logs'} is not a list of logs")
+    known = [VerifierKey.parse(line.removeprefix("vkey ")) for line in lines]
+    return Witness(folder, key, known, lambda: datetime.now(UTC))
+
+
+def create_app(folder: str) -> Flask:
+    """Make the WSGI application of the witness in ``folder``."""
+    logs.set_up()
+    witness = open_witness(Path(folder))
+    app = Flask("registry.witness_app", static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
+
+    @app.post("/add-checkpoint")
+    def add_checkpoint() -> Response:
+        return Response(witness.add_checkpoint(request.get_data()), content_type=TEXT)
+
+    @app.get("/<origin_hash>/checkpoint")
+    def newest(origin_hash: str) -> Response:
+        return Response(witness.newest(origin_hash), content_type=TEXT)
+
+    @app.get("/healthz")
+    def healthz() -> Response:
+        return Response("ok\n", content_type=TEXT)
+
+    app.register_error_handler(Conflict, _conflict)
+    for kind, status in ((Malformed, 400), (NotAuthorised, 403), (NotFound, 404), (InvalidProof, 422)):
+        app.register_error_handler(kind, _refusal(status))
+    return app
+
+
+def _conflict(error: Conflict) -> Response:
+    return Response(f"{error.size}\n", 409, content_type=SIZE_TYPE)
+
+
+def _refusal(status: int):  # type: ignore[no-untyped-def]
+    def handle(error: Exception) -> Response:
+        return Response(f"{error}\n", status, content_type=TEXT)
+
+    return handle

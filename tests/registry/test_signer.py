@@ -1,0 +1,186 @@
+"""The signer: it signs one history, remembers it before it answers, and refuses everything else."""
+
+import os
+import socket
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from quotary.canonical import b64
+from quotary.errors import CannotTell, InvalidSignature, Malformed, Refused
+from quotary.tlog.checkpoint import Checkpoint
+from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
+from quotary.tlog.note import Note
+from registry import wire
+from registry.errors import SignerRefused, SignerUnavailable
+from registry.identity import LogKeys, create_log_keys, load_log_keys, public_keys, read_public, write_public
+from registry.memory import create_memory, recall
+from registry.promise import Promise, verify_promise
+from registry.signer import Signer
+from registry.signing import SignerClient
+
+ORIGIN = "log.example.org/simulation"
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+HASHES = [leaf_hash(b"%d" % i) for i in range(20)]
+
+
+def root(size: int) -> bytes:
+    return root_of(HASHES[:size])
+
+
+def growth(old: int, size: int) -> tuple[bytes, ...]:
+    return tuple(root_of(HASHES[low:high]) for low, high in proof_ranges(0, old, size))
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> LogKeys:
+    create_memory(tmp_path / "memory")
+    return create_log_keys(tmp_path, ORIGIN)
+
+
+def signer_of(folder: Path) -> Signer:
+    return Signer(ORIGIN, load_log_keys(folder, ORIGIN), folder / "memory", lambda: NOW)
+
+
+def ask(signer: Signer, size: int, digest: bytes, proof: Sequence[bytes] = ()) -> dict[str, object]:
+    request = {"op": "sign", "size": size, "root": digest.hex(), "proof": [b64(node) for node in proof]}
+    return signer.answer(request)
+
+
+def test_keys_are_readable_by_their_owner_only(tmp_path: Path, keys: LogKeys) -> None:
+    assert {path.stat().st_mode & 0o777 for path in tmp_path.glob("*.pem")} == {0o600}
+    (tmp_path / "log-ed25519.pem").chmod(0o640)
+    with pytest.raises(Refused, match="mode 0640"):
+        load_log_keys(tmp_path, ORIGIN)
+
+
+def test_verifier_keys_can_be_read_without_the_secret_ones(tmp_path: Path, keys: LogKeys) -> None:
+    write_public(tmp_path / "public", public_keys(keys))
+    assert read_public(tmp_path / "public") == public_keys(keys)
+
+
+def test_a_head_gets_both_signatures_of_the_log(tmp_path: Path, keys: LogKeys) -> None:
+    answer = ask(signer_of(tmp_path), 3, root(3))
+    note = Note.parse(recall(tmp_path / "memory").note)
+    assert answer == {"note": b64(bytes(note))}
+    assert Checkpoint.parse(note.text) == Checkpoint(ORIGIN, 3, root(3))
+    assert set(note.verify(public_keys(keys).log)) == set(public_keys(keys).log)
+
+
+def test_a_larger_head_needs_proof_that_it_continues_the_last(tmp_path: Path, keys: LogKeys) -> None:
+    signer = signer_of(tmp_path)
+    ask(signer, 3, root(3))
+    for path in [(), growth(3, 7)[:-1], growth(2, 7), growth(3, 7)[::-1]]:
+        assert ask(signer, 7, root(7), path)["error"] == "refused"
+    other = root_of([leaf_hash(b"x"), *HASHES[1:7]])
+    assert ask(signer, 7, other, growth(3, 7))["error"] == "refused"
+    assert recall(tmp_path / "memory").size == 3
+    assert "note" in ask(signer, 7, root(7), growth(3, 7))
+
+
+def test_nothing_smaller_and_no_other_root_of_the_same_size_is_signed(tmp_path: Path, keys: LogKeys) -> None:
+    signer = signer_of(tmp_path)
+    ask(signer, 7, root(7))
+    assert ask(signer, 3, root(3))["error"] == "refused"
+    assert ask(signer, 7, root(8))["error"] == "refused"
+
+
+def test_the_same_head_gets_the_same_note_also_from_the_next_process(tmp_path: Path, keys: LogKeys) -> None:
+    first = ask(signer_of(tmp_path), 7, root(7))
+    assert ask(signer_of(tmp_path), 7, root(7)) == first
+    assert ask(signer_of(tmp_path), 3, root(3))["error"] == "refused"
+
+
+def test_a_signer_without_memory_does_not_start(tmp_path: Path, keys: LogKeys) -> None:
+    (tmp_path / "memory").unlink()
+    with pytest.raises(CannotTell, match="memory"):
+        signer_of(tmp_path)
+
+
+def test_a_head_is_not_answered_where_it_cannot_be_remembered(tmp_path: Path, keys: LogKeys) -> None:
+    signer = signer_of(tmp_path)
+    (tmp_path / ".memory.new").mkdir()
+    with pytest.raises(OSError):
+        ask(signer, 3, root(3))
+    assert signer.answer({"op": "head"}) == {"size": 0, "root": root_of([]).hex()}
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        [],
+        {},
+        {"op": "export"},
+        {"op": "head", "more": 1},
+        {"op": "sign", "size": 0, "root": "00" * 32, "proof": []},
+        {"op": "sign", "size": 1, "root": "00" * 31, "proof": []},
+        {"op": "sign", "size": 1, "root": "00" * 32, "proof": ["AA=="]},
+        {"op": "sign", "size": 1, "root": "00" * 32, "proof": [1]},
+        {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "origin": "other"},
+        {"op": "promise", "leaf_hash": "00" * 32, "accepted": 1},
+    ],
+)
+def test_a_strange_request_is_called_malformed(tmp_path: Path, keys: LogKeys, message: object) -> None:
+    assert signer_of(tmp_path).answer(message)["error"] == "malformed"
+
+
+@pytest.fixture
+def client(tmp_path: Path, keys: LogKeys) -> Iterator[SignerClient]:
+    signer = signer_of(tmp_path)
+    deep = tmp_path / ("d" * 90)
+    deep.mkdir()
+
+    def serve(listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            with closing(connection):
+                while (message := wire.receive(connection)) is not None:
+                    wire.send(connection, signer.answer(message))
+
+    with closing(wire.listen(deep / "signer.sock")) as listener:
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        yield SignerClient(deep / "signer.sock")
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_the_client_speaks_the_protocol_over_a_socket_with_a_long_path(
+    client: SignerClient, keys: LogKeys
+) -> None:
+    assert client.head().size == 0
+    note = client.sign(3, root(3), ())
+    assert Checkpoint.parse(Note.parse(note).text).size == 3
+    assert client.head().root == root(3)
+    with pytest.raises(SignerRefused, match="signed head"):
+        client.sign(2, root(2), ())
+
+
+def test_a_promise_is_signed_under_its_own_key(client: SignerClient, keys: LogKeys) -> None:
+    note = client.promise(HASHES[0], 100, 700)
+    public = public_keys(keys)
+    assert verify_promise(note, public.promise) == Promise(ORIGIN, HASHES[0], 100, 700)
+    with pytest.raises(InvalidSignature):
+        verify_promise(note, public.log[0])
+    for position in range(0, len(note), 7):
+        broken = note[:position] + bytes([note[position] ^ 1]) + note[position + 1 :]
+        with pytest.raises((InvalidSignature, Malformed)):
+            verify_promise(broken, public.promise)
+
+
+def test_no_socket_is_an_error_that_names_the_command(tmp_path: Path) -> None:
+    with pytest.raises(SignerUnavailable) as caught:
+        SignerClient(tmp_path / "none.sock").head()
+    assert caught.value.next_command == "quotary registry sign"
+
+
+def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:
+    with closing(wire.listen(tmp_path / "s")):
+        assert os.stat(tmp_path / "s").st_mode & 0o777 == 0o600
