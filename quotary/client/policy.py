@@ -1,0 +1,232 @@
+"""Policy/v1: what a verifier demands, as one canonical document (``docs/formats/policy.md``).
+
+Absent means refused: no member has a default that accepts, and "none" is a word that somebody wrote. The
+SHA-256 stands on an enclave's measured command line and in the release, so the bytes are the identity. A
+simulation policy cannot accept hardware or a production log, and a production policy cannot express a
+simulator (design sections 5 and 6).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Literal
+
+from quotary.canonical import Fields, parse_canonical, unb64
+from quotary.errors import Malformed
+from quotary.statements.envelope import key_id, parse_spki
+from quotary.statements.floor import Floor, parse_floor
+from quotary.statements.measurement import base_platform
+from quotary.statements.predicates import LOG_SERVICE, ascending, parse_service
+from quotary.tlog.policy import TlogPolicy
+
+MAX_POLICY = 1 << 20
+MAX_AGE_LIMIT_SECONDS = 366 * 86_400
+SIMULATION_SUFFIX = "/simulation"
+SIMULATED_PREFIX = "sim-"
+
+Environment = Literal["production", "simulation"]
+
+
+@dataclass(frozen=True, slots=True)
+class KeySet:
+    """Keys of which ``threshold`` must have signed.
+
+    keys: key id to Ed25519 public key (32 bytes)
+    """
+
+    keys: Mapping[str, bytes]
+    threshold: int
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformRules:
+    """What evidence of one platform must show besides its registers.
+
+    floors:         product to the policy's own floor; None is the written ``log``: the logged one decides
+    simulator_root: SHA-256 of the simulator's root certificate; exactly for simulated platforms
+    """
+
+    floors: Mapping[str, Floor] | None
+    simulator_root: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class EnclaveRules:
+    """How an enclave under this policy runs; a client ignores it.
+
+    poll_seconds: between two looks at the log
+    plaintext:    whether prompts may come without the sealed channel
+    """
+
+    poll_seconds: int
+    plaintext: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A parsed policy.
+
+    digest:       SHA-256 of its bytes, 32 bytes
+    tlog:         log keys and witnesses, of exactly one origin
+    genesis:      leaf hash of the log's entry 0, 32 bytes
+    services:     the owner keys of each service that may answer
+    minimum_size, minimum_at: no checkpoint before these is accepted
+    map_auditors: witnesses that recompute the statuses and must have cosigned; empty is the written ``none``
+    rebuilders:   who must have rebuilt a release; None is the written ``none``
+    """
+
+    digest: bytes
+    environment: Environment
+    tlog: TlogPolicy
+    genesis: bytes
+    services: Mapping[str, KeySet]
+    minimum_size: int
+    minimum_at: datetime
+    max_age_seconds: int
+    map_auditors: tuple[str, ...]
+    rebuilders: KeySet | None
+    platforms: Mapping[str, PlatformRules]
+    enclave: EnclaveRules | None
+
+    @property
+    def origin(self) -> str:
+        """Name the one log that this policy believes."""
+        return self.tlog.logs[0].name
+
+    @property
+    def log_url(self) -> str:
+        """Give the address that the policy lists for its log, or an empty string."""
+        return next((url for url in self.tlog.urls.values() if url), "")
+
+    @property
+    def simulation(self) -> bool:
+        """Say whether this policy is about simulated evidence."""
+        return self.environment == "simulation"
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Policy":
+        """Read a policy of at most 1 MiB, or raise ``Malformed``."""
+        fields = Fields(parse_canonical(data, MAX_POLICY, multiline=True), "policy")
+        fields.integer("v", 1, 1)
+        environment: Environment = (
+            "production"
+            if fields.choice("environment", "production", "simulation") == "production"
+            else "simulation"
+        )
+        minimum = fields.fields("minimum")
+        found = cls(
+            digest=hashlib.sha256(data).digest(),
+            environment=environment,
+            tlog=_tlog(fields.text("tlog_policy", MAX_POLICY), environment),
+            genesis=fields.hexbytes("genesis", 32),
+            services=_services(fields.mapping("services", 64)),
+            minimum_size=minimum.integer("size"),
+            minimum_at=minimum.time("time"),
+            max_age_seconds=fields.integer("max_age_seconds", 1, MAX_AGE_LIMIT_SECONDS),
+            map_auditors=_map_auditors(fields),
+            rebuilders=_rebuilders(fields),
+            platforms=_platforms(fields.mapping("platforms", 16), environment),
+            enclave=fields.optional("enclave", lambda name: _enclave(fields.fields(name))),
+        )
+        minimum.done()
+        fields.done()
+        for name in found.map_auditors:
+            if name not in found.tlog.witnesses:
+                raise Malformed(f"policy.map_auditor {name} is not a witness of tlog_policy")
+        return found
+
+
+def _tlog(text: str, environment: Environment) -> TlogPolicy:
+    try:
+        tlog = TlogPolicy.parse(text)
+    except Malformed as error:
+        raise Malformed(f"policy.tlog_policy: {error}") from error
+    origins = {log.name for log in tlog.logs}
+    if len(origins) != 1:
+        raise Malformed(f"policy.tlog_policy lists {len(origins)} logs, a policy is about one")
+    if (environment == "simulation") != tlog.logs[0].name.endswith(SIMULATION_SUFFIX):
+        raise Malformed(
+            f"policy for {environment} about the log {tlog.logs[0].name}: the origins of simulation logs, "
+            f"and of no others, end in {SIMULATION_SUFFIX}"
+        )
+    return tlog
+
+
+def _services(members: Mapping[str, object]) -> dict[str, KeySet]:
+    if not members:
+        raise Malformed("policy.services is empty: nothing could be accepted")
+    services = {}
+    for name, value in members.items():
+        if parse_service(name) == LOG_SERVICE:
+            raise Malformed(f"policy.services cannot have {LOG_SERVICE}: the log is no service")
+        fields = Fields(value, f"service {name}")
+        services[name] = _keys(fields.fields("owner"), "threshold")
+        fields.done()
+    return services
+
+
+def _keys(fields: Fields, threshold: str) -> KeySet:
+    keys = {}
+    for name, value in fields.mapping("keys", 64).items():
+        if not isinstance(value, str):
+            raise Malformed(f"key {name} is not a string")
+        keys[name] = parse_spki(unb64(value))
+        if key_id(keys[name]) != name:
+            raise Malformed(f"key {name} has the id {key_id(keys[name])}")
+    found = KeySet(keys, fields.integer(threshold, 1, max(1, len(keys))))
+    fields.done()
+    if not keys:
+        raise Malformed("a set of keys is empty: nobody could sign")
+    return found
+
+
+def _map_auditors(fields: Fields) -> tuple[str, ...]:
+    if fields.value("map_auditor") == "none":
+        return ()
+    names = fields.items("map_auditor", 16, low=1)
+    return ascending(tuple(_string(name) for name in names), "policy.map_auditor")
+
+
+def _string(value: object) -> str:
+    if not isinstance(value, str):
+        raise Malformed("policy.map_auditor holds something other than names")
+    return value
+
+
+def _rebuilders(fields: Fields) -> KeySet | None:
+    return None if fields.value("rebuilders") == "none" else _keys(fields.fields("rebuilders"), "k")
+
+
+def _platforms(members: Mapping[str, object], environment: Environment) -> dict[str, PlatformRules]:
+    if not members:
+        raise Malformed("policy.platforms is empty: no evidence could be accepted")
+    platforms = {}
+    for name, value in members.items():
+        base_platform(name)
+        if (environment == "simulation") != name.startswith(SIMULATED_PREFIX):
+            raise Malformed(f"policy for {environment} cannot accept the platform {name}")
+        platforms[name] = _platform(Fields(value, f"platform {name}"), name, environment)
+    return platforms
+
+
+def _platform(fields: Fields, name: str, environment: Environment) -> PlatformRules:
+    require = fields.fields("require")
+    require.choice("debug", "refused")
+    require.done()
+    floors = None
+    if fields.value("floors") != "log":
+        products = fields.mapping("floors", 256)
+        floors = {product: parse_floor(Fields(value, "floor"), name) for product, value in products.items()}
+    root = fields.hexbytes("simulator_root_sha256", 32) if environment == "simulation" else None
+    fields.done()
+    return PlatformRules(floors, root)
+
+
+def _enclave(fields: Fields) -> EnclaveRules:
+    rules = EnclaveRules(
+        fields.integer("poll_seconds", 1, 3600),
+        fields.choice("plaintext", "refused", "allowed") == "allowed",
+    )
+    fields.done()
+    return rules

@@ -1,0 +1,208 @@
+"""Policy/v1: read strictly, absent means refused, simulation and production never mix."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from copy import deepcopy
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quotary.canonical import canonical
+from quotary.client.policy import Policy
+from quotary.errors import Malformed
+from tests.fakes import authority
+from tests.fakes.log import AUDITOR, policy_bytes, policy_document, tlog_policy
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats" / "policy.md"
+PRODUCTION_ORIGIN = "log.example.org/tee"
+
+
+def production() -> dict[str, Any]:
+    document: dict[str, Any] = policy_document(PRODUCTION_ORIGIN)
+    rules = document["platforms"].pop("sim-tdx")
+    del rules["simulator_root_sha256"]
+    document["platforms"]["tdx"] = rules
+    document["environment"] = "production"
+    return document
+
+
+def test_a_simulation_policy_is_read() -> None:
+    data = policy_bytes(policy_document(url="https://log.example.org"))
+    policy = Policy.parse(data)
+    assert policy.digest == hashlib.sha256(data).digest()
+    assert policy.simulation
+    assert policy.origin == authority.ORIGIN
+    assert policy.log_url == "https://log.example.org"
+    assert policy.map_auditors == (AUDITOR,)
+    assert policy.minimum_at == datetime(2026, 11, 1, tzinfo=UTC)
+    assert policy.services[authority.SERVICE].threshold == 2
+    assert policy.rebuilders is not None
+    assert policy.rebuilders.threshold == 1
+    assert policy.platforms["sim-tdx"].simulator_root == b"\x11" * 32
+    assert policy.platforms["sim-tdx"].floors is not None
+    assert policy.enclave is not None
+    assert (policy.enclave.poll_seconds, policy.enclave.plaintext) == (30, False)
+
+
+def test_a_production_policy_is_read() -> None:
+    document = production()
+    document |= {"map_auditor": "none", "rebuilders": "none"}
+    document["platforms"]["tdx"]["floors"] = "log"
+    document["enclave"]["plaintext"] = "allowed"
+    policy = Policy.parse(policy_bytes(document))
+    assert not policy.simulation
+    assert policy.map_auditors == ()
+    assert policy.rebuilders is None
+    assert policy.platforms["tdx"].floors is None
+    assert policy.platforms["tdx"].simulator_root is None
+    assert policy.enclave is not None
+    assert policy.enclave.plaintext
+    assert policy.log_url == ""
+
+
+def test_a_clients_policy_needs_no_rules_for_enclaves() -> None:
+    document = policy_document()
+    del document["enclave"]
+    assert Policy.parse(policy_bytes(document)).enclave is None
+
+
+Change = Callable[[dict[str, Any]], object]
+
+MEMBERS = [name for name in policy_document() if name != "enclave"]
+
+
+@pytest.mark.parametrize("name", MEMBERS)
+def test_an_absent_member_is_refused(name: str) -> None:
+    document = policy_document()
+    del document[name]
+    with pytest.raises(Malformed, match=f"policy.{name} is missing"):
+        Policy.parse(policy_bytes(document))
+
+
+@pytest.mark.parametrize(
+    "path", ["", "minimum", "services.chat", "services.chat.owner", "rebuilders", "enclave"]
+)
+def test_an_unknown_member_is_refused(path: str) -> None:
+    document: dict[str, Any] = policy_document()
+    place = document
+    for name in path.split(".") if path else []:
+        place = place[name]
+    place["surprise"] = 1
+    with pytest.raises(Malformed, match="unknown member 'surprise'"):
+        Policy.parse(policy_bytes(document))
+
+
+BROKEN: dict[str, tuple[Change, str]] = {
+    "an unknown environment": (lambda d: d.update(environment="test"), "environment is not one of"),
+    "production about a simulated log": (lambda d: d.update(environment="production"), "about the log"),
+    "simulation about a production log": (
+        lambda d: d.update(tlog_policy=tlog_policy(PRODUCTION_ORIGIN)),
+        "about the log",
+    ),
+    "two logs": (
+        lambda d: d.update(
+            tlog_policy=tlog_policy("other.example.org/x").split("witness")[0] + d["tlog_policy"]
+        ),
+        "lists 2 logs",
+    ),
+    "a broken tlog policy": (lambda d: d.update(tlog_policy="quorum none\n"), "policy.tlog_policy: "),
+    "no service": (lambda d: d.update(services={}), "services is empty"),
+    "the log as a service": (
+        lambda d: d.update(services={"log": d["services"]["chat"]}),
+        "the log is no service",
+    ),
+    "a service without a name": (
+        lambda d: d.update(services={"/": d["services"]["chat"]}),
+        "service is not a name",
+    ),
+    "a key under another name": (
+        lambda d: d["services"]["chat"]["owner"].update(
+            keys={authority.keyid("owner1"): authority.public("owner2")}
+        ),
+        "has the id",
+    ),
+    "a key that is not text": (
+        lambda d: d["services"]["chat"]["owner"].update(keys={authority.keyid("owner1"): 1}),
+        "is not a string",
+    ),
+    "no key": (
+        lambda d: d["services"]["chat"]["owner"].update(keys={}, threshold=1),
+        "a set of keys is empty",
+    ),
+    "a threshold of none": (
+        lambda d: d["services"]["chat"]["owner"].update(threshold=0),
+        "allowed are 1 to 3",
+    ),
+    "a threshold above the keys": (
+        lambda d: d["services"]["chat"]["owner"].update(threshold=4),
+        "allowed are 1 to 3",
+    ),
+    "an auditor nobody knows": (lambda d: d.update(map_auditor=["x"]), "is not a witness of tlog_policy"),
+    "auditors that are not names": (lambda d: d.update(map_auditor=[1]), "something other than names"),
+    "an empty list of auditors": (lambda d: d.update(map_auditor=[]), "1 to 16 are allowed"),
+    "any age": (lambda d: d.update(max_age_seconds=0), "allowed are 1 to"),
+    "no platform": (lambda d: d.update(platforms={}), "platforms is empty"),
+    "hardware in a simulation": (
+        lambda d: d.update(platforms={"tdx": d["platforms"]["sim-tdx"]}),
+        "simulation cannot accept the platform tdx",
+    ),
+    "an unknown platform": (
+        lambda d: d.update(platforms={"sim-abacus": d["platforms"]["sim-tdx"]}),
+        "is not known",
+    ),
+    "a simulator without its root": (
+        lambda d: d["platforms"]["sim-tdx"].pop("simulator_root_sha256"),
+        "simulator_root_sha256 is missing",
+    ),
+    "debugging allowed": (
+        lambda d: d["platforms"]["sim-tdx"]["require"].update(debug="allowed"),
+        "debug is not one of refused",
+    ),
+    "an unknown requirement": (
+        lambda d: d["platforms"]["sim-tdx"]["require"].update(x="y"),
+        "unknown member 'x'",
+    ),
+    "a floor with less than its components": (
+        lambda d: d["platforms"]["sim-tdx"]["floors"]["ff53494d0000"].update(minimum={}),
+        "names exactly",
+    ),
+    "a genesis that is not a hash": (lambda d: d.update(genesis="00"), "64 lower-case hex digits"),
+    "another version": (lambda d: d.update(v=2), "policy.v is 2"),
+    "plaintext by another word": (lambda d: d["enclave"].update(plaintext="yes"), "plaintext is not one of"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_policy_is_refused_for(name: str) -> None:
+    change, message = BROKEN[name]
+    document: dict[str, Any] = deepcopy(policy_document())
+    change(document)
+    with pytest.raises(Malformed, match=message):
+        Policy.parse(policy_bytes(document))
+
+
+def test_a_production_policy_cannot_express_a_simulator() -> None:
+    document = production()
+    document["platforms"]["tdx"]["simulator_root_sha256"] = "11" * 32
+    with pytest.raises(Malformed, match="unknown member 'simulator_root_sha256'"):
+        Policy.parse(policy_bytes(document))
+    document = production()
+    document["platforms"]["sim-tdx"] = document["platforms"]["tdx"]
+    with pytest.raises(Malformed, match="production cannot accept the platform sim-tdx"):
+        Policy.parse(policy_bytes(document))
+
+
+def test_every_truncation_is_malformed() -> None:
+    data = policy_bytes(policy_document())
+    for length in range(0, len(data), 7):
+        with pytest.raises(Malformed):
+            Policy.parse(data[:length])
+
+
+def test_the_formats_page_shows_a_policy_that_is_read() -> None:
+    example = PAGE.read_text().split("```json\n")[1].split("\n```")[0]
+    policy = Policy.parse(canonical(json.loads(example), multiline=True))
+    assert policy.simulation
