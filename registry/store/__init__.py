@@ -12,10 +12,11 @@ from registry.store.engine import open_engine
 from registry.store.faults import translated
 from registry.store.migrate import check_schema, upgrade
 from registry.store.read import Reader
-from registry.store.rows import Batch, Head, OutcomeRow, Published, Signed, Waiting
+from registry.store.rows import EMPTY_HEAD, Batch, Head, OutcomeRow, Published, Signed, Waiting
 from registry.store.write import Writer
 
 __all__ = [
+    "EMPTY_HEAD",
     "Batch",
     "Head",
     "OutcomeRow",

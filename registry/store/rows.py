@@ -3,6 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from quotary.tlog.frontier import Frontier
+from quotary.tlog.merkle import EMPTY_ROOT
+from quotary.tlog.trie import EMPTY
+
 
 @dataclass(frozen=True, slots=True)
 class Head:
@@ -23,6 +27,9 @@ class Head:
     trie_root: bytes
     ts: int
     state_index: int
+
+
+EMPTY_HEAD = Head(0, 0, EMPTY_ROOT, bytes(Frontier()), EMPTY, 0, -1)
 
 
 @dataclass(frozen=True, slots=True)

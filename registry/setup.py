@@ -1,0 +1,100 @@
+"""Make a new registry: folder, keys, genesis, policy, database."""
+
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from quotary.statements.f1 import F1
+
+from quotary.canonical import b64, time_text
+from quotary.errors import Refused
+from quotary.statements.envelope import key_id, raw_public_key, sign, spki
+from quotary.statements.schema import statement_payload
+from quotary.tlog.merkle import leaf_hash
+from quotary.tlog.note import VerifierKey
+from quotary.tlog.policy import TlogPolicy
+from registry import keys
+from registry.config import Config
+from registry.identity import PublicKeys, create_log_keys, public_keys, write_public
+from registry.memory import create_memory
+from registry.store import EMPTY_HEAD, create_store
+
+ROLES = ("root", "tcb", "security", "rebuilder")
+GENESIS_YEARS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessLine:
+    """A witness as the operator names it."""
+
+    url: str
+    key: VerifierKey
+
+
+def create_registry(config: Config, witnesses: list[WitnessLine], genesis: bytes | None) -> PublicKeys:
+    """Make everything that ``serve`` needs; an existing registry is never touched.
+
+    genesis: the bytes of entry 0, signed elsewhere; None makes root keys in the keys folder and signs it
+    with them
+    """
+    if config.folder.joinpath("registry.toml").exists():
+        raise Refused("folder", f"{config.folder} holds a registry", "a new folder")
+    for folder in (config.folder, config.keys):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config.public.mkdir(exist_ok=True)
+    entry = genesis if genesis is not None else _own_genesis(config)
+    check_genesis(config.origin, entry)
+    public = public_keys(create_log_keys(config.keys, config.origin))
+    write_public(config.keys / "public", public)
+    create_memory(config.keys / "signed-head.json")
+    write_policy(config.policy, public, witnesses, None)
+    store = create_store(config.database_url)
+    store.write.create(EMPTY_HEAD)
+    store.write.enqueue([(leaf_hash(entry), entry)], int(time.time()))
+    store.close()
+    keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
+    return public
+
+
+def check_genesis(origin: str, entry: bytes) -> None:
+    """Refuse an entry 0 that would have no effect."""
+    (outcome,) = F1(origin).close([(0, entry)], int(time.time())).outcomes
+    if not outcome.effect:
+        raise Refused("genesis", outcome.code, f"a delegation of the roots of {origin}, signed by them")
+
+
+def write_policy(path: Path, public: PublicKeys, witnesses: list[WitnessLine], quorum: int | None) -> None:
+    """Write the log's tlog-policy: every log key, every witness, and ``quorum`` of them (default: more than
+    half).
+    """
+    lines = [f"log {key.vkey()}" for key in public.log]
+    lines += [f"witness {line.key.name} {line.key.vkey()} {line.url}" for line in witnesses]
+    if witnesses:
+        names = " ".join(line.key.name for line in witnesses)
+        lines += [f"group witnesses {quorum or len(witnesses) // 2 + 1} {names}", "quorum witnesses"]
+    else:
+        lines.append("quorum none")
+    text = "".join(line + "\n" for line in lines)
+    TlogPolicy.parse(text)
+    keys.write_durably(path, text.encode("utf-8"), 0o644)
+
+
+def _own_genesis(config: Config) -> bytes:
+    made = {role: keys.create_ed25519(config.keys / f"{role}.pem") for role in ROLES}
+    now = datetime.now(UTC).replace(microsecond=0)
+    predicate = {
+        "log": config.origin,
+        "service": "log",
+        "sequence": 1,
+        "issued": time_text(now),
+        "expires": time_text(now + timedelta(days=365 * GENESIS_YEARS)),
+        "keys": {_key_id(key): b64(spki(raw_public_key(key))) for key in made.values()},
+        "roles": {role: {"keys": [_key_id(key)], "threshold": 1} for role, key in made.items()},
+    }
+    return sign(statement_payload("delegation", predicate), [made["root"]])
+
+
+def _key_id(key: Ed25519PrivateKey) -> str:
+    return key_id(raw_public_key(key))

@@ -1,0 +1,265 @@
+"""The store: append-only, compare-and-swap, and every write once failing before it lands and once after."""
+
+import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.runtime.migration import MigrationContext
+from pysqlite3 import dbapi2 as pysqlite3
+from sqlalchemy import text
+from sqlalchemy.exc import DBAPIError
+
+from quotary.errors import Usage
+from quotary.tlog.frontier import Frontier
+from quotary.tlog.merkle import leaf_hash
+from registry.errors import HeadMoved, StoreFull, StoreUnavailable, UnsafeDatabase, WrongSchema
+from registry.store import EMPTY_HEAD, Batch, OutcomeRow, Published, Signed, Store, create_store, open_store
+from registry.store.engine import check_sqlite_version
+from registry.store.schema import APPEND_ONLY, metadata
+
+ENTRIES = tuple((leaf_hash(b"%d" % i), b"%d" % i) for i in range(300))
+
+
+def url_of(folder: Path) -> str:
+    return f"sqlite:///{folder / 'log.db'}"
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = create_store(url_of(tmp_path))
+    made.write.create(EMPTY_HEAD)
+    return made
+
+
+def batch_of(store: Store, count: int = 300) -> Batch:
+    old = store.read.head()
+    assert old is not None
+    entries = ENTRIES[old.size : old.size + count]
+    frontier, full = Frontier.parse(old.frontier).append([leaf for leaf, _ in entries])
+    state_index = old.size + count - 1
+    head = replace(
+        old, size=frontier.size, root=frontier.root(), frontier=bytes(frontier), ts=5, state_index=state_index
+    )
+    return Batch(
+        old,
+        head,
+        entries,
+        tuple((tile.level, tile.n, tile.data) for tile in full),
+        (),
+        nodes={b"n" * 32: b"node"},
+        records={b"k" * 32: b"record"},
+        outcomes=(OutcomeRow(old.size, state_index, "release", "chat", 1, "sha256:00", True, "ok"),),
+        terms=frozenset({("term", old.size)}),
+    )
+
+
+def test_the_migrations_make_exactly_the_tables_of_the_code(store: Store) -> None:
+    with store.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_every_entry_tile_and_record_is_read_back(store: Store) -> None:
+    batch = batch_of(store)
+    store.write.integrate(batch)
+    read = store.read
+    assert read.head() == batch.head
+    assert read.entries(0, 300) == [data for _, data in ENTRIES]
+    assert read.leaf_hashes(255, 258) == [leaf for leaf, _ in ENTRIES[255:258]]
+    assert read.find(ENTRIES[299][0]) == 299
+    assert read.find_all([ENTRIES[3][0], b"x" * 32]) == {ENTRIES[3][0]: 3}
+    assert read.tile(0, 0) == b"".join(leaf for leaf, _ in ENTRIES[:256])
+    assert read.tile(0, 1) is None
+    assert read.node(b"n" * 32) == b"node"
+    assert read.record(b"k" * 32, 300) == b"record"
+    assert read.record(b"k" * 32, 299) is None
+    assert read.records(300) == [b"record"]
+    assert read.by_term("term", 300, 9) == [0]
+    assert read.outcome(0) == batch.outcomes[0]
+    assert read.by_statement("sha256:00", 300) == [batch.outcomes[0]]
+    assert read.by_service("chat", 300, "release") == [batch.outcomes[0]]
+    assert read.by_kind("release", 299) == []
+    assert read.state_after(0) == 299
+
+
+def test_nothing_that_was_written_can_be_changed_or_deleted(store: Store) -> None:
+    store.write.integrate(batch_of(store))
+    store.write.add_signed(Signed(300, b"r" * 32, b"note"), 0)
+    store.write.publish(Published(300, b"note", 7))
+    for table in APPEND_ONLY:
+        column = {"tile": "n", "node": "data", "record": "data", "checkpoint": "note"}.get(table, "idx")
+        for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
+            with store.engine.begin() as connection, pytest.raises(DBAPIError, match="append-only"):
+                connection.execute(text(statement))
+    for statement in (
+        "DELETE FROM head",
+        "DELETE FROM published",
+        "UPDATE head SET size = 1",
+        "UPDATE published SET size = 1",
+    ):
+        with store.engine.begin() as connection, pytest.raises(DBAPIError, match="never"):
+            connection.execute(text(statement))
+
+
+def test_an_entry_with_a_gap_or_in_place_of_another_is_refused(store: Store) -> None:
+    store.write.integrate(batch_of(store, 3))
+    row = "(idx, leaf_hash, data) VALUES ({}, x'{}', x'00')"
+    for verb in ("INSERT", "INSERT OR REPLACE"):
+        for index, digest in ((4, "aa"), (2, "aa"), (3, ENTRIES[0][0].hex())):
+            with store.engine.begin() as connection, pytest.raises(DBAPIError):
+                connection.execute(text(f"{verb} INTO entry " + row.format(index, digest)))
+
+
+def test_checkpoints_form_one_chain(store: Store) -> None:
+    store.write.add_signed(Signed(3, b"r" * 32, b"a"), 0)
+    for size, previous in ((5, 0), (5, 2), (3, 3)):
+        with pytest.raises(DBAPIError):
+            store.write.add_signed(Signed(size, b"r" * 32, b"b"), previous)
+    store.write.add_signed(Signed(5, b"r" * 32, b"b"), 3)
+    assert [signed.size for signed in store.read.all_signed()] == [3, 5]
+
+
+def test_of_two_sequencers_only_the_later_one_can_commit(store: Store) -> None:
+    first = store.read.head()
+    assert first is not None
+    mine = store.write.take_over(first)
+    theirs = store.write.take_over(mine)
+    batch = batch_of(store)
+    with pytest.raises(HeadMoved):
+        store.write.integrate(replace(batch, old=mine))
+    assert store.read.head() == theirs
+    assert store.read.entries(0, 9) == []
+
+
+def test_a_batch_over_an_older_head_is_refused_whole(store: Store) -> None:
+    batch = batch_of(store, 3)
+    store.write.integrate(batch)
+    with pytest.raises(HeadMoved):
+        store.write.integrate(batch)
+    assert store.read.find_all([leaf for leaf, _ in ENTRIES[3:6]]) == {}
+
+
+def test_what_waits_keeps_its_order_and_waits_once(store: Store) -> None:
+    store.write.enqueue(ENTRIES[:3], 1)
+    store.write.enqueue(ENTRIES[1:5], 2)
+    waiting = store.read.waiting(10)
+    assert [row.data for row in waiting] == [b"0", b"1", b"2", b"3", b"4"]
+    assert store.read.is_waiting(ENTRIES[4][0])
+    store.write.integrate(replace(batch_of(store, 3), done=tuple(row.id for row in waiting[:3])))
+    assert [row.data for row in store.read.waiting(10)] == [b"3", b"4"]
+    store.write.forget([row.id for row in store.read.waiting(10)])
+    assert store.read.waiting_count() == 0
+
+
+def test_the_published_checkpoint_never_shrinks(store: Store) -> None:
+    store.write.publish(Published(5, b"a", 1))
+    store.write.publish(Published(5, b"b", 2))
+    with pytest.raises(HeadMoved):
+        store.write.publish(Published(4, b"c", 3))
+    assert store.read.published() == Published(5, b"b", 2)
+
+
+def test_a_database_of_another_schema_is_refused(tmp_path: Path, store: Store) -> None:
+    store.close()
+    with sqlite3.connect(tmp_path / "log.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(WrongSchema, match="9999"):
+        open_store(url_of(tmp_path))
+    with pytest.raises(WrongSchema, match="none"):
+        open_store(f"sqlite:///{tmp_path / 'new.db'}")
+
+
+@pytest.mark.parametrize("version", [(3, 51, 3), (3, 52, 0), (3, 50, 7), (3, 44, 6), (3, 53, 4)])
+def test_a_repaired_sqlite_is_accepted(version: tuple[int, int, int]) -> None:
+    check_sqlite_version(version)
+
+
+@pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2), (3, 50, 6), (3, 44, 5), (3, 49, 9), (3, 6, 9)])
+def test_a_sqlite_that_can_corrupt_is_refused(version: tuple[int, int, int]) -> None:
+    with pytest.raises(UnsafeDatabase, match="corrupt"):
+        check_sqlite_version(version)
+
+
+def test_only_sqlite_and_postgresql_are_databases_and_a_password_is_not_repeated() -> None:
+    for url in ("mysql://user:secret@host/db", "no url with secret"):
+        with pytest.raises(Usage) as caught:
+            open_store(url)
+        assert "secret" not in str(caught.value)
+
+
+class Failing(pysqlite3.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection whose next commit fails, before or after it landed."""
+
+    fault: str = ""
+    message: str = "disk I/O error"
+
+    def commit(self) -> None:
+        fault, Failing.fault = Failing.fault, ""
+        if fault == "before":
+            raise pysqlite3.OperationalError(self.message)
+        super().commit()
+        if fault == "after":
+            raise pysqlite3.OperationalError(self.message)
+
+
+WRITES: dict[str, tuple[Callable[[Store], object], Callable[[Store], object]]] = {
+    "enqueue": (lambda store: store.write.enqueue(ENTRIES[:2], 1), lambda store: store.read.waiting_count()),
+    "take over": (lambda store: store.write.take_over(_head(store)), lambda store: _head(store).epoch),
+    "integrate": (lambda store: store.write.integrate(batch_of(store)), lambda store: _head(store).size),
+    "forget": (lambda store: store.write.forget([1]), lambda store: store.read.waiting(9)),
+    "sign": (
+        lambda store: store.write.add_signed(Signed(1, b"r", b"n"), 0),
+        lambda store: store.read.signed(),
+    ),
+    "publish": (
+        lambda store: store.write.publish(Published(1, b"n", 1)),
+        lambda store: store.read.published(),
+    ),
+}
+
+
+def _head(store: Store):  # type: ignore[no-untyped-def]
+    head = store.read.head()
+    assert head is not None
+    return head
+
+
+@pytest.mark.parametrize("name", sorted(WRITES))
+@pytest.mark.parametrize("fault", ["before", "after"])
+def test_a_failed_commit_is_reported_and_what_is_read_again_is_the_truth(
+    tmp_path: Path, store: Store, name: str, fault: str
+) -> None:
+    if name == "forget":
+        store.write.enqueue(ENTRIES[:1], 1)
+    store.close()
+    failing = open_store(url_of(tmp_path), connection_class=Failing)
+    act, look = WRITES[name]
+    before = look(failing)
+    Failing.fault = fault
+    with pytest.raises(StoreUnavailable):
+        act(failing)
+    assert Failing.fault == ""
+    found = look(open_store(url_of(tmp_path)))
+    assert (found == before) is (fault == "before")
+
+
+def test_a_full_disk_is_named(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Failing, "message", "database or disk is full")
+    failing = open_store(url_of(tmp_path), connection_class=Failing)
+    Failing.fault = "before"
+    with pytest.raises(StoreFull, match="full"):
+        failing.write.enqueue(ENTRIES[:1], 1)
+
+
+def test_a_really_full_database_refuses_the_write_and_keeps_what_it_has(tmp_path: Path, store: Store) -> None:
+    store.write.enqueue(ENTRIES[:1], 1)
+    with store.engine.connect() as connection:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages}")
+        connection.rollback()
+    with pytest.raises(StoreFull):
+        store.write.enqueue([(leaf_hash(b"big"), bytes(1 << 20))], 1)
+    assert store.read.waiting_count() == 1
