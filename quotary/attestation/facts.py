@@ -32,6 +32,7 @@ class TCB:
     status:            the vendor's converged word, e.g. ``UpToDate`` (TDX); empty where the vendor has none
     advisories:        the vendor's advisory ids that apply, sorted
     level_at:          date of the matched level: everything disclosed until then is fixed
+    superseded_at:     date of the first newer level that is missed, where the status says out of date
     evaluation_number: number of the vendor's TCB recovery event that the judgement rests on
     components:        the numbers that a floor's ``minimum`` names; bytes are compared byte by byte
     """
@@ -39,6 +40,7 @@ class TCB:
     status: str
     advisories: tuple[str, ...]
     level_at: datetime
+    superseded_at: datetime | None
     evaluation_number: int
     components: Mapping[str, bytes | int]
 

@@ -27,11 +27,15 @@ _MAX_LEVELS = 256
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What Intel says of one level: a status word, its date and the advisories that apply."""
+    """What Intel says of one level: a status word, its date and the advisories that apply.
+
+    superseded_at: date of the first newer level, known once a machine has been matched
+    """
 
     status: str
     level_at: datetime
     advisories: tuple[str, ...]
+    superseded_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ word.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from quotary.attestation.intel_json import EnclaveLevel, Module, PlatformLevel, Standing, TCBInfo
 from quotary.errors import Refused, Rejected
@@ -36,9 +37,9 @@ def judge_platform(info: TCBInfo, sgx: bytes, pce_svn: int, tdx: bytes) -> Stand
     With a module version (byte 1) above zero the module's own identity judges bytes 0 and 1.
     """
     first = 2 if tdx[1] else 0
-    for level in info.levels:
+    for index, level in enumerate(info.levels):
         if _reaches(level, sgx, pce_svn, tdx, first):
-            return level.standing
+            return _after(level.standing, [newer.standing for newer in info.levels[:index]])
     raise Refused("tcb level", f"sgx {sgx.hex()} pce {pce_svn} tdx {tdx.hex()}", "a level of the TCB info")
 
 
@@ -54,9 +55,9 @@ def find_module(info: TCBInfo, tdx: bytes) -> Module:
 
 def judge_enclave(what: str, levels: Sequence[EnclaveLevel], isv_svn: int) -> Standing:
     """Match an enclave's or the module's ISVSVN, or raise ``Refused`` (check ``what``)."""
-    for level in levels:
+    for index, level in enumerate(levels):
         if isv_svn >= level.isv_svn:
-            return level.standing
+            return _after(level.standing, [newer.standing for newer in levels[:index]])
     raise Refused(what, f"isvsvn {isv_svn}", "a level of its identity")
 
 
@@ -74,6 +75,11 @@ def relaunched(started: str, running: str) -> str:
     if started not in ("OutOfDate", "OutOfDateConfigurationNeeded") or running not in SEVERITY[:4]:
         return started
     return "TDRelaunchAdvisedConfigurationNeeded" if running in _CONFIGURATION else "TDRelaunchAdvised"
+
+
+def _after(matched: Standing, newer: Sequence[Standing]) -> Standing:
+    missed = [standing.level_at for standing in newer if standing.level_at > matched.level_at]
+    return replace(matched, superseded_at=min(missed, default=None))
 
 
 def _reaches(level: PlatformLevel, sgx: bytes, pce_svn: int, tdx: bytes, first: int) -> bool:

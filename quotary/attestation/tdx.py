@@ -195,6 +195,7 @@ def _judge(
         status,
         tuple(sorted({advisory for standing in standings for advisory in standing.advisories})),
         min(standing.level_at for standing in standings),
+        min((at for standing in standings if (at := standing.superseded_at)), default=None),
         documents.evaluation_number,
         {"tee_tcb_svn": started, "sgx_tcb_svn": machine.components, "pce_svn": machine.pce_svn},
     )
