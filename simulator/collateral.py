@@ -1,7 +1,8 @@
-"""The signed documents that a DCAP verifier needs beside a quote, in the nine members that Intel's service has.
+"""The signed documents that a DCAP verifier needs beside a quote, in the nine members that Intel's service
+has.
 
-TCB info v3 and QE identity v2 (Intel PCS API v4), both signed over their exact text by the TCB signing key, two
-revocation lists in DER hex, and the issuers' chains in PEM. All but the root's list live 30 days from the
+TCB info v3 and QE identity v2 (Intel PCS API v4), both signed over their exact text by the TCB signing key,
+two revocation lists in DER hex, and the issuers' chains in PEM. All but the root's list live 30 days from the
 moment they are made; the simulator makes them anew at each start.
 """
 
@@ -32,7 +33,8 @@ _OLD_LEVEL_DATE = "2025-08-13T00:00:00Z"
 
 
 def make_collateral(pki: PKI, publication: Publication, now: datetime) -> Mapping[str, str]:
-    """Sign a fresh set; the keys are those of ``vectors/collateral``, the values as Intel's service gives them."""
+    """Sign a fresh set; the keys are those of ``vectors/collateral``, the values as Intel's service gives
+    them."""
     now = whole_second(now)
     tcb_info = _text(_tcb_info(publication, now))
     qe_identity = _text(_qe_identity(publication, now))
@@ -90,7 +92,10 @@ def _tcb_info(publication: Publication, now: datetime) -> Mapping[str, object]:
 
 
 def _levels(
-    current: Mapping[str, object], fresh: Mapping[str, object], lowest: Mapping[str, object], old: Mapping[str, object]
+    current: Mapping[str, object],
+    fresh: Mapping[str, object],
+    lowest: Mapping[str, object],
+    old: Mapping[str, object],
 ) -> Sequence[Mapping[str, object]]:
     return [{"tcb": current, **fresh}, {"tcb": lowest, **old}]
 

@@ -14,7 +14,8 @@ def utf8(text: str) -> bytes:
 
 
 def sgx_extension(*, ppid: bytes, components: bytes, pce_svn: int, pce_id: bytes, fmspc: bytes) -> bytes:
-    """Encode the extension's value; ``components`` is 16 bytes, one SVN each, and serves as the CPUSVN too."""
+    """Encode the extension's value; ``components`` is 16 bytes, one SVN each, and serves as the CPUSVN
+    too."""
     assert (len(ppid), len(components), len(pce_id), len(fmspc)) == (16, 16, 2, 6)
     tcb = [_member((2, n + 1), _integer(svn)) for n, svn in enumerate(components)]
     tcb += [_member((2, 17), _integer(pce_svn)), _member((2, 18), _octets(components))]

@@ -1,9 +1,10 @@
 """The simulated vendor's keys and certificates: the shape of Intel's SGX PKI, made anew by each installation.
 
-Root -> PCK platform CA -> PCK leaf, and root -> TCB signing. Every certificate names ``O=SIMULATED EVIDENCE`` and
-carries the simulator's OID, which a production verifier refuses on sight. The FMSPC and the first half of the
-PPID are patterns that no processor has. Whoever can read the directory can sign any quote of this vendor: the
-keys prove nothing against the owner of the machine, and nothing of this package belongs in a production image.
+Root -> PCK platform CA -> PCK leaf, and root -> TCB signing. Every certificate names ``O=SIMULATED EVIDENCE``
+and carries the simulator's OID, which a production verifier refuses on sight. The FMSPC and the first half of
+the PPID are patterns that no processor has. Whoever can read the directory can sign any quote of this vendor:
+the keys prove nothing against the owner of the machine, and nothing of this package belongs in a production
+image.
 """
 
 import os

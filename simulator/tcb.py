@@ -1,7 +1,7 @@
 """TCB levels: what the simulated platform runs, and what its vendor says about it.
 
-The two are independent, as on hardware: a machine keeps its level while the vendor publishes a newer one under
-a higher evaluation data number, and is out of date from then on.
+The two are independent, as on hardware: a machine keeps its level while the vendor publishes a newer one
+under a higher evaluation data number, and is out of date from then on.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,8 @@
 """Quotes of a simulated TDX platform: version 4, byte for byte what hardware would send.
 
-Layout: Intel TDX DCAP Quoting Library API, appendix A.3 (header 48, TD report body 584, signature section). The
-tables below are this package's own; a test parses what they write with the verifier's table and with dcap-qvl.
+Layout: Intel TDX DCAP Quoting Library API, appendix A.3 (header 48, TD report body 584, signature section).
+The tables below are this package's own; a test parses what they write with the verifier's table and with
+dcap-qvl.
 """
 
 import hashlib
@@ -47,14 +48,18 @@ class Registers:
 
 
 class Platform:
-    """One simulated machine between two starts: its TCB level, attestation key and quoting enclave's report."""
+    """One simulated machine between two starts: its TCB level, attestation key and quoting enclave's
+    report."""
 
     def __init__(self, pki: PKI, tcb: TCB, publication: Publication, now: datetime) -> None:
         self._tcb = tcb
         self._attestation_key = ec.generate_private_key(ec.SECP256R1())
         certificate = issue_pck(pki, tcb.sgx_tcb_svn, tcb.pce_svn, now)
         self._certification = _certification(
-            pki, self._attestation_key, certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"), tcb
+            pki,
+            self._attestation_key,
+            certificate.public_bytes(serialization.Encoding.PEM).decode("ascii"),
+            tcb,
         )
         self.collateral: Mapping[str, str] = make_collateral(pki, publication, now)
 
