@@ -1,8 +1,6 @@
 """The signer: it signs one history, remembers it before it answers, and refuses everything else."""
 
 import os
-import socket
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -22,6 +20,7 @@ from registry.memory import create_memory, recall
 from registry.promise import Promise, verify_promise
 from registry.signer import Signer
 from registry.signing import SignerClient
+from tests.fakes.signer import served
 
 ORIGIN = "log.example.org/simulation"
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -134,22 +133,8 @@ def client(tmp_path: Path, keys: LogKeys) -> Iterator[SignerClient]:
     deep = tmp_path / ("d" * 90)
     deep.mkdir()
 
-    def serve(listener: socket.socket) -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            with closing(connection):
-                while (message := wire.receive(connection)) is not None:
-                    wire.send(connection, signer.answer(message))
-
-    with closing(wire.listen(deep / "signer.sock")) as listener:
-        thread = threading.Thread(target=serve, args=(listener,))
-        thread.start()
-        yield SignerClient(deep / "signer.sock")
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
+    with served(signer, deep / "signer.sock") as client:
+        yield client
 
 
 def test_the_client_speaks_the_protocol_over_a_socket_with_a_long_path(
