@@ -49,6 +49,14 @@ class LogClient:
         """Fetch what the log says of a service: a hint, not proof."""
         return self._object(f"/api/v1/services/{quote(name)}")
 
+    def next_sequence(self, service: str, kind: str) -> int:
+        """Fetch the number that the log would accept next: a hint, which a signer reads before signing."""
+        numbers = self.service(service).get("next_sequence")
+        found = numbers.get(kind) if isinstance(numbers, dict) else None
+        if not isinstance(found, int) or isinstance(found, bool) or found < 1:
+            raise Malformed(f"{self.url} does not say which sequence number comes next")
+        return found
+
     def description(self) -> Mapping[str, object]:
         """Fetch what the log says of itself: a hint, not proof."""
         return self._object("/api/v1/log")

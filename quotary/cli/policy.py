@@ -1,0 +1,204 @@
+"""``quotary policy``: write down what is demanded, check it, and say it in words."""
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from quotary.canonical import b64, canonical, hexbytes, time_text
+from quotary.cli.files import read_bytes, read_json, read_text
+from quotary.cli.making import TIME
+from quotary.cli.output import emit, json_option
+from quotary.client.clock import SystemClock
+from quotary.client.keys import load_public
+from quotary.client.log import LogClient
+from quotary.client.policy import MAX_POLICY, SIMULATION_SUFFIX, Policy
+from quotary.client.policy_text import explain as sentences
+from quotary.client.policy_text import weaknesses
+from quotary.errors import CannotTell, Malformed, Usage
+from quotary.net.transport import HTTP
+
+FILE = click.Path(path_type=Path)
+
+
+@click.group(epilog="\b\nExample:\n  quotary policy lint policy.json && quotary policy explain policy.json")
+def policy() -> None:
+    """Write, check and explain what is demanded of a machine."""
+
+
+@policy.command(
+    epilog="\b\nExample:\n"
+    "  quotary policy new --tlog-policy log.policy --genesis 5f1c... --service example.org/chat \\\n"
+    "    --owner owner1.pub --owner owner2.pub --owner-threshold 2 --platform tdx --floors log \\\n"
+    "    --map-auditor none --rebuilders none --max-age 900 --out policy.json\n\n"
+    "Exit codes: 0, 2, 30, 40."
+)
+@click.option("--tlog-policy", "tlog_file", type=FILE, help="C2SP tlog-policy of the log.")
+@click.option("--genesis", help="Leaf hash of the log's entry 0, in hex.")
+@click.option("--from-log", metavar="URL", help="Take both from the log itself; compare them elsewhere.")
+@click.option("--service", required=True, help="Whose machines may answer.")
+@click.option("--owner", "owners", type=FILE, multiple=True, required=True, help="Public key of an owner.")
+@click.option("--owner-threshold", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--platform", required=True, help="tdx, or sim-tdx for simulation.")
+@click.option("--floors", required=True, help="`log`, or a JSON file: product -> floor.")
+@click.option("--simulator-root", help="File (DER) or SHA-256 in hex of the simulator's root.")
+@click.option(
+    "--map-auditor", "auditors", multiple=True, required=True, help="Name in the tlog policy, or `none`."
+)
+@click.option("--rebuilders", "rebuilder_files", multiple=True, required=True, help="Public key, or `none`.")
+@click.option("--rebuilders-needed", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--max-age", "max_age_seconds", type=click.IntRange(1), required=True, help="Seconds.")
+@click.option("--minimum-size", type=click.IntRange(0), default=1, show_default=True)
+@click.option("--minimum-time", type=TIME, help="UTC; now if not said.")
+@click.option(
+    "--poll", "poll_seconds", type=click.IntRange(1), help="For enclaves: seconds between two looks."
+)
+@click.option("--plaintext", type=click.Choice(["refused", "allowed"]), default="refused", show_default=True)
+@click.option("--out", type=FILE, required=True, help="New file.")
+@json_option
+def new(
+    tlog_file: Path | None,
+    genesis: str | None,
+    from_log: str | None,
+    service: str,
+    owners: tuple[Path, ...],
+    owner_threshold: int,
+    platform: str,
+    floors: str,
+    simulator_root: str | None,
+    auditors: tuple[str, ...],
+    rebuilder_files: tuple[str, ...],
+    rebuilders_needed: int,
+    max_age_seconds: int,
+    minimum_size: int,
+    minimum_time: datetime | None,
+    poll_seconds: int | None,
+    plaintext: str,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Write a policy; whatever is not demanded has to be said with the word `none`."""
+    tlog_text, genesis_text = _anchors(tlog_file, genesis, from_log)
+    at = minimum_time.replace(tzinfo=UTC) if minimum_time else SystemClock().now().replace(microsecond=0)
+    rules: dict[str, object] = {
+        "floors": "log" if floors == "log" else read_json(Path(floors)),
+        "require": {"debug": "refused"},
+    }
+    if simulator_root is not None:
+        rules["simulator_root_sha256"] = _digest_of(simulator_root)
+    document: dict[str, object] = {
+        "v": 1,
+        "environment": "simulation" if platform.startswith("sim-") else "production",
+        "tlog_policy": tlog_text,
+        "genesis": genesis_text,
+        "services": {service: {"owner": {"keys": _keys(owners), "threshold": owner_threshold}}},
+        "minimum": {"size": minimum_size, "time": time_text(at)},
+        "max_age_seconds": max_age_seconds,
+        "map_auditor": _or_none(auditors, sorted(set(auditors))),
+        "rebuilders": _rebuilders(rebuilder_files, rebuilders_needed),
+        "platforms": {platform: rules},
+    }
+    if poll_seconds is not None:
+        document["enclave"] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
+    data = canonical(document, multiline=True)
+    found = Policy.parse(data)
+    _write(out, data)
+    _report(found, out, as_json)
+
+
+@policy.command(epilog="\b\nExample:\n  quotary policy lint policy.json\n\nExit codes: 0, 30, 40.")
+@click.argument("file", type=FILE)
+@json_option
+def lint(file: Path, as_json: bool) -> None:
+    """Check that FILE is a policy, and name where it demands less than it could."""
+    _report(Policy.parse(read_bytes(file, MAX_POLICY)), file, as_json)
+
+
+@policy.command(epilog="\b\nExample:\n  quotary policy explain policy.json\n\nExit codes: 0, 30, 40.")
+@click.argument("file", type=FILE)
+@json_option
+def explain(file: Path, as_json: bool) -> None:
+    """Say in sentences what FILE demands."""
+    found = Policy.parse(read_bytes(file, MAX_POLICY))
+    said = sentences(found)
+    document = {"schema": "quotary/policy-explained/v1", "sha256": found.digest.hex(), "demands": list(said)}
+    emit(document, "\n".join(f"- {sentence}" for sentence in said), as_json=as_json)
+
+
+def _report(found: Policy, file: Path, as_json: bool) -> None:
+    weak = weaknesses(found)
+    document = {
+        "schema": "quotary/policy-lint/v1",
+        "sha256": found.digest.hex(),
+        "origin": found.origin,
+        "environment": found.environment,
+        "weaknesses": list(weak),
+    }
+    lines = [f"{file}: a policy for {found.environment} about {found.origin}", f"sha256 {found.digest.hex()}"]
+    lines += [f"weak: {weakness}" for weakness in weak]
+    emit(document, "\n".join(lines), as_json=as_json)
+
+
+def _anchors(tlog_file: Path | None, genesis: str | None, url: str | None) -> tuple[str, str]:
+    if url is None:
+        if tlog_file is None or genesis is None:
+            raise Usage("give --tlog-policy and --genesis, or --from-log")
+        return read_text(tlog_file), genesis
+    described = LogClient(HTTP(), url).description()
+    text, found = described.get("tlog_policy"), described.get("genesis")
+    if not isinstance(text, str) or not isinstance(found, str):
+        raise Malformed(f"{url} does not describe itself")
+    origin = described.get("origin")
+    simulated = isinstance(origin, str) and origin.endswith(SIMULATION_SUFFIX)
+    if not simulated:
+        click.echo(
+            "warning: these anchors are the log's own word; compare them with what you got elsewhere:\n"
+            f"  genesis {found}\n  tlog policy sha256 {hashlib.sha256(text.encode()).hexdigest()}",
+            err=True,
+        )
+    return read_text(tlog_file) if tlog_file else text, genesis or found
+
+
+def _digest_of(text: str) -> str:
+    path = Path(text)
+    if not path.exists():
+        return hexbytes(text, 32).hex()
+    data = read_bytes(path, 1 << 16)
+    if data.startswith(b"-----BEGIN"):
+        from cryptography import x509
+        from cryptography.hazmat.primitives.serialization import Encoding
+
+        try:
+            data = x509.load_pem_x509_certificate(data).public_bytes(Encoding.DER)
+        except ValueError as error:
+            raise Malformed(f"{path} is not a certificate") from error
+    return hashlib.sha256(data).hexdigest()
+
+
+def _keys(files: tuple[Path, ...]) -> dict[str, str]:
+    return {key.keyid: b64(key.spki) for key in map(load_public, files)}
+
+
+def _or_none(words: tuple[str, ...], value: object) -> object:
+    if "none" not in words:
+        return value
+    if len(words) > 1:
+        raise Usage("`none` stands alone")
+    return "none"
+
+
+def _rebuilders(files: tuple[str, ...], needed: int) -> object:
+    if _or_none(files, "") == "none":
+        return "none"
+    return {"keys": _keys(tuple(map(Path, files))), "k": needed}
+
+
+def _write(path: Path, data: bytes) -> None:
+    try:
+        with path.open("xb") as file:
+            file.write(data)
+    except FileExistsError as error:
+        raise Usage(f"{path} exists; a policy is never overwritten") from error
+    except OSError as error:
+        raise CannotTell(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,104 @@
+"""A policy in words: what it demands, sentence by sentence, and where it demands less than it could."""
+
+from quotary.client.policy import PlatformRules, Policy
+from quotary.tlog.note import COSIGNATURE_ML_DSA_44
+from quotary.tlog.policy import NO_QUORUM
+
+CLIENT_MAX_AGE_SECONDS = 900
+
+
+def explain(policy: Policy) -> tuple[str, ...]:
+    """Say what a machine must prove under this policy, in the order of the verification."""
+    tlog = policy.tlog
+    keys = f"all {len(tlog.logs)} listed keys" if len(tlog.logs) > 1 else "its one listed key"
+    sentences = [
+        f"Environment: {policy.environment}."
+        + (
+            " Evidence comes from a simulator, which proves nothing of hardware." if policy.simulation else ""
+        ),
+        *(_platform(name, rules) for name, rules in policy.platforms.items()),
+        f"The log is {policy.origin}, whose entry 0 has the leaf hash {policy.genesis.hex()}.",
+        f"A checkpoint must be signed by {keys}; {_quorum(policy)}",
+        f"It covers at least {policy.minimum_size} entries, its quorum time is {policy.minimum_at.isoformat()} "
+        f"or later and at most {policy.max_age_seconds} s old.",
+        _auditors(policy),
+        *(
+            f"The service {name} may answer; its delegations start at {owner.threshold} of "
+            f"{len(owner.keys)} owner keys."
+            for name, owner in policy.services.items()
+        ),
+        _rebuilders(policy),
+    ]
+    if policy.enclave is not None:
+        words = "accepts" if policy.enclave.plaintext else "refuses"
+        sentences.append(
+            f"An enclave under it asks the log every {policy.enclave.poll_seconds} s and {words} prompts "
+            "outside the sealed channel."
+        )
+    return tuple(sentences)
+
+
+def weaknesses(policy: Policy) -> tuple[str, ...]:
+    """Name where the policy demands less than it could; none of these is an error."""
+    found = []
+    if policy.tlog.quorum == NO_QUORUM:
+        found.append("quorum none: nobody but the log says which history is the one; no time can be proven")
+    elif len(policy.tlog.witnesses) < 2:
+        found.append("one witness alone decides which history is the one")
+    if not policy.map_auditors:
+        found.append("map auditor none: the log alone vouches for statuses")
+    if policy.rebuilders is None:
+        found.append("rebuilders none: nobody but the builder says what the source builds to")
+    if not any(log.alg == COSIGNATURE_ML_DSA_44 for log in policy.tlog.logs):
+        found.append("no ML-DSA-44 key of the log is listed: a quantum computer could sign as the log")
+    if policy.max_age_seconds > CLIENT_MAX_AGE_SECONDS:
+        found.append(
+            f"max_age_seconds {policy.max_age_seconds}: a revocation may stay unseen for so long; "
+            f"clients use {CLIENT_MAX_AGE_SECONDS}"
+        )
+    for name, owner in policy.services.items():
+        if owner.threshold == 1:
+            found.append(f"one owner key alone decides who builds {name}")
+    for name, rules in policy.platforms.items():
+        if rules.floors is None:
+            found.append(f"{name}: the logged TCB floor alone decides which firmware is accepted")
+    if policy.enclave is not None and policy.enclave.plaintext:
+        found.append("plaintext allowed: whoever ends TLS in front of the enclave reads prompts")
+    return tuple(found)
+
+
+def _platform(name: str, rules: PlatformRules) -> str:
+    if rules.simulator_root is not None:
+        root = f"the simulator root {rules.simulator_root.hex()}"
+    else:
+        root = "the vendor's root"
+    if rules.floors is None:
+        floors = "the logged TCB floor of its product"
+    else:
+        floors = f"the logged TCB floor and the policy's own, for {', '.join(rules.floors) or 'no product'}"
+    return f"Evidence of {name} must end in {root}, must not be debuggable, and must reach {floors}."
+
+
+def _quorum(policy: Policy) -> str:
+    tlog = policy.tlog
+    if tlog.quorum == NO_QUORUM:
+        return "no witness is needed."
+    if tlog.quorum in tlog.witnesses:
+        return f"the witness {tlog.quorum} must have cosigned it."
+    group = tlog.groups[tlog.quorum]
+    return f"{group.threshold} of {', '.join(group.members)} must have cosigned it."
+
+
+def _auditors(policy: Policy) -> str:
+    if not policy.map_auditors:
+        return "Nobody need have recomputed the statuses (map auditor: none)."
+    return f"The statuses must have been recomputed, and cosigned, by {' and '.join(policy.map_auditors)}."
+
+
+def _rebuilders(policy: Policy) -> str:
+    if policy.rebuilders is None:
+        return "Nobody need have rebuilt a release (rebuilders: none)."
+    return (
+        f"{policy.rebuilders.threshold} of {len(policy.rebuilders.keys)} listed rebuilders must have rebuilt "
+        "the release to the same measurement, and none of them to another."
+    )
