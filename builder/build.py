@@ -40,7 +40,8 @@ class Recipe:
     source:   checkout that holds ``nix/`` and the packages that go into the image
     lock:     folder of the lock; the checkout's own unless another was resolved
     model:    folder of weights for the model disk
-    policy:   bytes of the policy whose digest goes on the command line
+    policy:   bytes of the policy whose digest goes on the command line; a rebuild knows only
+              ``policy_sha256`` (hex), and makes no disk of it
     settings: the command line's own words, e.g. ``service``, ``log``, ``listen``
     """
 
@@ -49,6 +50,7 @@ class Recipe:
     lock: Path
     model: Path | None = None
     policy: bytes | None = None
+    policy_sha256: str | None = None
     settings: Mapping[str, str] | None = None
 
     def groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -64,9 +66,8 @@ class Recipe:
         words = [("profile", self.profile), ("source", str(self.source)), ("lock", str(self.lock))]
         words += [("settings", json.dumps(dict(self.settings or {}), sort_keys=True))]
         words += [("model", str(self.model.absolute()))] if self.model else []
-        if self.policy is not None:
-            words.append(("policySha256", hashlib.sha256(self.policy).hexdigest()))
-        return words
+        digest = hashlib.sha256(self.policy).hexdigest() if self.policy is not None else self.policy_sha256
+        return words + ([("policySha256", digest)] if digest else [])
 
     def artefacts(self) -> dict[str, tuple[str, ...]]:
         """Return the derivations that make the image, and the files that each gives."""

@@ -19,26 +19,20 @@ MANIFEST = "MANIFEST"
 def build(what: dict[str, Any], out: Path) -> None:
     """Write ``model.img``, ``verity.json`` and a copy of the manifest below ``out``."""
     tree = Path(what["tree"])
-    nodes = {
-        str(path.relative_to(tree)): Node(source=path) for path in sorted(tree.rglob("*")) if path.is_file()
-    }
+    found = {str(path.relative_to(tree)): Node(source=path) for path in tree.rglob("*") if path.is_file()}
+    nodes = dict(sorted(found.items()))
     manifest = (tree / MANIFEST).read_bytes()
-    if manifest.decode("ascii") != "".join(
-        line(path, node) for path, node in nodes.items() if path != MANIFEST
-    ):
+    lines = (line(path, node) for path, node in nodes.items() if path != MANIFEST)
+    if manifest != "".join(lines).encode():
         raise SystemExit("the model's files are not those of its manifest")
     out.mkdir()
     tar = Path("model.tar")
     erofs.write_tar(nodes, tar)
     erofs.make_image(tool("mkfs.erofs"), tar, out / "model.img", what["label"], compress=False)
     pinned = verity.append_tree(out / "model.img", what["label"])
-    found = {
-        "root": pinned.root.hex(),
-        "blocks": pinned.blocks,
-        "salt": pinned.salt.hex(),
-        "label": what["label"],
-    }
-    (out / "verity.json").write_text(json.dumps(found, indent=1, sort_keys=True) + "\n")
+    tree_of = {"root": pinned.root.hex(), "blocks": pinned.blocks, "salt": pinned.salt.hex()}
+    text = json.dumps(tree_of | {"label": what["label"]}, indent=1, sort_keys=True)
+    (out / "verity.json").write_text(text + "\n")
     (out / MANIFEST).write_bytes(manifest)
 
 

@@ -1,0 +1,86 @@
+"""``quotary release``: describe an image for the log, and compare releases."""
+
+from pathlib import Path
+
+import click
+
+from builder import statement
+from builder.measure import load_rows
+from builder.release import MAX_DAYS, release_difference, release_predicate
+from builder.statement import Head
+from builder.statement_cli import (
+    origin_option,
+    out_option,
+    sequence_of,
+    sequence_option,
+    show_unsigned,
+    url_option,
+)
+from quotary.cli.output import emit, json_option
+from quotary.errors import Usage
+from quotary.statements.release import Release
+
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+
+
+@click.group(name="release", epilog="\b\nExample:\n  quotary release diff old.entry new.entry")
+def release_group() -> None:
+    """Describe and compare releases."""
+
+
+@release_group.command(
+    name="new",
+    epilog="\b\nExample:\n  quotary release new image --rows rows.json --service example.org/chat"
+    " --origin log.example.org/main --source-uri https://example.org/src --sequence 1 --out release.json"
+    "\n\nExit codes: 0, 2, 10 a file is not the one in boot.json, 30, 40.",
+)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--rows", required=True, type=FILE, help="What quotary measure run wrote.")
+@click.option("--service", required=True, help="Whose release it is.")
+@click.option("--source-uri", required=True, help="Where the source is.")
+@click.option(
+    "--days", type=click.IntRange(1, MAX_DAYS), default=90, show_default=True, help="Until not_after."
+)
+@origin_option
+@sequence_option
+@url_option
+@out_option
+@json_option
+def new(
+    folder: Path,
+    rows: Path,
+    service: str,
+    source_uri: str,
+    days: int,
+    origin: str,
+    sequence: int | None,
+    url: str | None,
+    out: Path,
+    as_json: bool,
+) -> None:
+    """Write the unsigned release of the image in FOLDER; read it, then sign and submit it."""
+    found, material = load_rows(rows)
+    head = Head(origin, service, sequence_of(sequence, url, service, "release"), statement.now())
+    predicate = release_predicate(folder, found, material, head, days=days, source_uri=source_uri)
+    show_unsigned(statement.write("release", predicate, out), out, as_json=as_json)
+
+
+@release_group.command(
+    name="diff",
+    epilog="\b\nExample:\n  quotary release diff old.entry new.entry\n\nExit codes: 0, 2, 30, 40.",
+)
+@click.argument("old", type=FILE)
+@click.argument("new", type=FILE)
+@json_option
+def diff(old: Path, new: Path, as_json: bool) -> None:
+    """Say what two releases (statements or entries) say differently."""
+    lines = release_difference(_release(old), _release(new))
+    text = "\n".join(lines) or "the same source, lock, outputs, weights, policy and measurements"
+    emit({"schema": "quotary/release-diff/v1", "difference": lines}, text, as_json=as_json)
+
+
+def _release(path: Path) -> Release:
+    found, _ = statement.statement_of(statement.read(path))
+    if not isinstance(found.predicate, Release):
+        raise Usage(f"{path} is a {found.kind}, not a release")
+    return found.predicate

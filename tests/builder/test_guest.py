@@ -1,0 +1,142 @@
+"""PID 1 of the guest: which command lines it accepts, and what it makes of them."""
+
+import hashlib
+import importlib.util
+import os
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tests.conftest import ROOT
+
+PIN = f"{'ab' * 32}:9695:{'cd' * 32}"
+LINE = f"console=ttyS0 panic=-1 quiet quotary.rootfs={PIN} quotary.listen=8080"
+
+
+def load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(path.stem + "_under_test", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def init() -> ModuleType:
+    return load(ROOT / "nix" / "guest" / "init.py")
+
+
+def test_a_command_line_of_known_words_is_read(init: ModuleType) -> None:
+    found = init.Settings.parse(LINE + " quotary.tee=virtio:quotary.tee initrd=initrd\n")
+    assert (found.get("listen"), found.get("tee"), found.get("model")) == ("8080", "virtio:quotary.tee", None)
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "init=/bin/sh",
+        "rdinit=/bin/sh",
+        "systemd.unit=x",
+        "console=tty0",
+        "quotary.debug=1",
+        "quotary.listen=0",
+        "quotary.listen=8080x",
+        "quotary.listen=",
+        "quotary.listen",
+        "quotary.listen=1 quotary.listen=1",
+        "quotary.policy=" + "AB" * 32,
+        "quotary.policy=" + "ab" * 31,
+        "quotary.model=" + "ab" * 32,
+        "quotary.log=ftp://example.org",
+        "quotary.log=http://example.org/?x",
+        "quotary.network=10.0.2.15,10.0.2.2",
+        "quotary.tee=fd:3",
+        "quotary.run=shell",
+        "quotary.service=UPPER",
+    ],
+)
+def test_an_unknown_doubled_or_malformed_word_stops_the_machine(init: ModuleType, word: str) -> None:
+    line = LINE.replace(" quotary.listen=8080", "") if "listen" in word else LINE
+    with pytest.raises(init.Stopped):
+        init.Settings.parse(f"{line} {word}")
+
+
+def test_the_fixed_words_are_those_that_the_image_writes(init: ModuleType) -> None:
+    import json
+
+    words = json.loads((ROOT / "nix" / "image.json").read_text())["words"]
+    assert init.FIXED - {"initrd=initrd"} == set(words)
+
+
+def test_every_setting_that_a_build_may_write_is_one_that_the_guest_reads(init: ModuleType) -> None:
+    boot = load(ROOT / "nix" / "scripts" / "boot.py")
+    assert {f"quotary.{name}" for name in boot.SETTINGS} <= set(init.SETTINGS)
+
+
+def test_options_are_passed_where_the_command_line_has_the_word(init: ModuleType) -> None:
+    line = f"{LINE} quotary.model={PIN} quotary.service=example.org/chat quotary.log=http://10.0.2.2:8000"
+    words = init.Settings.parse(line).command(Path("/run/quotary/policy.json"))
+    assert words[words.index("enclave") :][:2] == ["enclave", "serve"]
+    options = dict(
+        zip(words[words.index("serve") + 1 :: 2], words[words.index("serve") + 2 :: 2], strict=True)
+    )
+    assert options["--policy"] == "/run/quotary/policy.json"
+    assert options["--service"] == "example.org/chat"
+    assert options["--model"] == "/srv/model"
+    assert "--tee" not in options
+
+
+def test_a_policy_is_taken_from_its_disk_only_under_the_measured_digest(
+    init: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    policy = b'{"v":1}'
+    device = tmp_path / "vdb"
+    device.write_bytes(policy + bytes(4096 - len(policy)))
+    monkeypatch.setattr(init, "disk", lambda serial: device)
+    monkeypatch.setattr(init, "USER", os.getuid())
+    wanted = hashlib.sha256(policy).hexdigest()
+    assert init.fetch_policy(wanted, tmp_path / "policy.json").read_bytes() == policy
+    device.write_bytes(policy + b" " + bytes(4088))
+    with pytest.raises(init.Stopped, match="SHA-256"):
+        init.fetch_policy(wanted, tmp_path / "other.json")
+    assert not (tmp_path / "other.json").exists()
+    device.write_bytes(bytes(init.MAX_POLICY + 1))
+    with pytest.raises(init.Stopped, match="more than"):
+        init.fetch_policy(wanted, tmp_path / "other.json")
+
+
+def what(tmp_path: Path, **changes: object) -> dict[str, object]:
+    for name in ("kernel/vmlinuz", "initrd/initrd.img", "rootfs/rootfs.img", "firmware/firmware"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(name)
+    (tmp_path / "rootfs" / "verity.json").write_text(
+        f'{{"root": "{"ab" * 32}", "blocks": 7, "salt": "{"cd" * 32}", "label": "rootfs-ci"}}'
+    )
+    folders = {name: str(tmp_path / name) for name in ("kernel", "initrd", "rootfs", "firmware")}
+    given = {"profile": "ci", "model": None, "policySha256": "", "settings": {}, "words": ["quiet"]}
+    return {**folders, **given, **changes}
+
+
+def test_the_command_line_pins_disk_and_policy_in_a_fixed_order(tmp_path: Path) -> None:
+    boot = load(ROOT / "nix" / "scripts" / "boot.py")
+    given = what(tmp_path, policySha256="ef" * 32, settings={"tee": "virtio:quotary.tee", "listen": "80"})
+    boot.build(given, tmp_path / "out")
+    assert (tmp_path / "out" / "cmdline").read_text() == (
+        f"quiet quotary.rootfs={'ab' * 32}:7:{'cd' * 32} quotary.policy={'ef' * 32} quotary.listen=80 quotary.tee=virtio:quotary.tee"
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"listen": "80 init=/bin/sh"}, {"debug": "1"}, {"log": 'http://"x"'}, {"log": "http://" + "a" * 2048}],
+)
+def test_no_setting_can_smuggle_a_word_onto_the_command_line(
+    tmp_path: Path, settings: dict[str, str]
+) -> None:
+    boot = load(ROOT / "nix" / "scripts" / "boot.py")
+    with pytest.raises(SystemExit):
+        boot.build(what(tmp_path, settings=settings), tmp_path / "out")
