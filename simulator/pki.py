@@ -7,6 +7,7 @@ the keys prove nothing against the owner of the machine, and nothing of this pac
 image.
 """
 
+import hashlib
 import os
 import secrets
 import stat
@@ -66,8 +67,13 @@ class PKI:
 
     @property
     def root_der(self) -> bytes:
-        """The trust anchor; the SHA-256 of these bytes is what a simulation policy pins."""
+        """The trust anchor, a DER certificate."""
         return self.root.certificate.public_bytes(serialization.Encoding.DER)
+
+    @property
+    def root_sha256(self) -> bytes:
+        """What a simulation policy pins as ``simulator_root_sha256``."""
+        return hashlib.sha256(self.root_der).digest()
 
 
 def open_pki(directory: Path, now: datetime) -> PKI:

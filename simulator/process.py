@@ -127,17 +127,17 @@ def snapshot(program: Program) -> Snapshot:
 
 
 def weights_digest(model: Path) -> bytes:
-    """Hash a model's files and hold them against its ``MANIFEST``; gives the weights digest, 32 bytes."""
-    stated = Manifest.parse(_read((NAME, model / NAME))[1])
-    paths = {path.relative_to(model).as_posix(): path for _, path in walk(model, "model")}
-    paths.pop(NAME)
-    files = measured(sorted(paths.items()))
+    """Hash the model's files into a manifest, require that it is the folder's own, and give its digest."""
+    if not model.is_dir():
+        raise CannotTell(f"no model folder at {model}")
+    contents = {name.removeprefix("model/"): _read((name, path))[1] for name, path in walk(model, "model")}
+    said = contents.pop(NAME, b"")
     found = Manifest(
-        {file.path: ManifestFile(file.sha256, paths[file.path].stat().st_size) for file in files}
+        {name: ManifestFile(hashlib.sha256(data).digest(), len(data)) for name, data in contents.items()}
     )
-    if found.digest != stated.digest:
-        raise Rejected("weights manifest", found.digest.hex(), stated.digest.hex())
-    return stated.digest
+    if said != found.encode():
+        raise Rejected("weights manifest", f"{NAME} is not about these files", "a manifest of exactly them")
+    return found.digest
 
 
 def stage(taken: Snapshot, parent: Path) -> Path:

@@ -1,0 +1,54 @@
+"""A measured program as a release's row, and as lines for people."""
+
+import hashlib
+from collections.abc import Mapping
+
+from quotary.attestation.measure.process import ProcessImage, manifest, measure
+from quotary.canonical import canonical
+from quotary.statements.measurement import REGISTERS, measurement_id
+from simulator.process import Snapshot
+
+PLATFORM, PROFILE = "sim-tdx", "process/v1"
+# The profile has no data beside its name: the formula is all of it.
+PROFILE_SHA256 = hashlib.sha256(canonical({"name": PROFILE, "platform": "tdx", "v": 1})).digest()
+
+
+def describe(taken: Snapshot) -> tuple[Mapping[str, object], str]:
+    """Give rows and material as ``quotary measure run`` does, and lines for people.
+
+    The row's ``require`` is short, because what it leaves out is demanded: RTMR0 zero, no debug.
+    """
+    registers = measure(taken.image).registers
+    covered = {name: registers[name] for name in REGISTERS["tdx"]}
+    measurement = measurement_id(PLATFORM, covered)
+    row = {
+        "platform": PLATFORM,
+        "profile": PROFILE,
+        "profile_sha256": PROFILE_SHA256.hex(),
+        "registers": {name: value.hex() for name, value in covered.items()},
+        "require": {"configuration": "none"},
+    }
+    document = {
+        "schema": "quotary/measure-process/v1",
+        "measurement": measurement.hex(),
+        "policy_sha256": taken.image.policy.hex(),
+        "weights_sha256": taken.image.weights.hex(),
+        "rows": [row],
+        "material": _material(taken.image),
+    }
+    lines = [f"{name}  {value.hex()}" for name, value in covered.items()]
+    lines += [f"measurement  {measurement.hex()}", f"argv  {' '.join(taken.image.argv)}"]
+    return document, "\n".join(lines)
+
+
+def _material(image: ProcessImage) -> Mapping[str, object]:
+    """What others need to find the part that differs: a digest for each part, the command in full."""
+    parts = {"code": image.code, "interpreter": image.interpreter, "dependencies": image.dependencies}
+    return {
+        **{
+            name: {"files": len(files), "sha256": hashlib.sha256(manifest(files)).hexdigest()}
+            for name, files in parts.items()
+        },
+        "argv": list(image.argv),
+        "environment": [f"{name}={value}" for name, value in sorted(image.environment.items())],
+    }
