@@ -1,0 +1,201 @@
+"""One chat answer from the parsed request to its receipt, the same for the sealed channel and for plain HTTP.
+
+An answer owns its job, hashes what is sent while it is sent, and is finished exactly once: whole, or
+interrupted because the client went away. Either way it leaves a signed receipt.
+"""
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from enclave.chat import APIError, ChatRequest, Sampling
+from enclave.engine import Engine, Job
+from enclave.lifecycle import Admission
+from enclave.receipts import Answered, ReceiptBook, ResponseHash
+from quotary.client.receipt import Channel, Origin, Receipt, Served, Signature, commitment
+
+EVENT_STREAM = "text/event-stream; charset=utf-8"
+JSON = "application/json"
+
+_DEFAULT_TOKENS = 256
+_ENDPOINT = "/v1/chat/completions"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What to send. body: pieces as they come; finish: called once, after the last piece or instead of it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: Iterator[bytes]
+    finish: Callable[[Channel | None, bool], Receipt | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What an answer needs of the enclave that serves it, fixed at its admission.
+
+    origin: makes the receipt's origin from the log sizes at admission and end
+    size:   entries of the newest verified checkpoint, now
+    now:    seconds since 1970
+    """
+
+    model: str
+    engine: Engine
+    book: ReceiptBook
+    sign: Callable[[bytes], Signature]
+    admission: Admission
+    origin: Callable[[int, int], Origin]
+    size: Callable[[], int]
+    now: Callable[[], int]
+
+
+def plain(status: int, body: bytes, headers: Mapping[str, str] | None = None) -> Reply:
+    """Make a reply that leaves no receipt: everything but answers."""
+    return Reply(
+        status, {"content-type": JSON} | dict(headers or {}), iter((body,)), lambda channel, cut: None
+    )
+
+
+def answer(serving: Serving, request: ChatRequest, raw: bytes) -> Reply:
+    """Start an answer. ``raw`` is the request body as the client wrote it; ``APIError`` where it
+    cannot be served.
+    """
+    if request.model != serving.model:
+        raise APIError(404, "model_not_found", f"this enclave serves {serving.model}", param="model")
+    prompt = serving.engine.model.encode(request.messages)
+    job = serving.engine.submit(prompt, _sampling(request, len(prompt), serving.engine.model.context_length))
+    made = ChatAnswer(serving, request, raw, job)
+    return made.stream() if request.stream else made.whole()
+
+
+class ChatAnswer:
+    """An answer in the making."""
+
+    def __init__(self, serving: Serving, request: ChatRequest, raw: bytes, job: Job) -> None:
+        self._serving, self._request, self._raw, self._job = serving, request, raw, job
+        self._hash = ResponseHash()
+        self._created = serving.now()
+        self._receipt_id = os.urandom(16).hex()
+        self._chat_id = "chatcmpl-" + secrets.token_hex(12)
+        self._receipt: Receipt | None = None
+
+    def stream(self) -> Reply:
+        """Reply with server-sent events while the model thinks."""
+        headers = {
+            "content-type": EVENT_STREAM,
+            "cache-control": "no-store",
+            "x-receipt-id": self._receipt_id,
+        }
+        return Reply(200, headers, map(self._hash.update, self._events()), self.finish)
+
+    def whole(self) -> Reply:
+        """Reply when the model has finished."""
+        text = "".join(self._job.pieces())
+        error = self._error()
+        choice = {
+            "index": 0,
+            "message": {"role": "assistant", "content": text},
+            "finish_reason": self._reason(),
+        }
+        document = self._document("chat.completion") | {"choices": [choice], "usage": self._usage()}
+        body = _json(document) if error is None else error.body()
+        headers = {"content-type": JSON, "cache-control": "no-store", "x-receipt-id": self._receipt_id}
+        status = 200 if error is None else error.status
+        return Reply(status, headers, iter((self._hash.update(body),)), self.finish)
+
+    def finish(self, channel: Channel | None, interrupted: bool) -> Receipt:
+        """Sign what happened; ``interrupted`` means that not everything could be sent."""
+        if self._receipt is None:
+            if interrupted:
+                self._job.end("cancelled")
+            for _ in self._job.pieces():
+                pass
+            self._receipt = self._serving.book.issue(self._answered(channel, interrupted), self._serving.sign)
+        return self._receipt
+
+    def _answered(self, channel: Channel | None, interrupted: bool) -> Answered:
+        serving, output = self._serving, self._job.output
+        reason = output.finish_reason
+        if interrupted and reason in ("stop", "length"):
+            reason = "cancelled"
+        complete = reason in ("stop", "length")
+        served = Served(
+            self._receipt_id, self._chat_id, _ENDPOINT, self._created, serving.now(), complete, reason
+        )
+        origin = serving.origin(serving.admission.size, serving.size())
+        return Answered(
+            served, origin, self._raw, self._hash, self._job.prompt, output.ids, self._parameters(), channel
+        )
+
+    def _parameters(self) -> Mapping[str, int | str]:
+        sampling = self._job.sampling
+        found: dict[str, int | str] = {
+            "temperature_ppm": sampling.temperature_ppm,
+            "top_p_ppm": sampling.top_p_ppm,
+            "max_tokens": sampling.max_tokens,
+            "seed": sampling.seed,
+            "sampler": "greedy" if sampling.temperature_ppm == 0 else "gumbel-shake256/v1",
+            "stop_count": len(sampling.stop),
+        }
+        if sampling.stop:
+            # Stop strings are the client's words, so they appear as a commitment too.
+            found["stop"] = commitment("stop", self._hash.salt, _json(list(sampling.stop))).hex()
+        return found | dict(self._serving.engine.model.kernel)
+
+    def _events(self) -> Iterator[bytes]:
+        yield self._chunk({"role": "assistant", "content": ""}, None)
+        for piece in self._job.pieces():
+            yield self._chunk({"content": piece}, None)
+        error = self._error()
+        if error is not None:
+            yield b"data: " + error.body() + b"\n\n"
+            return
+        yield self._chunk({}, self._reason())
+        if self._request.include_usage:
+            usage = self._document("chat.completion.chunk") | {"choices": [], "usage": self._usage()}
+            yield b"data: " + _json(usage) + b"\n\n"
+        yield b"data: [DONE]\n\n"
+
+    def _chunk(self, delta: Mapping[str, str], reason: str | None) -> bytes:
+        choice = {"index": 0, "delta": delta, "finish_reason": reason}
+        return b"data: " + _json(self._document("chat.completion.chunk") | {"choices": [choice]}) + b"\n\n"
+
+    def _document(self, kind: str) -> dict[str, object]:
+        return {"id": self._chat_id, "object": kind, "created": self._created, "model": self._serving.model}
+
+    def _usage(self) -> Mapping[str, int]:
+        read, written = len(self._job.prompt), len(self._job.output.ids)
+        return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
+
+    def _reason(self) -> str:
+        return self._job.output.finish_reason
+
+    def _error(self) -> APIError | None:
+        reason = self._reason()
+        if reason in ("stop", "length"):
+            return None
+        if reason == "revoked":
+            message = "this enclave stopped serving while it answered"
+            return APIError(503, "measurement_revoked", message, kind="server_error")
+        return APIError(500, "model_failed", "the model failed while it answered", kind="server_error")
+
+
+def _sampling(request: ChatRequest, prompt_length: int, context_length: int) -> Sampling:
+    room = context_length - prompt_length
+    if room < 1:
+        message = f"the conversation has {prompt_length} tokens, this model reads {context_length - 1}"
+        raise APIError(400, "context_length_exceeded", message, param="messages")
+    return Sampling(
+        request.temperature_ppm,
+        request.top_p_ppm,
+        min(request.max_tokens or _DEFAULT_TOKENS, room),
+        secrets.randbits(53) if request.seed is None else request.seed,
+        request.stop,
+    )
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
