@@ -1,0 +1,233 @@
+"""What each kind of statement changes, once it is known who made it (docs/formats/f1.md, step 11).
+
+Every function gives the whole ``Effect`` of one entry or raises ``Ignored``; none changes the state.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from quotary.statements.delegation import Compromise, Delegation
+from quotary.statements.floor import TCBFloor
+from quotary.statements.outcome import Ignored
+from quotary.statements.predicates import LOG_SERVICE
+from quotary.statements.records import (
+    History,
+    Mark,
+    MeasurementRecord,
+    Record,
+    ServiceRecord,
+    SetFloor,
+    Status,
+    TCBRecord,
+)
+from quotary.statements.release import Release
+from quotary.statements.revocation import Rebuild, Revocation
+from quotary.statements.state import Effect, Held, Released, State, touched
+
+MAX_LIFETIME = timedelta(days=180)
+MAX_SUSPENSION = timedelta(hours=72)
+LOWERING_DELAY = timedelta(hours=72)
+COMPROMISED = "key compromised"
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An authenticated statement at its place.
+
+    signers: ids of the keys that signed; roles: names of the roles whose threshold they reach
+    ts:      log time in seconds
+    """
+
+    index: int
+    statement_id: str
+    signers: frozenset[str]
+    roles: frozenset[str]
+    ts: int
+
+
+def delegate(state: State, entry: Entry, found: Delegation) -> Effect:
+    """Put a delegation in force; what a newly compromised key signed from its index on is revoked."""
+    service = found.header.service
+    before = state.held.get(service)
+    if before is not None and found.previous != before.statement_id:
+        raise Ignored("previous", f"the delegation in force is {before.statement_id}")
+    known = before.compromised if before is not None else {}
+    worse = tuple(
+        item for item in found.compromised if item.from_index < known.get(item.key, item.from_index + 1)
+    )
+    merged = {**known, **{item.key: item.from_index for item in worse}}
+    if not merged.keys().isdisjoint(found.keys):
+        raise Ignored("compromised-key", f"the key {min(merged.keys() & found.keys)} is compromised")
+    old = state.services.get(service)
+    record = ServiceRecord(
+        service,
+        entry.statement_id,
+        entry.index,
+        found.expires,
+        tuple(Compromise(key, merged[key]) for key in sorted(merged)),
+        (old.history if old is not None else History()).touched(entry.index),
+    )
+    marked = _unmarked(state, worse) if service == LOG_SERVICE else _betrayed(state, service, worse)
+    records: tuple[Record, ...] = (record, *touched(marked, entry.index))
+    return Effect(records, held=Held(found, entry.statement_id, merged))
+
+
+def release(state: State, entry: Entry, found: Release) -> Effect:
+    """Set the release of each row's measurement id; a denied id is born revoked, a revoked one stays so."""
+    if found.not_after > found.header.issued + MAX_LIFETIME:
+        raise Ignored("release-too-long", "not_after is more than 180 days after issued")
+    service = found.header.service
+    changed: list[MeasurementRecord] = []
+    for row in found.rows:
+        record = state.measurements.get((service, row.measurement))
+        if record is None:
+            record = _born(service, row.measurement, entry.index, state.denied.get(row.measurement))
+        # A rebuild speaks of one release, so a newer release starts without any.
+        changed.append(replace(record, release=entry.statement_id, not_after=found.not_after, rebuilders=()))
+    ids = tuple(row.measurement for row in found.rows)
+    released = Released(service, entry.index, entry.signers, ids)
+    return Effect(touched(changed, entry.index), released=released)
+
+
+def rebuild(state: State, entry: Entry, found: Rebuild) -> Effect:
+    """Enter a rebuilder's verdict into the records that still speak of that release."""
+    released = state.releases.get(found.release)
+    if released is None or released.service != found.header.service:
+        raise Ignored("unknown-release", f"{found.header.service} has no release {found.release}")
+    verdicts = {row.measurement: "match" if row.match else "mismatch" for row in found.rows}
+    if not verdicts:
+        verdicts = dict.fromkeys(released.measurements, "failed")
+    if not verdicts.keys() <= set(released.measurements):
+        raise Ignored("foreign-row", "a row is not one of the release")
+    changed: list[MeasurementRecord] = []
+    for measurement, verdict in verdicts.items():
+        record = state.measurements[released.service, measurement]
+        if record.release == found.release:
+            changed.append(_marked(record, state, entry, verdict))
+    if not changed:
+        raise Ignored("superseded", "every row has a newer release")
+    return Effect(touched(changed, entry.index))
+
+
+def revoke(state: State, entry: Entry, found: Revocation) -> Effect:
+    """Revoke for ever, or suspend for at most 72 hours; as ``log`` for every service."""
+    service = found.header.service
+    ids = _revoked_ids(state, found)
+    if found.suspend_until is not None:
+        return _suspend(state, entry, found, ids, found.suspend_until)
+    everywhere = service == LOG_SERVICE
+    changed: list[MeasurementRecord] = []
+    for measurement in ids:
+        holders = state.holders.get(measurement, ()) if everywhere else ()
+        for holder in dict.fromkeys((service, *holders)):
+            record = state.measurements.get((holder, measurement))
+            if record is None:
+                changed.append(_born(holder, measurement, entry.index, found.reason))
+            elif record.status == "active":
+                changed.append(replace(record, status="revoked", reason=found.reason))
+    if not changed:
+        raise Ignored("already-revoked", "everything it names is revoked")
+    denied = dict.fromkeys(ids, found.reason) if everywhere else {}
+    return Effect(touched(changed, entry.index), denied=denied)
+
+
+def set_floor(state: State, entry: Entry, found: TCBFloor) -> Effect:
+    """Set a floor that demands at least as much at once; a lowering only for root, and 72 hours later."""
+    now = datetime.fromtimestamp(entry.ts, UTC)
+    new = SetFloor(found.floor, found.expires, entry.statement_id)
+    old = state.floors.get((found.platform, found.product))
+    if old is None:
+        history = History().touched(entry.index)
+        return Effect((TCBRecord(found.platform, found.product, new, None, None, history),))
+    record = replace(old, history=old.history.touched(entry.index))
+    if old.coming is not None and old.at(now) is old.coming:
+        record = replace(record, current=old.coming, coming=None, coming_from=None)
+    current = record.current.floor
+    weaker = found.floor.weaknesses(current)
+    if weaker and "root" not in entry.roles:
+        raise Ignored("floor-lower", f"it demands less than the current floor in {', '.join(weaker)}")
+    if weaker:
+        return Effect((replace(record, coming=new, coming_from=now + LOWERING_DELAY),))
+    if current.weaknesses(found.floor):  # a stricter floor cancels a lowering, a renewed one does not
+        record = replace(record, coming=None, coming_from=None)
+    return Effect((replace(record, current=new),))
+
+
+def _born(service: str, measurement: bytes, index: int, reason: str | None) -> MeasurementRecord:
+    status: Status = "active" if reason is None else "revoked"
+    nothing = History()
+    return MeasurementRecord(
+        service, measurement, status, None, None, None, index, index, reason, (), nothing
+    )
+
+
+def _betrayed(state: State, service: str, worse: Iterable[Compromise]) -> list[MeasurementRecord]:
+    """Revoke every active row of the releases that a compromised key signed."""
+    from_index = {item.key: item.from_index for item in worse}
+    names: dict[bytes, None] = {}
+    for released in state.releases.values() if from_index else ():
+        since = [from_index[key] for key in released.signers if key in from_index]
+        if released.service == service and since and released.index >= min(since):
+            names.update(dict.fromkeys(released.measurements))
+    records = [state.measurements[service, measurement] for measurement in names]
+    return [
+        replace(record, status="revoked", reason=COMPROMISED)
+        for record in records
+        if record.status == "active"
+    ]
+
+
+def _unmarked(state: State, worse: Iterable[Compromise]) -> list[MeasurementRecord]:
+    """Take out the verdicts that compromised rebuilders gave."""
+    from_index = {item.key: item.from_index for item in worse}
+    changed: list[MeasurementRecord] = []
+    for record in state.measurements.values() if from_index else ():
+        kept = tuple(
+            mark
+            for mark in record.rebuilders
+            if mark.key not in from_index or mark.index < from_index[mark.key]
+        )
+        if kept != record.rebuilders:
+            changed.append(replace(record, rebuilders=kept))
+    return changed
+
+
+def _marked(record: MeasurementRecord, state: State, entry: Entry, verdict: str) -> MeasurementRecord:
+    role = state.held[LOG_SERVICE].delegation.roles["rebuilder"]
+    marks = {mark.key: mark for mark in record.rebuilders}
+    marks.update({key: Mark(key, verdict, entry.index) for key in role.keys & entry.signers})
+    return replace(record, rebuilders=tuple(marks[key] for key in sorted(marks)))
+
+
+def _revoked_ids(state: State, found: Revocation) -> tuple[bytes, ...]:
+    if found.release is None:
+        return found.measurements
+    released = state.releases.get(found.release)
+    if released is None or found.header.service not in (LOG_SERVICE, released.service):
+        raise Ignored("unknown-release", f"{found.header.service} has no release {found.release}")
+    return released.measurements
+
+
+def _suspend(
+    state: State, entry: Entry, found: Revocation, ids: tuple[bytes, ...], until: datetime
+) -> Effect:
+    if until > found.header.issued + MAX_SUSPENSION:
+        raise Ignored("suspension-too-long", "until is more than 72 hours after issued")
+    service = found.header.service
+    records = [
+        state.measurements[holder, measurement]
+        for measurement in ids
+        for holder in state.holders.get(measurement, ())
+        if service in (LOG_SERVICE, holder)
+    ]
+    if not records:
+        raise Ignored("unknown-measurement", "none of the measurement ids has a record")
+    active = [record for record in records if record.status == "active"]
+    if not active:
+        raise Ignored("already-revoked", "everything it names is revoked")
+    changed = [
+        replace(record, suspended_until=max(until, record.suspended_until or until), reason=found.reason)
+        for record in active
+    ]
+    return Effect(touched(changed, entry.index))
