@@ -41,7 +41,48 @@ INTEL_SGX_ROOT = Root(
     bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"),
     "Intel SGX Root CA",
 )
-VENDOR_ROOTS = (INTEL_SGX_ROOT,)
+# AMD root keys, RSA-4096 with PSS; one for each product, Genoa's also for Bergamo and Siena.
+AMD_ARK_MILAN = Root(
+    "snp",
+    bytes.fromhex("69d063b45344d26a2e94e1f4210de49ef555308287d4c174445c95639a540bcd"),
+    "AMD ARK-Milan",
+)
+AMD_ARK_GENOA = Root(
+    "snp",
+    bytes.fromhex("4c6598d19c18719c5dfd4a7d335f674e5bfe1d8f800cea2cf270c10d103db2f1"),
+    "AMD ARK-Genoa",
+)
+AMD_ARK_TURIN = Root(
+    "snp",
+    bytes.fromhex("1f084161a44bb6d93778a904877d4819cafa5d05ef4193b2ded9dd9c73dd3f6a"),
+    "AMD ARK-Turin",
+)
+# AWS Nitro Enclaves Root-G1, P-384, until 2049.
+AWS_NITRO_ROOT = Root(
+    "nitro",
+    bytes.fromhex("641a0321a3e244efe456463195d606317ed7cdcc3c1756e09893f3c68f79bb5b"),
+    "AWS Nitro Enclaves Root-G1",
+)
+# NVIDIA: one root for devices, another for the manifests of reference values; both P-384.
+NVIDIA_DEVICE_ROOT = Root(
+    "nvidia",
+    bytes.fromhex("102bf659d5419614c9d8e6aecebc80454eb26b1df6a769ac720b9a690b167b48"),
+    "NVIDIA Device Identity CA",
+)
+NVIDIA_RIM_ROOT = Root(
+    "nvidia-rim",
+    bytes.fromhex("12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"),
+    "NVIDIA CoRIM signing Root CA",
+)
+VENDOR_ROOTS = (
+    INTEL_SGX_ROOT,
+    AMD_ARK_MILAN,
+    AMD_ARK_GENOA,
+    AMD_ARK_TURIN,
+    AWS_NITRO_ROOT,
+    NVIDIA_DEVICE_ROOT,
+    NVIDIA_RIM_ROOT,
+)
 
 
 def simulator_root(platform: str, fingerprint: bytes) -> Root:

@@ -1,0 +1,115 @@
+"""Registers of a TDX guest that QEMU boots directly from a kernel file: MRTD, RTMR0, RTMR1, RTMR2.
+
+Each runtime register is 48 zero bytes extended with event digests in the order that firmware and kernel
+measure (Intel TDX Virtual Firmware Design Guide section 8; UEFI 2.10 section 38; Linux EFI stub). Which
+events, in which order and by which rule is the profile's data (``profiles.py``): firmware versions differ,
+the arithmetic does not.
+"""
+
+import hashlib
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from quotary.attestation.measure.hob import td_hob
+from quotary.attestation.measure.kernel import measured_kernel
+from quotary.attestation.measure.pe import authenticode
+from quotary.attestation.measure.profiles import TDXProfile
+from quotary.attestation.measure.tdvf import configuration_volume, mrtd, sections
+from quotary.attestation.measure.trace import ZERO, Measured, extend
+from quotary.errors import Malformed
+
+ACPI_BLOBS = ("acpi-loader", "acpi-rsdp", "acpi-tables")
+
+_GLOBAL = uuid.UUID("8be4df61-93ca-11d2-aa0d-00e098032b8c")
+_SECURITY = uuid.UUID("d719b2cb-3d3a-4596-a3bc-dad00e67656f")
+_VARIABLES = {"SecureBoot": _GLOBAL, "PK": _GLOBAL, "KEK": _GLOBAL, "db": _SECURITY, "dbx": _SECURITY}
+_TEXTS = {
+    "calling-efi-application": b"Calling EFI Application from Boot Option",
+    "exit-boot-services": b"Exit Boot Services Invocation",
+    "exit-boot-services-ok": b"Exit Boot Services Returned with Success",
+    "separator": bytes(4),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class TDXLaunch:
+    """What a VMM starts.
+
+    memory: bytes of the guest's memory
+    acpi:   the three blobs that QEMU gives firmware by ``ACPI_BLOBS`` name; empty where the profile has none
+    """
+
+    firmware: bytes
+    kernel: bytes
+    initrd: bytes | None
+    command_line: str
+    memory: int
+    acpi: Mapping[str, bytes]
+
+
+def measure(launch: TDXLaunch, profile: TDXProfile) -> Measured:
+    """Compute the five registers of a launch under a profile, with every step; RTMR3 stays zero."""
+    value, steps = mrtd(launch.firmware, profile.page_order)
+    registers, found = {"mrtd": value}, list(steps)
+    for register, names in (("rtmr0", profile.rtmr0), ("rtmr1", profile.rtmr1), ("rtmr2", profile.rtmr2)):
+        # Without an initrd the kernel's stub measures none.
+        present = [name for name in names if name != "initrd" or launch.initrd is not None]
+        events = [(name, event_digest(name, launch, profile)) for name in present]
+        registers[register], more = extend(register, events)
+        found += more
+    registers["rtmr3"] = ZERO
+    return Measured(registers, tuple(found))
+
+
+def event_digest(name: str, launch: TDXLaunch, profile: TDXProfile) -> bytes:
+    """Compute the digest of one event (48 bytes) by its name in the profile."""
+    if name in profile.constants:
+        return profile.constants[name]
+    if name in profile.data:
+        return hashlib.sha384(profile.data[name]).digest()
+    if name in _VARIABLES:
+        return hashlib.sha384(empty_variable(name, _VARIABLES[name])).digest()
+    if name in _TEXTS:
+        return hashlib.sha384(_TEXTS[name]).digest()
+    rules: Mapping[str, Callable[[], bytes]] = {
+        "td-hob": lambda: _sha384(td_hob(launch.memory, sections(launch.firmware))),
+        "cfv": lambda: _sha384(configuration_volume(launch.firmware)),
+        "kernel": lambda: authenticode(_kernel(launch, profile)),
+        "load-options": lambda: _sha384(load_options(launch, profile)),
+        "initrd": lambda: _sha384(launch.initrd or b""),
+        **{blob: lambda blob=blob: _acpi(launch, profile, blob) for blob in ACPI_BLOBS},  # type: ignore[misc]
+    }
+    if name not in rules:
+        raise Malformed(f"no rule for the event {name!r}")
+    return rules[name]()
+
+
+def load_options(launch: TDXLaunch, profile: TDXProfile) -> bytes:
+    """Give the kernel's load options as the EFI stub measures them: UCS-2 with a final NUL."""
+    line = launch.command_line
+    if not (line.isascii() and line.isprintable()):
+        raise Malformed("a command line is of printable ASCII characters")
+    if launch.initrd is not None:
+        line = f"{line} initrd=initrd" if profile.initrd_token == "append" else f"initrd=initrd {line}"  # noqa: S105
+    return (line + "\0").encode("utf-16-le")
+
+
+def empty_variable(name: str, namespace: uuid.UUID) -> bytes:
+    """Give the measured bytes of a UEFI variable without data (UEFI_VARIABLE_DATA)."""
+    return namespace.bytes_le + len(name).to_bytes(8, "little") + bytes(8) + name.encode("utf-16-le")
+
+
+def _kernel(launch: TDXLaunch, profile: TDXProfile) -> bytes:
+    length = None if launch.initrd is None else len(launch.initrd)
+    return measured_kernel(launch.kernel, length, launch.memory, profile.kernel_rule)
+
+
+def _acpi(launch: TDXLaunch, profile: TDXProfile, name: str) -> bytes:
+    if (name in launch.acpi) != (profile.acpi == "given"):
+        raise Malformed(f"the profile takes {profile.acpi} ACPI tables, the launch disagrees about {name}")
+    return _sha384(launch.acpi.get(name, b""))
+
+
+def _sha384(data: bytes) -> bytes:
+    return hashlib.sha384(data).digest()
