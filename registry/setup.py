@@ -1,16 +1,15 @@
 """Make a new registry: folder, keys, genesis, policy, database."""
 
-import time
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from quotary.statements.f1 import F1
 
 from quotary.canonical import b64, time_text
 from quotary.errors import Refused
 from quotary.statements.envelope import key_id, raw_public_key, sign, spki
+from quotary.statements.f1 import F1
 from quotary.statements.schema import statement_payload
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import VerifierKey
@@ -33,7 +32,9 @@ class WitnessLine:
     key: VerifierKey
 
 
-def create_registry(config: Config, witnesses: list[WitnessLine], genesis: bytes | None) -> PublicKeys:
+def create_registry(
+    config: Config, witnesses: list[WitnessLine], genesis: bytes | None, now: datetime
+) -> PublicKeys:
     """Make everything that ``serve`` needs; an existing registry is never touched.
 
     genesis: the bytes of entry 0, signed elsewhere; None makes root keys in the keys folder and signs it
@@ -44,23 +45,23 @@ def create_registry(config: Config, witnesses: list[WitnessLine], genesis: bytes
     for folder in (config.folder, config.keys):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.public.mkdir(exist_ok=True)
-    entry = genesis if genesis is not None else _own_genesis(config)
-    check_genesis(config.origin, entry)
+    entry = genesis if genesis is not None else _own_genesis(config, now)
+    check_genesis(config.origin, entry, now)
     public = public_keys(create_log_keys(config.keys, config.origin))
     write_public(config.keys / "public", public)
     create_memory(config.keys / "signed-head.json")
     write_policy(config.policy, public, witnesses, None)
     store = create_store(config.database_url)
     store.write.create(EMPTY_HEAD)
-    store.write.enqueue([(leaf_hash(entry), entry)], int(time.time()))
+    store.write.enqueue([(leaf_hash(entry), entry)], int(now.timestamp()))
     store.close()
     keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
     return public
 
 
-def check_genesis(origin: str, entry: bytes) -> None:
+def check_genesis(origin: str, entry: bytes, now: datetime) -> None:
     """Refuse an entry 0 that would have no effect."""
-    (outcome,) = F1(origin).close([(0, entry)], int(time.time())).outcomes
+    (outcome,) = F1(origin).close([(0, entry)], int(now.timestamp())).outcomes
     if not outcome.effect:
         raise Refused("genesis", outcome.code, f"a delegation of the roots of {origin}, signed by them")
 
@@ -81,15 +82,14 @@ def write_policy(path: Path, public: PublicKeys, witnesses: list[WitnessLine], q
     keys.write_durably(path, text.encode("utf-8"), 0o644)
 
 
-def _own_genesis(config: Config) -> bytes:
+def _own_genesis(config: Config, now: datetime) -> bytes:
     made = {role: keys.create_ed25519(config.keys / f"{role}.pem") for role in ROLES}
-    now = datetime.now(UTC).replace(microsecond=0)
     predicate = {
         "log": config.origin,
         "service": "log",
         "sequence": 1,
-        "issued": time_text(now),
-        "expires": time_text(now + timedelta(days=365 * GENESIS_YEARS)),
+        "issued": time_text(now.replace(microsecond=0)),
+        "expires": time_text(now.replace(microsecond=0) + timedelta(days=365 * GENESIS_YEARS)),
         "keys": {_key_id(key): b64(spki(raw_public_key(key))) for key in made.values()},
         "roles": {role: {"keys": [_key_id(key)], "threshold": 1} for role, key in made.items()},
     }

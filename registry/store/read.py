@@ -72,8 +72,13 @@ class Reader:
 
     def waiting(self, limit: int) -> list[Waiting]:
         """Give admitted entries in the order of their arrival."""
+        return self.waiting_after(0, limit)
+
+    def waiting_after(self, last_id: int, limit: int) -> list[Waiting]:
+        """Give those that arrived after the row ``last_id``."""
         table = schema.pending
-        query = select(table.c.id, table.c.leaf_hash, table.c.data).order_by(table.c.id).limit(limit)
+        columns = select(table.c.id, table.c.leaf_hash, table.c.data).where(table.c.id > last_id)
+        query = columns.order_by(table.c.id).limit(limit)
         return [Waiting(row["id"], row["leaf_hash"], row["data"]) for row in self._all(query)]
 
     def waiting_count(self) -> int:

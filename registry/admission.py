@@ -1,0 +1,139 @@
+"""What may enter the log: well-formed statements that F1 would not ignore now (design section 8).
+
+Admission protects the log from noise and builders from mistakes; it decides nothing that a verifier relies
+on.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from quotary.errors import QuotaryError
+from quotary.statements.envelope import MAX_ENTRY, Envelope
+from quotary.statements.schema import parse_statement
+from quotary.statements.state_entry import is_reserved
+from quotary.tlog.merkle import leaf_hash
+from registry.errors import Busy, NotAdmitted, ReservedRecord, TooLarge
+from registry.replica import Replica
+from registry.signing import SignerClient
+from registry.store import Store
+
+MAX_WAITING = 16_384
+RETRY_SECONDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """An entry that is well formed."""
+
+    entry: bytes
+    leaf_hash: bytes
+    statement_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """The entry is published at ``index``."""
+
+    leaf_hash: bytes
+    statement_id: str
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The entry waits; ``promise`` is the log's signed word that it will be published in time."""
+
+    leaf_hash: bytes
+    statement_id: str
+    promise: bytes
+
+
+class Admission:
+    """Judges and enqueues entries; one per worker process."""
+
+    def __init__(
+        self,
+        store: Store,
+        replica: Replica,
+        signer: SignerClient,
+        now: Callable[[], datetime],
+        promise_seconds: int,
+    ) -> None:
+        self._store = store
+        self._replica = replica
+        self._signer = signer
+        self._now = now
+        self._promise_seconds = promise_seconds
+
+    def submit(self, entry: bytes) -> Logged | Accepted:
+        """Take one entry; the same bytes again get the same place."""
+        (found,) = self.submit_all([entry])
+        if isinstance(found, QuotaryError):
+            raise found
+        return found
+
+    def submit_all(self, entries: Sequence[bytes]) -> list[Logged | Accepted | QuotaryError]:
+        """Take entries in their order, each judged as if those before it were logged; one write for all."""
+        now = int(self._now().timestamp())
+        parsed = [_parsed_or_error(entry) for entry in entries]
+        good = [item for item in parsed if isinstance(item, Parsed)]
+        size = self._store.read.published_size()
+        known = self._store.read.find_all([item.leaf_hash for item in good])
+        fresh = [item for item in good if item.leaf_hash not in known and not self._waits(item)]
+        refused = self._judge(fresh, now)
+        admitted = [item for item in fresh if item.leaf_hash not in refused]
+        if admitted:
+            self._check_room(len(admitted))
+            self._store.write.enqueue([(item.leaf_hash, item.entry) for item in admitted], now)
+        answers: list[Logged | Accepted | QuotaryError] = []
+        for item in parsed:
+            if isinstance(item, QuotaryError):
+                answers.append(item)
+            elif item.leaf_hash in refused:
+                answers.append(refused[item.leaf_hash])
+            elif known.get(item.leaf_hash, size) < size:
+                answers.append(Logged(item.leaf_hash, item.statement_id, known[item.leaf_hash]))
+            else:
+                answers.append(Accepted(item.leaf_hash, item.statement_id, self._promise(item, now)))
+        return answers
+
+    def _waits(self, item: Parsed) -> bool:
+        return self._store.read.is_waiting(item.leaf_hash)
+
+    def _judge(self, items: Sequence[Parsed], now: int) -> dict[bytes, NotAdmitted]:
+        if not items:
+            return {}
+        outcomes = self._replica.judge([item.entry for item in items], now)
+        return {
+            item.leaf_hash: NotAdmitted(
+                f"this entry would have no effect: {outcome.detail or outcome.code}", outcome.code
+            )
+            for item, outcome in zip(items, outcomes, strict=True)
+            if not outcome.admissible
+        }
+
+    def _check_room(self, more: int) -> None:
+        waiting = self._store.read.waiting_count()
+        if waiting + more > MAX_WAITING:
+            raise Busy(f"{waiting} entries wait, at most {MAX_WAITING} may", RETRY_SECONDS)
+
+    def _promise(self, item: Parsed, now: int) -> bytes:
+        return self._signer.promise(item.leaf_hash, now, now + self._promise_seconds)
+
+
+def parse_entry(entry: bytes) -> Parsed:
+    """Read an entry as a statement, or raise what is wrong with it."""
+    if len(entry) > MAX_ENTRY:
+        raise TooLarge(f"an entry has {len(entry)} bytes, at most {MAX_ENTRY} are allowed", MAX_ENTRY)
+    if is_reserved(entry):
+        raise ReservedRecord("reserved records are made by the log only")
+    statement = parse_statement(Envelope.parse(entry).payload)
+    return Parsed(entry, leaf_hash(entry), statement.statement_id)
+
+
+def _parsed_or_error(entry: bytes) -> Parsed | QuotaryError:
+    try:
+        return parse_entry(entry)
+    except QuotaryError as error:
+        return error

@@ -1,0 +1,301 @@
+"""The JSON API under ``/api/v1`` (docs/formats/api.md): submit, read, prove, search."""
+
+import re
+import time
+from collections.abc import Iterator
+from threading import BoundedSemaphore, Event
+
+from flask import Blueprint, Response, json, request
+
+from quotary.canonical import b64, hexbytes, parse_canonical
+from quotary.errors import Malformed, QuotaryError
+from quotary.statements.envelope import MAX_ENTRY
+from quotary.statements.keys import key_measurement, key_service
+from quotary.tlog.merkle import leaf_hash
+from registry import problems
+from registry.admission import Accepted, Logged
+from registry.bundles import floors_of, make_bundle
+from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
+from registry.errors import NotFound, TooLarge
+from registry.site import Site
+from registry.store import OutcomeRow
+
+MAX_BATCH = 8 << 20
+MAX_BATCH_LINES = 10_000
+MAX_RECORD = 1 << 20
+MAX_RESULTS = 100
+WAIT_SECONDS = 10.0
+WAIT_STEP_SECONDS = 0.05
+NDJSON = "application/x-ndjson"
+BUNDLE = "application/vnd.quotary.bundle+json"
+
+_INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
+_NAME = re.compile(r"[a-z0-9._:/-]{1,256}")
+
+
+def blueprint(site: Site) -> Blueprint:
+    """Make the routes."""
+    routes = Blueprint("api", __name__, url_prefix="/api/v1")
+    _writing(routes, site)
+    _reading(routes, site)
+    _status(routes, site)
+    return routes
+
+
+def _writing(routes: Blueprint, site: Site) -> None:
+    waiters = BoundedSemaphore(max(1, site.config.threads // 4))
+
+    @routes.post("/entries")
+    def submit() -> Response:
+        found = site.admission.submit(_body(MAX_ENTRY))
+        waits = request.args.get("wait", "accepted")
+        if waits not in ("accepted", "published"):
+            raise Malformed("wait is accepted or published")
+        if isinstance(found, Accepted) and waits == "published" and waiters.acquire(blocking=False):
+            try:
+                found = _await(site, found)
+            finally:
+                waiters.release()
+        return _json(_answer(found), 200 if isinstance(found, Logged) else 202)
+
+    @routes.post("/batches")
+    def batch() -> Response:
+        lines = _body(MAX_BATCH).removesuffix(b"\n").split(b"\n")
+        if len(lines) > MAX_BATCH_LINES:
+            raise TooLarge(f"a batch has {len(lines)} lines, at most {MAX_BATCH_LINES}", MAX_BATCH_LINES)
+        answers = site.admission.submit_all(lines)
+        body = "".join(json.dumps(_answer_or_problem(found)) + "\n" for found in answers)
+        return Response(body, 200, {"Cache-Control": "no-store"}, content_type=NDJSON)
+
+
+def _reading(routes: Blueprint, site: Site) -> None:
+    public = site.public
+
+    @routes.get("/log")
+    def log() -> Response:
+        return _json(_log(site), caching=SHORT)
+
+    @routes.get("/entries/<index>")
+    def entry(index: str) -> Response:
+        return _entry(site, _index(index))
+
+    @routes.get("/entries/by-hash/<digest>")
+    def entry_by_hash(digest: str) -> Response:
+        size = site.store.read.published_size()
+        return _entry(site, public.index_of(hexbytes(digest, 32), size))
+
+    @routes.get("/proofs/<name>")
+    def proof(name: str) -> Response:
+        snapshot = public.snapshot()
+        by_hash = len(name) == 64
+        index = public.index_of(hexbytes(name, 32), snapshot.size) if by_hash else _index(name)
+        return cached(bytes(public.proof(index, snapshot)), TEXT, SHORT)
+
+    @routes.get("/consistency")
+    def consistency() -> Response:
+        size = public.snapshot().size
+        old, new = _index(request.args.get("old", "")), _index(request.args.get("new", str(size)))
+        path = [b64(digest) for digest in public.consistency(old, new, size)]
+        return _json({"old": old, "new": new, "path": path}, caching=IMMUTABLE)
+
+    @routes.get("/search")
+    def search() -> Response:
+        return _json(_search(site, request.args.get("q", "")), caching=SHORT)
+
+
+def _status(routes: Blueprint, site: Site) -> None:
+    @routes.get("/measurements/<path:service>/<measurement>")
+    def measurement(service: str, measurement: str) -> Response:
+        return _json(_measurement(site, _name(service), hexbytes(measurement, 32)), caching=SHORT)
+
+    @routes.get("/bundles/<path:service>/<measurement>")
+    def bundle(service: str, measurement: str) -> Response:
+        found = make_bundle(site.public, site.public.snapshot(), _name(service), hexbytes(measurement, 32))
+        return cached(found, BUNDLE, SHORT)
+
+    @routes.get("/tcb/<platform>")
+    def tcb(platform: str) -> Response:
+        size = site.public.snapshot().size
+        floors = [
+            parse_canonical(record, MAX_RECORD) for record in floors_of(site.public, size, _name(platform))
+        ]
+        return _json({"size": size, "platform": platform, "floors": floors}, caching=SHORT)
+
+    @routes.get("/services")
+    def services() -> Response:
+        size = site.public.snapshot().size
+        rows = site.store.read.by_kind("delegation", size)
+        return _json(
+            {"size": size, "services": sorted({row.service for row in rows if row.effect})}, caching=SHORT
+        )
+
+    @routes.get("/services/<path:service>")
+    def service(service: str) -> Response:
+        return _json(_service(site, _name(service)), caching=SHORT)
+
+
+def _body(limit: int) -> bytes:
+    request.max_content_length = limit
+    if (request.content_length or 0) > limit:
+        raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are allowed", limit)
+    return request.get_data(cache=False)
+
+
+def _await(site: Site, accepted: Accepted) -> Logged | Accepted:
+    """Wait a bounded time until an entry is published; it stays accepted otherwise."""
+    deadline, nothing = time.monotonic() + WAIT_SECONDS, Event()
+    while time.monotonic() < deadline:
+        index = site.store.read.find(accepted.leaf_hash)
+        if index is not None and index < site.store.read.published_size():
+            return Logged(accepted.leaf_hash, accepted.statement_id, index)
+        nothing.wait(WAIT_STEP_SECONDS)
+    return accepted
+
+
+def _answer(found: Logged | Accepted) -> dict[str, object]:
+    digest = found.leaf_hash.hex()
+    answer: dict[str, object] = {"leaf_hash": digest, "statement_id": found.statement_id}
+    if isinstance(found, Logged):
+        return {**answer, "index": found.index, "published": True, "proof": f"/api/v1/proofs/{found.index}"}
+    location = f"/api/v1/entries/by-hash/{digest}"
+    return {**answer, "promise": found.promise.decode("utf-8"), "location": location}
+
+
+def _answer_or_problem(found: Logged | Accepted | QuotaryError) -> dict[str, object]:
+    if not isinstance(found, QuotaryError):
+        return {"status": 200 if isinstance(found, Logged) else 202, **_answer(found)}
+    return problems.members(problems.of(found))
+
+
+def _entry(site: Site, index: int) -> Response:
+    entry = site.public.entry(index, site.store.read.published_size())
+    response = cached(entry, BYTES, IMMUTABLE)
+    response.headers["Content-Disposition"] = f'attachment; filename="entry-{index}.json"'
+    response.headers["Quotary-Index"] = str(index)
+    response.headers["Quotary-Leaf-Hash"] = leaf_hash(entry).hex()
+    return response
+
+
+def _log(site: Site) -> dict[str, object]:
+    head, signed = site.store.read.head(), site.store.read.signed()
+    size = site.store.read.published_size()
+    genesis = {"genesis": leaf_hash(site.public.entry(0, size)).hex()} if size else {}
+    return {
+        "origin": site.config.origin,
+        "vkeys": [key.vkey() for key in site.keys.log],
+        "promise_vkey": site.keys.promise.vkey(),
+        **genesis,
+        "integrated": head.size if head else 0,
+        "signed": signed.size if signed else 0,
+        "published": size,
+        "publish_interval_seconds": site.config.publish_interval_seconds,
+        "refresh_seconds": site.config.refresh_seconds,
+        "promise_seconds": site.config.promise_seconds,
+        "tlog_policy": site.policy_text(),
+    }
+
+
+def _measurement(site: Site, service: str, measurement: bytes) -> dict[str, object]:
+    size = site.public.snapshot().size
+    record = site.store.read.record(key_measurement(service, measurement), size)
+    if record is None:
+        raise NotFound(
+            f"the log knows no measurement {measurement.hex()} of {service}; its bundle proves the absence"
+        )
+    indices = site.store.read.by_term(measurement.hex(), size, MAX_RESULTS)
+    rows = [
+        row
+        for index in indices
+        if (row := site.store.read.outcome(index)) and row.service in (service, "log")
+    ]
+    return {
+        "size": size,
+        "service": service,
+        "id": measurement.hex(),
+        "record": parse_canonical(record, MAX_RECORD),
+        "bundle": f"/api/v1/bundles/{service}/{measurement.hex()}",
+        "entries": [_row(row) for row in rows],
+    }
+
+
+def _service(site: Site, service: str) -> dict[str, object]:
+    size = site.public.snapshot().size
+    rows = site.store.read.by_service(service, size)
+    if not rows:
+        raise NotFound(f"the log has no statement of the service {service}")
+    effective = [row for row in rows if row.effect]
+    record = site.store.read.record(key_service(service), size)
+    following = dict.fromkeys(("delegation", "release", "rebuild", "revocation", "tcb-floor"), 1)
+    for row in effective:
+        following[row.kind] = max(following.get(row.kind, 1), row.sequence + 1)
+    return {
+        "size": size,
+        "service": service,
+        **({"record": parse_canonical(record, MAX_RECORD)} if record else {}),
+        "next_sequence": following,
+        "delegations": [_row(row) for row in effective if row.kind == "delegation"],
+        "releases": [_release(site, row) for row in effective if row.kind == "release"],
+        "others": [_row(row) for row in rows if row.kind not in ("delegation", "release") or not row.effect],
+    }
+
+
+def _release(site: Site, row: OutcomeRow) -> dict[str, object]:
+    return {**_row(row), "measurements": site.public.measurements_of(row.index)}
+
+
+def _row(row: OutcomeRow) -> dict[str, object]:
+    return {
+        "index": row.index,
+        "kind": row.kind,
+        "service": row.service,
+        "sequence": row.sequence,
+        "statement_id": row.statement_id,
+        "effect": row.effect,
+        "code": row.code,
+    }
+
+
+def _search(site: Site, query: str) -> dict[str, object]:
+    size = site.public.snapshot().size
+    found = sorted(set(_indices(site, query, size)), reverse=True)
+    rows = [row for index in found[:MAX_RESULTS] if (row := site.store.read.outcome(index))]
+    return {
+        "query": query,
+        "size": size,
+        "results": [_row(row) for row in rows],
+        "complete": len(found) <= MAX_RESULTS,
+    }
+
+
+def _indices(site: Site, query: str, size: int) -> Iterator[int]:
+    """Find an index, a leaf hash, a digest or id that a statement names, or a service; exact matches only."""
+    if _INDEX.fullmatch(query) and int(query) < size:
+        yield int(query)
+    if _NAME.fullmatch(query) is None:
+        return
+    if len(query) == 64 and not query.strip("0123456789abcdef"):
+        index = site.store.read.find(bytes.fromhex(query))
+        yield from () if index is None or index >= size else (index,)
+    yield from site.store.read.by_term(query, size, MAX_RESULTS + 1)
+    yield from (row.index for row in site.store.read.by_service(query, size))
+
+
+def _index(text: str) -> int:
+    if _INDEX.fullmatch(text) is None:
+        raise Malformed("an index or size is a decimal number without leading zeros")
+    return int(text)
+
+
+def _name(text: str) -> str:
+    if _NAME.fullmatch(text) is None:
+        raise Malformed("a name has 1 to 256 of the characters a-z 0-9 . _ : / -")
+    return text
+
+
+def _json(value: dict[str, object], status: int = 200, caching: str = "no-store") -> Response:
+    response = Response(json.dumps(value) + "\n", status, content_type="application/json")
+    response.headers["Cache-Control"] = caching
+    if caching != "no-store":
+        response.add_etag()
+        response.make_conditional(request)
+    return response

@@ -1,0 +1,52 @@
+"""The WSGI application: every route is a blueprint over one ``Site``."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from flask import Flask, Response
+
+from registry import api, c2sp, health, logs, openapi, pages, problems
+from registry.config import Config, load_config
+from registry.site import open_site
+
+# Entry bytes are shown to nobody's browser as a page, and no page of ours runs foreign code.
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Access-Control-Allow-Origin": "*",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+}
+DEFAULT_POLICY = "default-src 'none'; frame-ancestors 'none'"
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+def create_app(config: Config, now: Callable[[], datetime] = utc_now) -> Flask:
+    """Make the application of one registry."""
+    site = open_site(config, now)
+    app = Flask("registry", static_folder=None)
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
+    app.config["MAX_CONTENT_LENGTH"] = api.MAX_BATCH
+    app.extensions["registry"] = site
+    problems.register(app)
+    for module in (c2sp, api, health, pages):
+        app.register_blueprint(module.blueprint(site))
+    openapi.register(app)
+    app.after_request(_add_headers)
+    return app
+
+
+def wsgi(folder: str) -> Flask:
+    """What gunicorn calls in each worker."""
+    logs.set_up()
+    return create_app(load_config(Path(folder)))
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    response.headers.setdefault("Content-Security-Policy", DEFAULT_POLICY)
+    return response

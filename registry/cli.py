@@ -1,0 +1,257 @@
+"""``quotary registry``: make, run and check a registry."""
+
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from quotary.errors import CannotTell, QuotaryError, Usage
+
+EXITS = (
+    "Exit codes: 0 done, 2 usage, 10 stored data contradict the entries, 11 refused (rolled back, clock), "
+    "30 malformed, 40 could not find out."
+)
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def _folder(command: F) -> F:
+    folder = click.Path(path_type=Path, file_okay=False)
+    return click.option("--dir", "folder", type=folder, required=True, help="The registry's folder.")(command)
+
+
+@click.group(
+    epilog="Example: quotary registry init --dir log --origin log.example.org/simulation\n\n" + EXITS
+)
+def registry() -> None:
+    """Make, run and check a transparency log."""
+
+
+@registry.command(epilog="Example: quotary registry init --dir log --origin log.example.org\n\n" + EXITS)
+@_folder
+@click.option("--origin", required=True, help="Unique name of the log, usually its address without https://.")
+@click.option("--bind", default="127.0.0.1:8480", show_default=True, help="Where serve listens.")
+@click.option("--publish-interval", default=1.0, show_default=True, help="Seconds between checkpoints.")
+@click.option(
+    "--refresh", default=120.0, show_default=True, help="Seconds between new cosignatures when idle."
+)
+@click.option("--database", default="sqlite:///log.db", show_default=True, help="SQLAlchemy URL.")
+@click.option(
+    "--genesis", type=click.Path(path_type=Path, dir_okay=False, exists=True), help="Entry 0, signed."
+)
+@click.option(
+    "--witness", "witnesses", type=(str, str), multiple=True, metavar="URL VKEY", help="Repeatable."
+)
+def init(
+    folder: Path,
+    origin: str,
+    bind: str,
+    publish_interval: float,
+    refresh: float,
+    database: str,
+    genesis: Path | None,
+    witnesses: tuple[tuple[str, str], ...],
+) -> None:
+    """Make a registry: keys (mode 0600), database, and the genesis that names the log's roots."""
+    from registry.config import Config
+    from registry.setup import create_registry
+
+    config = Config(folder.resolve(), origin, database, bind, publish_interval, refresh, 600, 2, 8)
+    lines = [_witness_line(url, vkey) for url, vkey in witnesses]
+    public = create_registry(config, lines, genesis.read_bytes() if genesis else None, datetime.now(UTC))
+    for key in (*public.log, public.promise):
+        click.echo(key.vkey())
+    if genesis is None:
+        click.echo(f"root keys lie in {config.keys}: move root.pem off this machine", err=True)
+    click.echo(f"next: quotary registry serve --dir {folder}", err=True)
+
+
+@registry.command(epilog="Example: quotary registry serve --dir log --bind 127.0.0.1:0\n\n" + EXITS)
+@_folder
+@click.option("--bind", help="host:port instead of the configured one; port 0 takes a free one.")
+def serve(folder: Path, bind: str | None) -> None:
+    """Run signer, sequencer and HTTP server until SIGTERM; the address is the first line on stdout."""
+    from registry import logs, run
+    from registry.config import load_config
+    from registry.store import open_store
+
+    logs.set_up()
+    config = load_config(folder)
+    open_store(config.database_url).close()
+    sys.exit(run.serve(config, bind or config.bind, lambda address: click.echo(address)))
+
+
+@registry.command(epilog="Example: quotary registry sequence --dir log\n\n" + EXITS)
+@_folder
+def sequence(folder: Path) -> None:
+    """Run the sequencer alone."""
+    from registry import logs
+    from registry.config import load_config
+    from registry.sequence import run_sequencer
+
+    logs.set_up()
+    run_sequencer(load_config(folder))
+
+
+@registry.command(epilog="Example: quotary registry sign --dir log\n\n" + EXITS)
+@_folder
+def sign(folder: Path) -> None:
+    """Run the signer alone, on the socket signer.sock of the folder."""
+    from registry import logs
+    from registry.config import load_config
+    from registry.signer import run_signer
+
+    logs.set_up()
+    config = load_config(folder)
+    run_signer(config.keys, config.origin, config.socket)
+
+
+@registry.command(epilog="Example: quotary registry fsck --dir log\n\n" + EXITS)
+@_folder
+def fsck(folder: Path) -> None:
+    """Recompute leaf hashes, tiles, map, records and checkpoints from the entries, and compare."""
+    from quotary.tlog.policy import TlogPolicy
+    from registry.config import load_config
+    from registry.fsck import check_store
+    from registry.store import open_store
+
+    config = load_config(folder)
+    policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
+    store = open_store(config.database_url)
+    found = check_store(store.read, config.origin, policy)
+    store.close()
+    click.echo(
+        f"equal: {found.entries} entries, {found.states} state entries, {found.tiles} tiles, "
+        f"{found.records} records, {found.checkpoints} signed checkpoints; published {found.published} "
+        f"under the keys and quorum of {config.policy}"
+    )
+
+
+@registry.command(epilog="Example: quotary registry upgrade --dir log\n\n" + EXITS)
+@_folder
+def upgrade(folder: Path) -> None:
+    """Bring the database to this version's schema."""
+    from registry.config import load_config
+    from registry.store import create_store
+    from registry.store.schema import REVISION
+
+    create_store(load_config(folder).database_url).close()
+    click.echo(f"schema {REVISION}")
+
+
+@registry.command(epilog="Example: quotary registry doctor --dir log\n\n" + EXITS)
+@_folder
+def doctor(folder: Path) -> None:
+    """Look at everything that a registry needs, and say of each whether it is there."""
+    from registry.config import load_config
+    from registry.doctor import examine
+
+    failed = False
+    for name, problem in examine(load_config(folder)):
+        failed = failed or bool(problem)
+        click.echo(f"{'wrong' if problem else 'fine '}  {name}{': ' + problem if problem else ''}")
+    if failed:
+        raise CannotTell("something is wrong", next_command="repair the lines that say wrong")
+
+
+@registry.group(epilog=EXITS)
+def witness() -> None:
+    """Witnesses of this log, and a witness of our own."""
+
+
+@witness.command("add", epilog="Example: quotary registry witness add --dir log URL VKEY\n\n" + EXITS)
+@_folder
+@click.argument("url")
+@click.argument("vkey")
+@click.option("--quorum", type=click.IntRange(1, 128), help="How many must cosign; default more than half.")
+def witness_add(folder: Path, url: str, vkey: str, quorum: int | None) -> None:
+    """Add a witness to the log's policy; the sequencer reads it at its next start."""
+    from quotary.tlog.policy import TlogPolicy
+    from registry.config import load_config
+    from registry.identity import read_public
+    from registry.setup import WitnessLine, write_policy
+
+    config = load_config(folder)
+    policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
+    known = [WitnessLine(found.url, found.key) for found in policy.witnesses.values()]
+    write_policy(
+        config.policy, read_public(config.keys / "public"), [*known, _witness_line(url, vkey)], quorum
+    )
+    click.echo(config.policy.read_text("utf-8"), nl=False)
+
+
+@witness.command("list", epilog="Example: quotary registry witness list --dir log\n\n" + EXITS)
+@_folder
+def witness_list(folder: Path) -> None:
+    """Print the log's tlog-policy: its keys, its witnesses and the quorum."""
+    from registry.config import load_config
+
+    click.echo(load_config(folder).policy.read_text("utf-8"), nl=False)
+
+
+@witness.command(
+    "init", epilog="Example: quotary registry witness init --dir w --name w.example.org\n\n" + EXITS
+)
+@_folder
+@click.option("--name", required=True, help="The witness's key name.")
+@click.option("--log", "vkeys", multiple=True, help="Verifier key of a log to follow; repeatable.")
+def witness_init(folder: Path, name: str, vkeys: tuple[str, ...]) -> None:
+    """Make a witness's folder and key; prints its verifier key."""
+    from quotary.tlog.note import VerifierKey
+    from registry.witness_app import create_witness
+
+    key = create_witness(folder, name, [VerifierKey.parse(vkey) for vkey in vkeys])
+    click.echo(key.verifier.vkey())
+
+
+@witness.command("follow", epilog="Example: quotary registry witness follow --dir w --log VKEY\n\n" + EXITS)
+@_folder
+@click.option("--log", "vkeys", multiple=True, required=True, help="Verifier key of a log; repeatable.")
+def witness_follow(folder: Path, vkeys: tuple[str, ...]) -> None:
+    """Replace the list of logs that the witness cosigns."""
+    from quotary.tlog.note import VerifierKey
+    from registry.witness_app import follow_logs
+
+    follow_logs(folder, [VerifierKey.parse(vkey) for vkey in vkeys])
+
+
+@witness.command(
+    "serve", epilog="Example: quotary registry witness serve --dir w --bind 127.0.0.1:0\n\n" + EXITS
+)
+@_folder
+@click.option(
+    "--bind", default="127.0.0.1:8481", show_default=True, help="host:port; port 0 takes a free one."
+)
+def witness_serve(folder: Path, bind: str) -> None:
+    """Run a witness until SIGTERM; the address is the first line on stdout."""
+    from registry import logs, run
+    from registry.witness_app import open_witness
+
+    logs.set_up()
+    open_witness(folder)
+    sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
+
+
+def main() -> None:
+    """Run the group on its own; ``quotary registry`` is the same."""
+    try:
+        registry(standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except QuotaryError as error:
+        click.echo(f"error: {error}", err=True)
+        if error.next_command:
+            click.echo(f"next: {error.next_command}", err=True)
+        sys.exit(error.exit_code)
+
+
+def _witness_line(url: str, vkey: str):  # type: ignore[no-untyped-def]
+    from quotary.tlog.note import VerifierKey
+    from registry.setup import WitnessLine
+
+    if not url.startswith(("http://", "https://")) or any(c.isspace() for c in url):
+        raise Usage(f"a witness has an http or https address, found {url}")
+    return WitnessLine(url, VerifierKey.parse(vkey))

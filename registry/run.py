@@ -1,0 +1,229 @@
+"""Start a whole registry: signer, sequencer and gunicorn as supervised children of this process.
+
+A child that crashes is started again, a few times a minute at most; one that refuses (exit code 2 and up:
+rolled back, wrong schema, another one runs) stops everything with its own code. SIGTERM and SIGINT stop the
+children in order: HTTP first, then the sequencer, then the signer.
+"""
+
+import ctypes
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from quotary.errors import CannotTell, Usage
+from registry import wire
+from registry.config import Config
+from registry.errors import PortInUse
+
+log = logging.getLogger("registry")
+
+READY_SECONDS = 20.0
+STOP_SECONDS = 15.0
+RESTARTS = 5
+RESTART_WINDOW_SECONDS = 60.0
+PR_SET_PDEATHSIG = 1
+
+
+@dataclass(slots=True)
+class Child:
+    """One supervised process."""
+
+    name: str
+    command: list[str]
+    fds: tuple[int, ...] = ()
+    process: subprocess.Popen[bytes] | None = None
+    started: list[float] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.started.append(time.monotonic())
+        self.process = subprocess.Popen(
+            self.command, pass_fds=self.fds, start_new_session=True, preexec_fn=_die_with_parent()
+        )
+        log.info("child.started", extra={"child": self.name, "pid": self.process.pid})
+
+    def may_restart(self, code: int) -> bool:
+        recent = [at for at in self.started if time.monotonic() - at < RESTART_WINDOW_SECONDS]
+        return code <= 1 and len(recent) <= RESTARTS
+
+    def stop(self) -> None:
+        if self.process is None or self.process.poll() is not None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.error("child.killed", extra={"child": self.name})
+            self.process.kill()
+            self.process.wait()
+
+
+def serve(config: Config, bind: str, announce: Callable[[str], None]) -> int:
+    """Run until a signal or a refusal, and give the exit code; ``announce`` hears the address."""
+    with closing(open_listener(bind)) as listener, _Signals() as signals:
+        application = f"registry.app:wsgi({str(config.folder)!r})"
+        children = [
+            Child("signer", _ours(config, "sign")),
+            Child("sequencer", _ours(config, "sequence")),
+            Child(
+                "http",
+                _gunicorn(application, listener.fileno(), config.workers, config.threads),
+                (listener.fileno(),),
+            ),
+        ]
+        try:
+            children[0].start()
+            _await_signer(config, children[0])
+            for child in children[1:]:
+                child.start()
+            announce(_address(listener))
+            return _supervise(children, signals)
+        finally:
+            for child in reversed(children):
+                child.stop()
+
+
+def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> int:
+    """Run a witness's HTTP server until a signal; one worker, because its memory has one lock."""
+    application = f"registry.witness_app:create_app({str(folder.resolve())!r})"
+    with closing(open_listener(bind)) as listener, _Signals() as signals:
+        child = Child("witness", _gunicorn(application, listener.fileno(), 1, 4), (listener.fileno(),))
+        try:
+            child.start()
+            announce(_address(listener))
+            return _supervise([child], signals)
+        finally:
+            child.stop()
+
+
+def open_listener(bind: str) -> socket.socket:
+    """Take the address before anything starts, so that a busy port is a clear error and port 0 has a
+    number.
+    """
+    host, _, port = bind.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise Usage(f"an address is host:port, found {bind}")
+    host = host.strip("[]")
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        raise PortInUse(
+            f"cannot listen on {bind}: {error.strerror}", next_command="choose another --bind host:port"
+        ) from error
+    return listener
+
+
+class _Signals:
+    """Waits for SIGCHLD, SIGTERM and SIGINT without racing any of them."""
+
+    def __enter__(self) -> "_Signals":
+        self._read, write = socket.socketpair()
+        self._write = write
+        write.setblocking(False)
+        self._before = signal.set_wakeup_fd(write.fileno())
+        names = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+        self._handlers = {number: signal.signal(number, lambda *_: None) for number in names}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        signal.set_wakeup_fd(self._before)
+        self._read.close()
+        self._write.close()
+
+    def wait(self, seconds: float) -> set[int]:
+        ready, _, _ = select.select([self._read], [], [], seconds)
+        return set(self._read.recv(4096)) if ready else set()
+
+
+def _supervise(children: list[Child], signals: _Signals) -> int:
+    while True:
+        caught = signals.wait(60.0)
+        if caught & {signal.SIGTERM, signal.SIGINT}:
+            log.info("registry.stopping")
+            return 0
+        for child in children:
+            code = child.process.poll() if child.process else None
+            if code is None:
+                continue
+            log.error("child.ended", extra={"child": child.name, "code": code})
+            if not child.may_restart(code):
+                return code if code > 0 else 1
+            child.start()
+
+
+def _await_signer(config: Config, child: Child) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    while time.monotonic() < deadline:
+        if child.process is not None and (code := child.process.poll()) is not None:
+            raise _Ended(child.name, code)
+        try:
+            wire.connect(config.socket, 1.0).close()
+        except OSError:
+            select.select([], [], [], 0.02)
+        else:
+            return
+    raise CannotTell(f"the signer was not ready after {READY_SECONDS:g} s")
+
+
+class _Ended(CannotTell):
+    """A child said why on stderr; its code becomes ours."""
+
+    def __init__(self, name: str, code: int) -> None:
+        super().__init__(f"the {name} ended with code {code}; its own message stands above")
+        self.exit_code = code if code > 0 else 1
+
+
+def _ours(config: Config, verb: str) -> list[str]:
+    return [sys.executable, "-m", "registry", verb, "--dir", str(config.folder)]
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _gunicorn(application: str, descriptor: int, workers: int, threads: int) -> list[str]:
+    options = {
+        "bind": f"fd://{descriptor}",
+        "worker-class": "gthread",
+        "workers": str(workers),
+        "threads": str(threads),
+        "timeout": "60",
+        "graceful-timeout": "10",
+        "keep-alive": "5",
+        "log-level": "warning",
+        "limit-request-line": "4094",
+        "limit-request-fields": "64",
+    }
+    words = [word for name, value in options.items() for word in (f"--{name}", value)]
+    return [sys.executable, "-m", "gunicorn", "--no-control-socket", *words, application]
+
+
+def _die_with_parent() -> Callable[[], None]:
+    """Have the kernel stop a child whose supervisor was killed outright (Linux only)."""
+    try:
+        prctl = ctypes.CDLL(None).prctl
+    except (OSError, AttributeError):
+        return lambda: None
+    parent = os.getpid()
+
+    def prepare() -> None:
+        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+        if os.getppid() != parent:
+            os._exit(1)
+
+    return prepare

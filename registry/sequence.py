@@ -1,0 +1,107 @@
+"""The sequencer as a process: one at a time, one round each publish interval, until SIGTERM."""
+
+import fcntl
+import logging
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+from quotary.errors import CannotTell, Usage
+from quotary.net.transport import HTTP
+from quotary.tlog.policy import TlogPolicy
+from registry.config import Config
+from registry.errors import ClockRefused, SignerUnavailable, StoreFull, StoreUnavailable
+from registry.export import Exporter
+from registry.public import PublicLog
+from registry.publisher import Publisher
+from registry.sequencer import Sequencer
+from registry.signing import SignerClient
+from registry.store import open_store
+from registry.witnesses import Rounds
+
+log = logging.getLogger("registry")
+
+GUARD_RETRY_SECONDS = 1.0
+
+
+def run_sequencer(config: Config) -> None:
+    """Take over the log and keep it going; raises what must not be retried (rolled back, head moved)."""
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
+    store = open_store(config.database_url)
+    with _only_one(config), store.leadership():
+        sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
+        rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()])
+        publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds)
+        exporter = Exporter(PublicLog(store.read), config.public)
+        sequencer.take_over()
+        if _guard(config, sequencer, publisher, stop):
+            loop = Loop(sequencer, publisher, exporter)
+            while not stop.is_set():
+                loop.round()
+                stop.wait(config.publish_interval_seconds)
+    store.close()
+    log.info("sequencer.stopped")
+
+
+class Loop:
+    """Rounds; an error that says nothing about rollback ends the round, and the next one reads everything
+    again.
+    """
+
+    def __init__(self, sequencer: Sequencer, publisher: Publisher, exporter: Exporter) -> None:
+        self._sequencer = sequencer
+        self._publisher = publisher
+        self._exporter = exporter
+        self._stale = False
+
+    def round(self) -> None:
+        """Integrate, sign, publish and export, as far as each is possible now."""
+        try:
+            if self._stale:
+                self._sequencer.load()
+                self._stale = False
+            self._sequencer.integrate()
+            self._sequencer.sign()
+            if self._publisher.publish() is not None:
+                self._exporter.export()
+        except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused, OSError) as error:
+            self._stale = True
+            log.error("round.failed", extra={"why": str(error), "kind": type(error).__name__})
+        except BaseException:
+            self._stale = True
+            raise
+
+
+def _guard(config: Config, sequencer: Sequencer, publisher: Publisher, stop: threading.Event) -> bool:
+    """Before the first signature: neither the signer nor a witness may be ahead of the database."""
+    while not stop.is_set():
+        try:
+            sequencer.check_signer()
+            publisher.check_witnesses(config.origin)
+        except CannotTell as error:
+            log.error("guard.waiting", extra={"why": str(error)})
+            stop.wait(GUARD_RETRY_SECONDS)
+        else:
+            return True
+    return False
+
+
+@contextmanager
+def _only_one(config: Config) -> Iterator[None]:
+    with open(config.folder / "sequencer.lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Usage(
+                f"a sequencer already runs over {config.folder}", next_command="stop the other sequencer"
+            ) from error
+        yield
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)

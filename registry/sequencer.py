@@ -1,0 +1,127 @@
+"""The sequencer: the one process that appends, has the log signed, and publishes (design section 3).
+
+Each round: integrate what waits and close the interval with a state entry (one transaction, moved by
+compare-and-swap), have the signer sign the committed head, show it to the witnesses, and publish it once
+their quorum has cosigned. An error around a commit leaves open whether it landed, so everything is read
+again.
+"""
+
+import logging
+from collections.abc import Callable
+from datetime import datetime
+
+from quotary.errors import CannotTell
+from quotary.tlog.tiles import consistency_path, root_at
+from registry.batch import append_and_close, append_only
+from registry.errors import ClockRefused, HeadMoved, RolledBack
+from registry.replica import Follower
+from registry.signing import SignerClient
+from registry.store import Batch, Head, Signed, Store, Waiting
+from registry.tree import StoredNodes, StoredTiles
+from registry.witnesses import NEXT
+
+log = logging.getLogger("registry")
+
+MAX_BATCH = 4096
+MAX_BATCHES = 8
+MAX_BEHIND_SECONDS = 60
+
+
+class Sequencer:
+    """Appends and has signed; publishing is ``registry.publisher``'s.
+
+    What it knows between rounds is a copy of the database; ``load`` reads it again after every error.
+    """
+
+    def __init__(self, store: Store, origin: str, signer: SignerClient, now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._origin = origin
+        self._signer = signer
+        self._now = now
+        self._tiles = StoredTiles(store.read)
+        self._follower = Follower(origin)
+        self._head = self._stored_head()
+
+    def take_over(self) -> None:
+        """Fence off any sequencer before this one, and replay the log."""
+        self._head = self._store.write.take_over(self._stored_head())
+        self.load()
+
+    def load(self) -> None:
+        """Read the head again and replay F1 up to it; another epoch than ours means that we were replaced."""
+        head = self._stored_head()
+        if head.epoch != self._head.epoch:
+            raise HeadMoved(f"the head is at epoch {head.epoch}, this sequencer has {self._head.epoch}")
+        self._follower = Follower(self._origin)
+        self._follower.catch_up(self._store.read, head.size)
+        self._head = head
+
+    def check_signer(self) -> None:
+        """Compare the signer's memory with the database, or raise ``RolledBack``."""
+        remembered, head = self._signer.head(), self._head
+        if remembered.size > head.size:
+            raise RolledBack(
+                "size at the signer", str(remembered.size), f"at most {head.size}", next_command=NEXT
+            )
+        if remembered.size and root_at(remembered.size, self._tiles) != remembered.root:
+            raise RolledBack(
+                f"root of size {remembered.size} at the signer",
+                remembered.root.hex(),
+                "ours",
+                next_command=NEXT,
+            )
+
+    def integrate(self) -> None:
+        """Append what waits and close the interval; an idle log appends nothing."""
+        for attempt in range(MAX_BATCHES):
+            waiting = self._fresh(self._store.read.waiting(MAX_BATCH))
+            if not waiting and not self._follower.waiting:
+                return
+            closing = len(waiting) < MAX_BATCH or attempt == MAX_BATCHES - 1
+            self._commit(
+                self._closing(waiting) if closing else append_only(self._head, self._follower, waiting)
+            )
+            if closing:
+                return
+
+    def sign(self) -> None:
+        """Have the committed head signed, with proof that it continues what the signer signed last."""
+        head, signed = self._head, self._store.read.signed()
+        if head.state_index != head.size - 1 or (signed and signed.size == head.size):
+            return
+        self.check_signer()
+        old = self._signer.head().size
+        proof = consistency_path(old, head.size, self._tiles) if 0 < old < head.size else ()
+        note = self._signer.sign(head.size, head.root, proof)
+        self._store.write.add_signed(Signed(head.size, head.root, note), signed.size if signed else 0)
+
+    def _closing(self, waiting: list[Waiting]) -> Batch:
+        ts = self._log_time()
+        return append_and_close(self._head, self._follower, waiting, StoredNodes(self._store.read), ts)
+
+    def _log_time(self) -> int:
+        """Give the clock's seconds, or the log's own where the clock is a little behind it."""
+        now, last = int(self._now().timestamp()), self._head.ts
+        if now < last - MAX_BEHIND_SECONDS:
+            raise ClockRefused(
+                "clock", f"{last - now} s behind the log", f"at most {MAX_BEHIND_SECONDS} s behind"
+            )
+        return max(now, last)
+
+    def _fresh(self, waiting: list[Waiting]) -> list[Waiting]:
+        """Drop rows whose entry is logged already: submitted again between the look-up and the insert."""
+        logged = self._store.read.find_all([row.leaf_hash for row in waiting])
+        if logged:
+            self._store.write.forget([row.id for row in waiting if row.leaf_hash in logged])
+        return [row for row in waiting if row.leaf_hash not in logged]
+
+    def _commit(self, batch: Batch) -> None:
+        self._store.write.integrate(batch)
+        self._head = batch.head
+        log.info("log.integrated", extra={"size": batch.head.size, "entries": len(batch.entries)})
+
+    def _stored_head(self) -> Head:
+        head = self._store.read.head()
+        if head is None:
+            raise CannotTell("the database holds no log", next_command="quotary registry init")
+        return head

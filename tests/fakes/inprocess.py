@@ -1,0 +1,115 @@
+"""A registry inside the test: real store, signer, sequencer and routes, a clock that the test moves."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from flask.testing import FlaskClient
+
+from quotary.net.transport import Transport
+from quotary.tlog.policy import TlogPolicy
+from registry.app import create_app
+from registry.config import Config
+from registry.export import Exporter
+from registry.identity import load_log_keys
+from registry.public import PublicLog
+from registry.publisher import Publisher
+from registry.sequence import Loop
+from registry.sequencer import Sequencer
+from registry.setup import create_registry
+from registry.signer import Signer
+from registry.signing import SignerClient
+from registry.store import Store, open_store
+from registry.witnesses import Rounds
+from tests.fakes.authority import NOW, ORIGIN, Authority
+from tests.fakes.signer import served
+
+
+@dataclass(slots=True)
+class Clock:
+    """A time that only moves when told."""
+
+    at: datetime = NOW
+
+    def __call__(self) -> datetime:
+        return self.at
+
+    def forward(self, seconds: float) -> None:
+        self.at += timedelta(seconds=seconds)
+
+
+@dataclass(slots=True)
+class Local:
+    """One registry; ``round`` does what the sequencer process does once an interval."""
+
+    config: Config
+    store: Store
+    signer: SignerClient
+    clock: Clock
+    sequencer: Sequencer
+    loop: Loop
+    authority: Authority = field(default_factory=Authority)
+
+    def client(self) -> FlaskClient:
+        return create_app(self.config, now=self.clock).test_client()
+
+    def append(self, *entries: bytes) -> None:
+        """Let entries wait without admission, and run a round."""
+        from quotary.tlog.merkle import leaf_hash
+
+        self.store.write.enqueue([(leaf_hash(entry), entry) for entry in entries], 0)
+        self.loop.round()
+
+
+def config_of(folder: Path, database: str = "sqlite:///log.db") -> Config:
+    return Config(folder, ORIGIN, database, "127.0.0.1:0", 0.1, 120.0, 600, 1, 4)
+
+
+@contextmanager
+def local(
+    folder: Path,
+    *,
+    database: str = "sqlite:///log.db",
+    transport: Transport | None = None,
+    store: Store | None = None,
+) -> Iterator[Local]:
+    """Make a registry with the fakes' genesis and open it; witnesses only where ``transport`` leads to them."""
+    config = config_of(folder / "log", database)
+    authority = Authority()
+    if not config.folder.exists():
+        create_registry(config, [], authority.genesis(), NOW)
+    else:
+        authority.genesis()
+    signer = Signer(
+        ORIGIN, load_log_keys(config.keys, ORIGIN), config.keys / "signed-head.json", clock := Clock()
+    )
+    with served(signer, config.socket) as client:
+        opened = store or open_store(config.database_url)
+        yield _assemble(config, opened, client, clock, transport, authority)
+        opened.close()
+
+
+def _assemble(
+    config: Config,
+    store: Store,
+    signer: SignerClient,
+    clock: Clock,
+    transport: Transport | None,
+    authority: Authority,
+) -> Local:
+    policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
+    sequencer = Sequencer(store, config.origin, signer, clock)
+    urls = [witness.url for witness in policy.witnesses.values()] if transport else []
+    rounds = Rounds(transport, urls) if transport else Rounds(_nobody(), [])
+    publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds)
+    loop = Loop(sequencer, publisher, Exporter(PublicLog(store.read), config.public))
+    sequencer.take_over()
+    return Local(config, store, signer, clock, sequencer, loop, authority)
+
+
+def _nobody() -> Transport:
+    from quotary.net.transport import Offline
+
+    return Offline()
