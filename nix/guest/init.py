@@ -48,6 +48,15 @@ POLICY_DISK = "policy"
 MAX_POLICY = 1 << 20
 RUN = Path("/run/quotary")
 USER = 1000
+ENVIRONMENT = {
+    "PATH": "/usr/bin",
+    "HOME": str(RUN),
+    "LC_ALL": "C.UTF-8",
+    "PYTHONUNBUFFERED": "1",
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
 POWER_OFF = 0x4321FEDC  # reboot(2): LINUX_REBOOT_CMD_POWER_OFF
 DISK_SECONDS = 10
 
@@ -87,13 +96,14 @@ class Settings:
         """Return the words that start what this machine is for."""
         if self.get("run") == "imports":
             return [sys.executable, "-I", "-c", IMPORTS]
-        words = [sys.executable, "-I", "-m", "quotary.cli", "enclave", self.get("run") or "serve"]
+        verb = self.get("run") or "serve"
+        words = [sys.executable, "-I", "-m", "quotary", "enclave", verb]
         options = {
             "--policy": str(policy) if policy else None,
             "--service": self.get("service"),
             "--log": self.get("log"),
             "--tee": self.get("tee"),
-            "--listen": f"0.0.0.0:{self.get('listen')}" if self.get("listen") else None,
+            "--listen": f"0.0.0.0:{self.get('listen')}" if self.get("listen") and verb == "serve" else None,
             "--model": "/srv/model" if self.get("model") else None,
         }
         return words + [word for name, value in options.items() if value for word in (name, value)]
@@ -168,8 +178,7 @@ def disk(serial: str) -> Path:
 
 def supervise(words: list[str]) -> int:
     """Run the enclave as an ordinary user, collect orphans, and return its exit code."""
-    environment = {"PATH": "/usr/bin", "HOME": str(RUN), "LC_ALL": "C.UTF-8", "PYTHONUNBUFFERED": "1"}
-    child = subprocess.Popen(words, env=environment, user=USER, group=USER, extra_groups=(), cwd=RUN)
+    child = subprocess.Popen(words, env=ENVIRONMENT, user=USER, group=USER, extra_groups=(), cwd=RUN)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
     while True:
