@@ -30,10 +30,13 @@ _TEMPLATE = "chat_template.jinja"
 
 
 class TransformerModel:
-    """One loaded model. kernel: how it computes, as the receipt states it; threads: of the CPU."""
+    """One loaded model. kernel: how it computes, as the receipt states it; threads: of the CPU, or
+    torch decides.
+    """
 
-    def __init__(self, weights: Weights, *, threads: int) -> None:
-        torch.set_num_threads(threads)
+    def __init__(self, weights: Weights, *, threads: int | None = None) -> None:
+        if threads is not None:
+            torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(True)
         files = weights.files
         config = _json(files, "config.json")
