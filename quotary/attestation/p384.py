@@ -1,4 +1,4 @@
-"""ECDSA on P-384 with SHA-384, the signature of AMD's, AWS's and NVIDIA's evidence (FIPS 186-5, section 6)."""
+"""ECDSA on P-384 with SHA-384, the signature of AMD's, AWS's and NVIDIA's evidence (FIPS 186-5, 6)."""
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric import ec

@@ -1,4 +1,4 @@
-"""Facts of a SEV-SNP guest, a floor, a row's requirements and a verifier's demands give ``Appraised`` or raise.
+"""Facts of a SEV-SNP guest, a floor, a row and a verifier's demands give ``Appraised`` or raise.
 
 What is never negotiable stands here and in no policy: debug, a migration agent, an unsigned or host-requested
 report. Bits: AMD 56860 (SEV-SNP ABI), tables "Guest policy" and "PLATFORM_INFO".
