@@ -75,6 +75,7 @@ class RevocationList:
             parsed = x509.load_der_x509_crl(der)
             until = parsed.next_update_utc
             critical = [extension.oid for extension in parsed.extensions if extension.critical]
+            _ = parsed.issuer  # Parsed on first use; ``verify`` compares it before it checks the signature.
         except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
             raise Malformed("a revocation list cannot be read") from error
         if until is None or critical:
