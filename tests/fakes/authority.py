@@ -148,17 +148,19 @@ class Authority:
         builders: tuple[str, ...] = ("builder1",),
         threshold: int = 1,
         sequence: int | None = None,
+        notices: tuple[str, ...] = (),
         **changes: object,
     ) -> bytes:
-        """The owners name the builders."""
+        """The owners name the builders, who may also make notices of the named kinds."""
         predicate = {
             **self.head("delegation", service, sequence),
-            "previous": self.last_delegation[service],
+            "previous": self.last_delegation.get(service, "sha256:" + "00" * 32),
             "expires": time_text(self.now + 365 * DAY),
             "keys": keys("owner1", "owner2", "owner3", *builders),
             "roles": {
                 "owner": role(["owner1", "owner2", "owner3"], 2),
                 "builder": role(builders, threshold),
+                **{kind: role(builders, threshold) for kind in notices},
             },
             **changes,
         }
