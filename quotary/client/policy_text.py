@@ -13,14 +13,12 @@ def explain(policy: Policy) -> tuple[str, ...]:
     keys = f"all {len(tlog.logs)} listed keys" if len(tlog.logs) > 1 else "its one listed key"
     sentences = [
         f"Environment: {policy.environment}."
-        + (
-            " Evidence comes from a simulator, which proves nothing of hardware." if policy.simulation else ""
-        ),
+        + (" Evidence comes from a simulator, proving nothing of hardware." if policy.simulation else ""),
         *(_platform(name, rules) for name, rules in policy.platforms.items()),
         f"The log is {policy.origin}, whose entry 0 has the leaf hash {policy.genesis.hex()}.",
         f"A checkpoint must be signed by {keys}; {_quorum(policy)}",
-        f"It covers at least {policy.minimum_size} entries, its quorum time is {policy.minimum_at.isoformat()} "
-        f"or later and at most {policy.max_age_seconds} s old.",
+        f"It covers at least {policy.minimum_size} entries; its time is {policy.minimum_at.isoformat()}"
+        f" or later and at most {policy.max_age_seconds} s old.",
         _auditors(policy),
         *(
             f"The service {name} may answer; its delegations start at {owner.threshold} of "

@@ -12,11 +12,34 @@ from typing import Literal
 
 from quotary.attestation.facts import Check as VendorCheck
 from quotary.attestation.facts import Facts
-from quotary.errors import InvalidProof, InvalidSignature, Judged, Rejected
+from quotary.errors import InvalidProof, InvalidSignature, Judged, Refused, Rejected
+from quotary.statements.keyset import Keyset
+from quotary.statements.release import Release
 
 Outcome = Literal["ok", "failed", "not checked"]
 
 HERE = "this verifier"
+
+NAMES = frozenset(
+    {
+        "evidence",
+        "binding",
+        "nonce",
+        "checkpoint",
+        "rollback",
+        "age",
+        "state",
+        "release inclusion",
+        "release authority",
+        "records",
+        "status",
+        "row",
+        "tcb floor",
+        "rebuilders",
+        "devices",
+    }
+)
+"""The checks of the verification order; other names stand behind one of these and a colon."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +82,20 @@ class Trail:
 
     @contextmanager
     def step(self, name: str, wanted: str, anchor: str) -> Iterator[None]:
-        """Name what fails inside: a proof or signature that does not hold is ``Rejected`` as ``name``."""
+        """Name what fails inside, a proof, a signature or a part of the check, as ``name``."""
         try:
             yield
         except (InvalidProof, InvalidSignature) as error:
             self.checks.append(Check(name, "failed", str(error), wanted, anchor))
             raise Rejected(name, str(error), wanted) from error
         except Judged as error:
-            self.checks.append(Check(error.check, "failed", error.found, error.wanted, anchor))
-            raise
+            if error.check in NAMES:
+                self.checks.append(Check(error.check, "failed", error.found, error.wanted, anchor))
+                raise
+            found = f"{error.check}: {error.found}"
+            self.checks.append(Check(name, "failed", found, error.wanted, anchor))
+            kind = Refused if isinstance(error, Refused) else Rejected
+            raise kind(name, found, error.wanted, next_command=error.next_command) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,18 +104,21 @@ class Verdict:
 
     service:        whose release it runs
     release:        statement id of that release
+    predicate:      what the release says
     measurement_id: 32 bytes, from the evidence
     origin, size:   the log, and the entries under the checkpoint that all this was checked against
     quorum_at:      the newest time that the witness quorum vouches for
     judged_at:      the latest that it could be when this was judged
     not_after:      when the release ends
     map_auditor:    false where the policy says ``none``: then nobody but the log vouches for statuses
+    keyset:         the keys that the evidence binds
     simulated:      true for evidence of a simulator, which proves nothing about hardware
     """
 
     service: str
     release: str
     release_index: int
+    predicate: Release
     measurement_id: bytes
     origin: str
     size: int
@@ -98,6 +129,7 @@ class Verdict:
     map_auditor: bool
     simulated: bool
     facts: Facts
+    keyset: Keyset
     checks: tuple[Check, ...]
 
     @property
@@ -107,6 +139,35 @@ class Verdict:
         words.append(f"as of {self.size} entries of {self.origin}")
         if self.simulated:
             words.append("SIMULATED evidence, proves nothing about hardware")
+        if not self.map_auditor:
+            words.append("statuses vouched for by the log alone (map auditor: none)")
+        return "; ".join(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What the log says of a measurement, proven without a machine: an active release, and no more."""
+
+    service: str
+    release: str
+    release_index: int
+    measurement_id: bytes
+    origin: str
+    size: int
+    quorum_at: datetime
+    not_after: datetime
+    map_auditor: bool
+    simulated: bool
+    checks: tuple[Check, ...]
+
+    @property
+    def headline(self) -> str:
+        """Say the result in one line, with what would be wrong to leave out."""
+        words = [f"measurement {self.measurement_id.hex()} of {self.service} is active"]
+        words.append(f"release {self.release} (entry {self.release_index})")
+        words.append(f"as of {self.size} entries of {self.origin}; no machine was looked at")
+        if self.simulated:
+            words.append("SIMULATION")
         if not self.map_auditor:
             words.append("statuses vouched for by the log alone (map auditor: none)")
         return "; ".join(words)

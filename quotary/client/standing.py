@@ -1,0 +1,367 @@
+"""What a log's bundle proves: steps 3 to 10 and 13 of the verification order (design section 5).
+
+Each function is one step: it takes what the steps before it proved, records its check and returns what it
+proved, or raises. Nothing is asked of a network and nothing the bundle says is believed before its proof
+has held.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from quotary.canonical import time_text
+from quotary.client.clock import Clock
+from quotary.client.policy import KeySet, Policy
+from quotary.client.trust import Accepted, Memory, least_time
+from quotary.client.verdict import Trail
+from quotary.errors import Refused, Rejected
+from quotary.statements.bundle import AbsenceBundle, Bundle, Included
+from quotary.statements.delegation import Delegation
+from quotary.statements.envelope import Envelope, verify
+from quotary.statements.keys import key_measurement, key_service
+from quotary.statements.records import MeasurementRecord, Record, ServiceRecord, parse_record
+from quotary.statements.release import Release
+from quotary.statements.schema import Statement, parse_statement
+from quotary.statements.state_entry import MAP_FUNCTION, StateEntry
+from quotary.tlog.merkle import leaf_hash, verify_inclusion
+from quotary.tlog.policy import VerifiedCheckpoint
+from quotary.tlog.trie import verify_presence
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """Between which moments this judgement happens.
+
+    quorum_at: what the witnesses vouch for
+    earliest:  it cannot be earlier: quorum, policy and memory say so
+    latest:    the later of that and the local clock
+    """
+
+    quorum_at: datetime
+    earliest: datetime
+    latest: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """The release that a bundle shows, included in the log."""
+
+    index: int
+    statement: Statement
+    predicate: Release
+    envelope: Envelope
+
+
+def check_checkpoint(note: bytes, policy: Policy, clock: Clock, trail: Trail) -> VerifiedCheckpoint:
+    """3. The checkpoint is this log's: every listed key signed it, and the quorum cosigned it."""
+    wanted = f"all {len(policy.tlog.logs)} listed keys and the quorum {policy.tlog.quorum}"
+    anchor = f"tlog policy of {policy.origin}"
+    with trail.step("checkpoint", wanted, anchor):
+        found = policy.tlog.verify(note, now=int(clock.now().timestamp()))
+        checkpoint = found.checkpoint
+        cosigners = ", ".join(sorted(found.cosignatures)) or "nobody"
+        said = f"{checkpoint.size} entries, root {checkpoint.root.hex()}, cosigned by {cosigners}"
+        trail.held("checkpoint", said, wanted, anchor)
+    return found
+
+
+def refuse_rollback(
+    found: VerifiedCheckpoint, policy: Policy, memory: Memory, clock: Clock, trail: Trail
+) -> None:
+    """4. It is not before the policy's minimum nor before what was accepted here; now it is accepted."""
+    checkpoint, quorum_at = found.checkpoint, found.quorum_time or 0
+    before = memory.newest(policy.origin)
+    wanted = f"at least {policy.minimum_size} entries, quorum time {time_text(policy.minimum_at)} or later"
+    anchor = f"the policy; {'nothing' if before is None else f'{before.size} entries'} accepted here before"
+    with trail.step("rollback", wanted, anchor):
+        if checkpoint.size < policy.minimum_size:
+            raise Refused("rollback", f"{checkpoint.size} entries", wanted)
+        if quorum_at < policy.minimum_at.timestamp():
+            raise Refused("rollback", f"quorum time {_time(quorum_at)}", wanted)
+        note = bytes(found.note)
+        memory.accept(
+            Accepted(policy.origin, checkpoint.size, checkpoint.root, note, quorum_at, clock.elapsed())
+        )
+        trail.held("rollback", f"{checkpoint.size} entries, quorum time {_time(quorum_at)}", wanted, anchor)
+
+
+def bound_age(found: VerifiedCheckpoint, policy: Policy, memory: Memory, clock: Clock, trail: Trail) -> Times:
+    """5. The quorum's time is at most ``max_age_seconds`` before the latest that it can be now."""
+    newest = memory.newest(policy.origin)
+    least = 0 if newest is None else least_time(newest, clock.elapsed())
+    quorum_at = datetime.fromtimestamp(found.quorum_time or 0, UTC)
+    earliest = max(quorum_at, policy.minimum_at, datetime.fromtimestamp(least, UTC))
+    times = Times(quorum_at, earliest, max(earliest, clock.now()))
+    wanted, anchor = f"at most {policy.max_age_seconds} s", "quorum time and the local clock"
+    with trail.step("age", wanted, anchor):
+        if found.quorum_time is None:
+            raise Refused("age", "no witness vouches for a time", wanted)
+        age = (times.latest - quorum_at).total_seconds()
+        if age > policy.max_age_seconds:
+            raise Refused("age", f"{age:.0f} s", wanted)
+        trail.held("age", f"{age:.0f} s", wanted, anchor)
+    return times
+
+
+def check_state(
+    bundle: Bundle | AbsenceBundle, found: VerifiedCheckpoint, policy: Policy, trail: Trail
+) -> bytes:
+    """6. The last entry under the checkpoint is the state entry; give the root of its status map."""
+    last = found.checkpoint.size - 1
+    anchor = f"root at {found.checkpoint.size} entries"
+    with trail.step("state", f"the state entry at index {last}", anchor):
+        _included(bundle.state, found)
+        state = StateEntry.parse(bundle.state.entry)
+        if not bundle.state.index == state.index == last:
+            said = f"entry {bundle.state.index} that says {state.index}"
+            raise Rejected("state", said, f"index {last}, the last of {found.checkpoint.size}")
+        root = state.maps.get(MAP_FUNCTION)
+        if root is None:
+            raise Refused("state", f"no map {MAP_FUNCTION}", f"a root of the map {MAP_FUNCTION}")
+        _audited(root, found, policy, trail)
+    return root
+
+
+def check_release(bundle: Bundle, found: VerifiedCheckpoint, policy: Policy, trail: Trail) -> Released:
+    """7. The release stands in the log, is of this log, and of a service that the policy names."""
+    wanted, anchor = "a release under the checkpoint", f"root at {found.checkpoint.size} entries"
+    with trail.step("release inclusion", wanted, anchor):
+        if bundle.release is None:
+            raise Refused("release inclusion", "no release", wanted)
+        _included(bundle.release, found)
+        envelope = Envelope.parse(bundle.release.entry)
+        statement = parse_statement(envelope.payload)
+        if not isinstance(statement.predicate, Release):
+            raise Rejected("release inclusion", f"a {statement.kind}", wanted)
+        if statement.log != policy.origin or statement.service not in policy.services:
+            said = f"a release of {statement.service} for {statement.log}"
+            raise Refused(
+                "release inclusion", said, f"one of {', '.join(policy.services)} for {policy.origin}"
+            )
+        said = f"{statement.statement_id} at index {bundle.release.index}"
+        trail.held("release inclusion", said, wanted, anchor)
+    return Released(bundle.release.index, statement, statement.predicate, envelope)
+
+
+def check_authority(
+    bundle: Bundle, released: Released, found: VerifiedCheckpoint, policy: Policy, trail: Trail
+) -> str:
+    """8. Builders signed it that the owners pinned in the policy appointed; give the newest delegation's id.
+
+    The chain: the genesis that the policy names, then the service's delegations, each naming the one before
+    it and, from the one on whose owners are the pinned ones, each signed by the owners of the one before
+    it. Builders count only from a delegation that the owners signed.
+    """
+    service = released.statement.service
+    pinned = policy.services[service]
+    wanted = f"builders appointed by {pinned.threshold} of {len(pinned.keys)} pinned owner keys"
+    anchor = f"owner keys of {service} in the policy"
+    with trail.step("release authority", wanted, anchor):
+        if not bundle.authority:
+            raise Rejected("release authority", "no delegation", wanted)
+        _genesis(bundle.authority[0], found, policy)
+        chain = [_delegation(item, found, policy, service) for item in bundle.authority[1:]]
+        builders = _builders(chain, pinned, released.index)
+        keys = {name: builders.keys[name] for name in builders.roles["builder"].keys} if builders else {}
+        signed = _signers(released.envelope, _known(keys, chain, released.index))
+        needed = builders.roles["builder"].threshold if builders else 1
+        if len(signed & keys.keys()) < needed:
+            said = f"{len(signed & keys.keys())} signatures by builders"
+            raise Rejected("release authority", said, f"{needed}, {wanted}")
+        trail.held("release authority", f"signed by {', '.join(sorted(signed))}", wanted, anchor)
+    return chain[-1].statement_id
+
+
+def check_records(
+    bundle: Bundle, root: bytes, released: Released, newest_delegation: str, measurement: bytes, trail: Trail
+) -> Mapping[bytes, Record]:
+    """9. Every record is in the status map, under the key that its own names give.
+
+    Among them are the measurement's and the service's; the latter names the newest delegation, so that the
+    chain which the bundle showed is all of it.
+    """
+    service = released.statement.service
+    wanted = f"records of the measurement and of {service} with delegation {newest_delegation}"
+    with trail.step("records", wanted, f"map {MAP_FUNCTION} root {root.hex()}"):
+        records = proven_records(bundle, root)
+        own = records.get(key_service(service))
+        if not isinstance(own, ServiceRecord) or own.delegation != newest_delegation:
+            said = own.delegation if isinstance(own, ServiceRecord) else "none"
+            raise Rejected("records", f"newest delegation {said}", newest_delegation)
+        if not isinstance(records.get(key_measurement(service, measurement)), MeasurementRecord):
+            raise Rejected("records", f"no record of {measurement.hex()}", wanted)
+        said = f"{len(records)} records, each under its recomputed key"
+        trail.held("records", said, wanted, f"map {MAP_FUNCTION} root {root.hex()}")
+    return records
+
+
+def proven_records(bundle: Bundle, root: bytes) -> dict[bytes, Record]:
+    """Give a bundle's records by key, each proven in the map; ``InvalidProof`` for one that is not."""
+    records: dict[bytes, Record] = {}
+    for proven in bundle.records:
+        record = parse_record(proven.record)
+        verify_presence(root, record.key, hashlib.sha256(proven.record).digest(), proven.proof)
+        records[record.key] = record
+    return records
+
+
+def require_active(
+    records: Mapping[bytes, Record], released: Released, measurement: bytes, times: Times, trail: Trail
+) -> MeasurementRecord:
+    """10. The measurement is active under this very release, whatever moment between the times it is now."""
+    record = records[key_measurement(released.statement.service, measurement)]
+    assert isinstance(record, MeasurementRecord), "the records were checked in the step before"
+    wanted = f"active, under release {released.statement.statement_id}"
+    anchor = f"record of {record.measurement.hex()}, entries {record.first} to {record.last}"
+    with trail.step("status", wanted, anchor):
+        refuse_revoked(record, times)
+        if record.release != released.statement.statement_id:
+            raise Rejected("status", f"a record of release {record.release}", wanted)
+        ends = released.predicate.not_after
+        if times.latest >= ends:
+            raise Refused("status", f"ended at {time_text(ends)}", "a release in force")
+        trail.held("status", f"active until {time_text(ends)}", wanted, anchor)
+    return record
+
+
+def refuse_revoked(record: MeasurementRecord, times: Times) -> None:
+    """Refuse a measurement that the log has revoked, or has suspended until later than now."""
+    if record.status != "active":
+        raise Refused("status", f"revoked: {record.reason or 'no reason given'}", "active")
+    if record.suspended_until is not None and times.earliest < record.suspended_until:
+        until = time_text(record.suspended_until)
+        raise Refused("status", f"suspended until {until}: {record.reason or 'no reason given'}", "active")
+
+
+def require_rebuilders(record: MeasurementRecord, policy: Policy, trail: Trail) -> None:
+    """13. Enough of the policy's rebuilders built the same, and none of them built something else."""
+    demanded, anchor = policy.rebuilders, f"record of {record.measurement.hex()}"
+    if demanded is None:
+        trail.not_checked("rebuilders", "the policy says none", "none", "the policy")
+        return
+    wanted = f"{demanded.threshold} of {len(demanded.keys)} listed rebuilders match, none differs"
+    with trail.step("rebuilders", wanted, anchor):
+        marks = [mark for mark in record.rebuilders if mark.key in demanded.keys]
+        for mark in marks:
+            if mark.verdict == "mismatch":
+                raise Refused("rebuilders", f"{mark.key} built something else (entry {mark.index})", wanted)
+        matching = sorted(mark.key for mark in marks if mark.verdict == "match")
+        if len(matching) < demanded.threshold:
+            raise Refused("rebuilders", f"{len(matching)} match", wanted)
+        trail.held("rebuilders", f"{len(matching)} match", wanted, anchor, by=", ".join(matching))
+
+
+def _included(item: Included, found: VerifiedCheckpoint) -> None:
+    checkpoint = found.checkpoint
+    verify_inclusion(item.index, checkpoint.size, leaf_hash(item.entry), item.path, checkpoint.root)
+
+
+def _audited(root: bytes, found: VerifiedCheckpoint, policy: Policy, trail: Trail) -> None:
+    wanted = f"root of the map {MAP_FUNCTION}, recomputed by {' and '.join(policy.map_auditors) or 'nobody'}"
+    missing = [name for name in policy.map_auditors if name not in found.cosignatures]
+    if missing:
+        raise Refused("state", f"no cosignature by the map auditor {missing[0]}", wanted)
+    by = ", ".join(policy.map_auditors) or f"{policy.origin} alone (map auditor: none)"
+    trail.held("state", f"map {MAP_FUNCTION} root {root.hex()}", wanted, "the log's last entry", by)
+
+
+def _genesis(item: Included, found: VerifiedCheckpoint, policy: Policy) -> None:
+    _included(item, found)
+    digest = leaf_hash(item.entry)
+    if item.index != 0 or digest != policy.genesis:
+        said = f"entry {item.index} with leaf hash {digest.hex()}"
+        raise Rejected("release authority", said, f"the genesis {policy.genesis.hex()} at index 0")
+
+
+@dataclass(frozen=True, slots=True)
+class _Link:
+    index: int
+    statement_id: str
+    predicate: Delegation
+    envelope: Envelope
+
+
+def _delegation(item: Included, found: VerifiedCheckpoint, policy: Policy, service: str) -> _Link:
+    _included(item, found)
+    envelope = Envelope.parse(item.entry)
+    statement = parse_statement(envelope.payload)
+    predicate = statement.predicate
+    if not isinstance(predicate, Delegation) or (statement.log, statement.service) != (
+        policy.origin,
+        service,
+    ):
+        said = f"a {statement.kind} of {statement.service} for {statement.log}"
+        raise Rejected("release authority", said, f"a delegation of {service} for {policy.origin}")
+    return _Link(item.index, statement.statement_id, predicate, envelope)
+
+
+def _builders(chain: Iterable[_Link], pinned: KeySet, release_index: int) -> Delegation | None:
+    """Walk the chain; give the delegation whose builders could sign at the release's index, or None."""
+    owners: KeySet | None = None
+    before: _Link | None = None
+    builders: Delegation | None = None
+    for link in chain:
+        _follows(link, before)
+        by_owners = owners is not None
+        if owners is not None:
+            _require_owners(link, owners)
+        named = _owners(link.predicate)
+        if owners is not None or named == pinned:
+            owners = named
+        if link.index < release_index:
+            builders = link.predicate if by_owners and "builder" in link.predicate.roles else None
+        before = link
+    if owners is None:
+        raise Rejected(
+            "release authority", "no delegation to the pinned owners", "one that names exactly them"
+        )
+    return builders
+
+
+def _follows(link: _Link, before: _Link | None) -> None:
+    wanted = (1, None) if before is None else (before.predicate.header.sequence + 1, before.statement_id)
+    found = (link.predicate.header.sequence, link.predicate.previous)
+    if found != wanted or (before is not None and link.index <= before.index):
+        raise Rejected(
+            "release authority",
+            f"delegation {found[0]} after {found[1]} at index {link.index}",
+            f"delegation {wanted[0]} after {wanted[1]}, in log order",
+        )
+
+
+def _owners(delegation: Delegation) -> KeySet:
+    role = delegation.roles["owner"]
+    return KeySet({name: delegation.keys[name] for name in role.keys}, role.threshold)
+
+
+def _require_owners(link: _Link, owners: KeySet) -> None:
+    signed = _signers(link.envelope, owners.keys)
+    if len(signed) < owners.threshold:
+        raise Rejected(
+            "release authority",
+            f"{len(signed)} owners signed delegation {link.predicate.header.sequence}",
+            f"{owners.threshold} of {len(owners.keys)}",
+        )
+
+
+def _known(keys: Mapping[str, bytes], chain: Iterable[_Link], release_index: int) -> dict[str, bytes]:
+    """Leave out the keys that a later delegation declares compromised from the release's index or before."""
+    lost = {
+        item.key for link in chain for item in link.predicate.compromised if item.from_index <= release_index
+    }
+    return {name: key for name, key in keys.items() if name not in lost}
+
+
+def _signers(envelope: Envelope, keys: Mapping[str, bytes]) -> frozenset[str]:
+    """Give those of ``keys`` that signed; a bad signature of one of them is ``InvalidSignature``."""
+    signed = set()
+    for signature in envelope.signatures:
+        if signature.keyid in keys:
+            verify(keys[signature.keyid], signature, envelope.payload)
+            signed.add(signature.keyid)
+    return frozenset(signed)
+
+
+def _time(seconds: int) -> str:
+    return time_text(datetime.fromtimestamp(seconds, UTC))
