@@ -9,13 +9,13 @@ import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cache
-from importlib import resources
 from typing import Any
 
 from flask import Blueprint, Response, jsonify, render_template, request
 from jinja2 import FileSystemLoader
 from markupsafe import Markup
 
+import web
 from quotary.canonical import b64, hexbytes, parse_canonical
 from quotary.errors import Malformed
 from quotary.statements.keys import key_measurement
@@ -50,7 +50,7 @@ View = Callable[..., str | Response]
 def blueprint(site: Site) -> Blueprint:
     """Make the routes; every request reads one published snapshot."""
     pages = Blueprint("pages", __name__)
-    pages.jinja_loader = FileSystemLoader(str(resources.files("web").joinpath("templates")))
+    pages.jinja_loader = FileSystemLoader(web.FOLDER / "templates")
     pages.record_once(lambda state: _add_to(state.app.jinja_env))
     pages.after_request(_headers)
     pages.context_processor(lambda: _common(site))
@@ -278,7 +278,7 @@ def _digest(algorithm: str, name: str) -> bytes:
 
 @cache
 def _asset(name: str) -> bytes:
-    return resources.files("web").joinpath("static", name).read_bytes()
+    return (web.FOLDER / "static" / name).read_bytes()
 
 
 def _headers(response: Response) -> Response:

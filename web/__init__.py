@@ -1,0 +1,5 @@
+"""Templates, one stylesheet and verify.js: what ``registry/pages.py`` renders and serves."""
+
+from pathlib import Path
+
+FOLDER = Path(__file__).resolve().parent
