@@ -1,0 +1,211 @@
+"""The enclave's HTTP surface. Prompts come through ``/v1/sealed``; plain HTTP only where the measured policy
+allows it.
+
+Every answer that is not sealed is unauthenticated and has OpenAI's error shape. Inside the channel the same
+errors are sealed, so that nobody on the path can invent a reason. Bodies are bounded before they are read,
+and never logged.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+
+from flask import Flask, Request, Response, request
+from werkzeug.exceptions import HTTPException
+
+from enclave import lifecycle
+from enclave.answer import Reply, answer, plain
+from enclave.channel import PlainBody, SealedBody
+from enclave.chat import APIError, parse_chat
+from enclave.keyset import LiveKeyset
+from enclave.lifecycle import LogBehind, NotServing
+from enclave.replay import OutsideWindow, Replayed
+from enclave.runtime import Enclave
+from quotary.canonical import hexbytes
+from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, UnknownKey, open_request, sealed_key_id
+from quotary.errors import Malformed, QuotaryError, Refused
+
+MAX_SEALED = 1 << 20
+RETRY_SECONDS = 10
+
+log = logging.getLogger(__name__)
+
+
+def create_app(enclave: Enclave) -> Flask:
+    """Make the application around one enclave."""
+    app = Flask(__name__, static_folder=None)
+    app.config["MAX_CONTENT_LENGTH"] = MAX_SEALED
+    app.config["PROPAGATE_EXCEPTIONS"] = False
+
+    routes: dict[tuple[str, str], Callable[..., Response]] = {
+        ("GET", "/healthz"): lambda: _send(plain(200, b'{"status":"alive"}')),
+        ("GET", "/v1/state"): lambda: _send(_state(enclave)),
+        ("GET", "/v1/attestation"): lambda: _send(_attestation(enclave)),
+        ("GET", "/v1/models"): lambda: _send(_models(enclave)),
+        ("GET", "/v1/receipts/<receipt_id>"): lambda receipt_id: _send(_receipt(enclave, receipt_id)),
+        ("POST", "/v1/chat/completions"): lambda: _plain_chat(enclave),
+        ("POST", "/v1/sealed"): lambda: _sealed(enclave),
+    }
+    for (method, path), view in routes.items():
+        app.add_url_rule(path, path, view, methods=[method])
+    app.register_error_handler(Exception, _failed)
+    return app
+
+
+def _sealed(enclave: Enclave) -> Response:
+    if request.mimetype != MEDIA_TYPE:
+        raise APIError(415, "unsupported_media_type", f"a sealed request has the type {MEDIA_TYPE}")
+    wire = _body(request)
+    keyset = enclave.keys.find(sealed_key_id(wire), enclave.now())
+    if keyset is None:
+        state = enclave.state
+        if state.phase is lifecycle.Phase.REFUSING:
+            raise NotServing(state.code, state.reason, final=True)
+        raise UnknownKey("channel key", sealed_key_id(wire).hex(), "one of the attested keyset")
+    opened = open_request(wire, keyset.channel, keyset.digest)
+    enclave.replay.admit(opened.enc, opened.head.at, enclave.now())
+    return _streamed(SealedBody(opened, _inner(enclave, keyset, opened)), 200, {"content-type": MEDIA_TYPE})
+
+
+def _inner(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Reply:
+    """Dispatch the request inside the channel; whatever goes wrong is told inside as well."""
+    head = opened.head
+    try:
+        if (head.method, head.path) == ("POST", "/v1/chat/completions"):
+            return _chat(enclave, keyset, opened.body, head.min_log_size)
+        if (head.method, head.path) == ("GET", "/v1/models"):
+            return _models(enclave)
+        if head.method == "GET" and head.path.startswith("/v1/receipts/"):
+            return _receipt(enclave, head.path.removeprefix("/v1/receipts/"))
+        raise APIError(404, "not_found", "there is no such resource inside the channel")
+    except Exception as error:  # noqa: BLE001  # the outer handler would answer outside the channel
+        return _refusal(error)
+
+
+def _plain_chat(enclave: Enclave) -> Response:
+    if not enclave.terms.rules.plaintext:
+        message = "this enclave reads prompts from the sealed channel only"
+        raise APIError(403, "plaintext_refused", message, kind="permission_error")
+    keyset = enclave.keys.current()
+    if keyset is None:
+        state = enclave.state
+        raise NotServing(
+            state.code or "starting", state.reason, final=state.phase is lifecycle.Phase.REFUSING
+        )
+    reply = _chat(enclave, keyset, _body(request), 0)
+    return _streamed(PlainBody(reply), reply.status, reply.headers)
+
+
+def _chat(enclave: Enclave, keyset: LiveKeyset, body: bytes, min_log_size: int) -> Reply:
+    serving = enclave.serving(keyset, min_log_size)
+    return answer(serving, parse_chat(body), body)
+
+
+def _state(enclave: Enclave) -> Reply:
+    state, keyset = enclave.state, enclave.keys.current()
+    document: dict[str, object] = {
+        "phase": state.phase.value, "step": state.step, "code": state.code, "reason": state.reason,
+        "draining": state.draining, "service": enclave.terms.service,
+    }  # fmt: skip
+    believed = enclave.believed
+    if believed is not None and state.verified is not None:
+        verdict = believed.verdict
+        age = round(enclave.log_age)
+        document["log"] = {"origin": verdict.origin, "size": state.verified.size, "age_seconds": age}
+        document |= {"measurement": verdict.measurement_id.hex(), "release": verdict.release}
+        document["simulated"] = verdict.simulated
+    if keyset is not None:
+        document["keyset"] = "sha256:" + keyset.digest.hex()
+    serving = state.phase is lifecycle.Phase.READY and not state.draining
+    return plain(200 if serving else 503, _json(document), {"cache-control": "no-store"})
+
+
+def _attestation(enclave: Enclave) -> Reply:
+    text = request.args.get("nonce")
+    if set(request.args) - {"nonce"}:
+        raise APIError(400, "unknown_parameter", "only nonce is understood")
+    try:
+        nonce = None if text is None else hexbytes(text, 32)
+    except Malformed as error:
+        raise APIError(400, "invalid_value", f"nonce is {error}", param="nonce") from error
+    return plain(200, enclave.attest(nonce), {"cache-control": "no-store"})
+
+
+def _models(enclave: Enclave) -> Reply:
+    ready, believed = enclave.ready, enclave.believed
+    data = []
+    if ready is not None and believed is not None:
+        # Advice for people: no client may infer trust from it.
+        tee = {
+            "weights": "sha256:" + ready.weights.hex(),
+            "measurement": believed.verdict.measurement_id.hex(),
+        }
+        data = [
+            {"id": enclave.terms.service, "object": "model", "created": 0, "owned_by": "quotary", "tee": tee}
+        ]
+    return plain(200, _json({"object": "list", "data": data}))
+
+
+def _receipt(enclave: Enclave, receipt_id: str) -> Reply:
+    found = enclave.book.find(receipt_id)
+    if found is None:
+        raise APIError(404, "not_found", "no such receipt is kept", param="receipt_id")
+    return plain(200, found, {"cache-control": "no-store"})
+
+
+def _refusal(error: Exception) -> Reply:
+    """Turn any failure into OpenAI's error shape; an unknown one says nothing but that it is ours."""
+    retry: Mapping[str, str] = {}
+    if isinstance(error, HTTPException):
+        error = APIError(
+            error.code or 500, (error.name or "error").lower().replace(" ", "_"), error.name or "error"
+        )
+    if isinstance(error, NotServing) and not error.final:
+        retry = {"retry-after": str(RETRY_SECONDS)}
+    found = error if isinstance(error, APIError) else _api_error(error)
+    return plain(found.status, found.body(), {"cache-control": "no-store"} | dict(retry))
+
+
+def _api_error(error: Exception) -> APIError:
+    if isinstance(error, NotServing):
+        return APIError(503, error.code, f"not serving: {error.found}", kind="server_error")
+    if isinstance(error, LogBehind):
+        return APIError(412, "log_behind", str(error))
+    if isinstance(error, UnknownKey):
+        return APIError(422, "keyset_changed", "sealed to a key that is not in use; attest again")
+    if isinstance(error, Replayed):
+        return APIError(409, "replayed", str(error))
+    if isinstance(error, OutsideWindow):
+        return APIError(400, "outside_window", str(error))
+    if isinstance(error, Refused):
+        return APIError(503, "refused", str(error), kind="server_error")
+    if isinstance(error, QuotaryError):
+        return APIError(400, "not_opened", "the sealed request does not open")
+    # Its text may quote a prompt, so only its type is written down.
+    log.error("api.failed", extra={"error": type(error).__name__})
+    return APIError(500, "internal_error", "internal error (this is our bug)", kind="server_error")
+
+
+def _failed(error: Exception) -> Response:
+    return _send(_refusal(error))
+
+
+def _send(reply: Reply) -> Response:
+    return _streamed(PlainBody(reply), reply.status, reply.headers)
+
+
+def _streamed(body: SealedBody | PlainBody, status: int, headers: Mapping[str, str]) -> Response:
+    response = Response(body, status, dict(headers))
+    response.headers["X-Accel-Buffering"] = "no"
+    response.headers["X-Content-Type-Options"] = "nosniff"
+    return response
+
+
+def _body(found: Request) -> bytes:
+    if found.content_length is None:
+        raise APIError(411, "length_required", "a body needs a content length")
+    return found.get_data(cache=False)
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,205 @@
+"""The boot check: may this very machine serve? Decided as a client would decide it, by the same function.
+
+The enclave asks its device for evidence, fetches the bundle for its own measurement id, and lets
+``quotary.client.verify.judge`` go through the whole verification order under the policy on its measured
+command line. On top come two facts that only the machine can check about itself: the release names this
+policy, and (``enclave.weights``) this model. Nothing here imports a web framework or a model library, and
+no setting skips a step.
+"""
+
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
+
+from enclave.device import Device, Evidence, open_device
+from enclave.keyset import LiveKeyset
+from quotary.attestation.binding import UNCHALLENGED, Binding, keyset_digest, report_data
+from quotary.attestation.document import AttestationDocument, NonceProof
+from quotary.attestation.tdx import TDXQuote
+from quotary.cli.output import summary, table
+from quotary.client.clock import Clock, SystemClock
+from quotary.client.log import LogClient
+from quotary.client.policy import MAX_POLICY, EnclaveRules, Policy
+from quotary.client.trust import Memory, ProcessMemory
+from quotary.client.verdict import HERE, Check, Trail, Verdict
+from quotary.client.verify import judge
+from quotary.errors import CannotTell, QuotaryError, Refused
+from quotary.net.transport import HTTP
+from quotary.statements.measurement import measurement_id
+from quotary.statements.release import Release
+from quotary.tlog.merkle import EMPTY_ROOT, leaf_hash
+
+# By these the machine itself is refused, whatever the log may say later
+# (``attestation.appraise.meet_floor``).
+TCB_CHECKS = frozenset(
+    {
+        "tcb minimum",
+        "tcb evaluation number",
+        "tcb status",
+        "denied advisory",
+        "denied family",
+        "denied chip",
+    }
+)
+
+
+class Bundles(Protocol):
+    """Where bundles come from; nothing about it is trusted."""
+
+    def bundle(self, service: str, measurement_id: bytes) -> bytes:
+        """Fetch the bundle of a measurement id."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """What a check needs, fixed for the life of the process."""
+
+    policy: Policy
+    rules: EnclaveRules
+    service: str
+    device: Device
+    log: Bundles
+    memory: Memory
+    clock: Clock
+
+
+@dataclass(frozen=True, slots=True)
+class SelfCheck:
+    """A check that held.
+
+    document: the evidence that was judged; bundle: what it was judged against
+    release:  the logged release that this machine runs
+    checks:   every named check, the machine's own ones last
+    """
+
+    document: AttestationDocument
+    bundle: bytes
+    verdict: Verdict
+    release: Release
+    checks: tuple[Check, ...]
+
+    @property
+    def evidence_digest(self) -> bytes:
+        """SHA-256 of the evidence, as receipts name it."""
+        return hashlib.sha256(self.document.evidence).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Consequence:
+    """What a failed check means for a serving enclave. code: for clients; final: this process is finished."""
+
+    code: str
+    final: bool
+
+
+def open_setup(policy: Path, registry: str, service: str, tee: str) -> Setup:
+    """Read the measured command line's words; anything not understood is refused."""
+    try:
+        data = policy.read_bytes() if policy.stat().st_size <= MAX_POLICY else b""
+    except OSError as error:
+        raise CannotTell(f"the policy {policy} cannot be read: {error.strerror}") from error
+    found = Policy.parse(data)
+    if found.enclave is None:
+        raise Refused("policy", "no member enclave", "rules for running an enclave")
+    if service not in found.services:
+        raise Refused("policy", f"no owner keys for {service}", "the owner keys of the service to run")
+    log = LogClient(HTTP(plain_http=found.simulation), registry)
+    return Setup(found, found.enclave, service, open_device(tee), log, ProcessMemory(), SystemClock())
+
+
+class Machine:
+    """This machine, judging itself."""
+
+    def __init__(self, setup: Setup) -> None:
+        self.setup = setup
+
+    def rehearse(self, trail: Trail) -> SelfCheck:
+        """Run the check with keys that are dropped afterwards: what a start would find.
+
+        trail: takes the checks as they are made, so that a refusal can be shown with what held before it
+        """
+        keyset = LiveKeyset.born(self.setup.service, "rehearsal", int(self.setup.clock.now().timestamp()))
+        return self._check(keyset.document, trail)
+
+    def check(self, keyset: bytes) -> SelfCheck:
+        """Judge this machine with a keyset of its own (canonical bytes), or raise what a client would meet.
+
+        1. The device signs a binding of this keyset.
+        2. The registers in that evidence say which bundle to fetch; a hint until the next step.
+        3. The whole verification order holds (design section 5).
+        4. The release names the policy under which this was decided.
+        """
+        return self._check(keyset, Trail())
+
+    def renew(self, believed: SelfCheck) -> SelfCheck:
+        """Judge the same evidence against a newly fetched bundle."""
+        bundle = self.setup.log.bundle(self.setup.service, believed.verdict.measurement_id)
+        return _judged(self.setup, believed.document, bundle, Trail())
+
+    def attest(self, keyset: bytes, believed: SelfCheck, nonce: bytes | None) -> bytes:
+        """Make a document for a client: new evidence over its nonce (32 bytes), and the newest bundle."""
+        return replace(_document(self.setup, keyset, nonce), bundle=believed.bundle).encode()
+
+    def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
+        setup = self.setup
+        document = _document(setup, keyset, None)
+        bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
+        return _judged(setup, document, bundle, trail)
+
+
+def consequence(error: QuotaryError) -> Consequence:
+    """Decide what a failed renewal means: final where the log says so, stale where it could not be asked.
+
+    Only a verified statement of the log is final. Bytes that do not verify come from whoever is on the
+    path, and must not be able to end a process.
+    """
+    if isinstance(error, Refused):
+        if error.check == "status" and error.found.startswith("revoked"):
+            return Consequence("measurement_revoked", final=True)
+        if error.check == "status" and error.found.startswith("suspended"):
+            return Consequence("measurement_suspended", final=False)
+        if error.check in TCB_CHECKS:
+            return Consequence("tcb_refused", final=True)
+    return Consequence("log_stale", final=False)
+
+
+def report(found: SelfCheck) -> str:
+    """Lay out the checks for people."""
+    return f"{found.verdict.headline}\n{table(found.checks)}\n{summary(found.checks)}"
+
+
+def report_refusal(trail: Trail) -> str:
+    """Lay out the checks up to the one that did not hold."""
+    return table(trail.checks)
+
+
+def _judged(setup: Setup, document: AttestationDocument, bundle: bytes, trail: Trail) -> SelfCheck:
+    verdict = judge(document, None, bundle, setup.policy, setup.memory, setup.clock, trail)
+    if verdict.service != setup.service:
+        raise Refused("service", verdict.service, setup.service)
+    release = verdict.predicate
+    if release.policy_sha256 != setup.policy.digest:
+        raise Refused(
+            "policy", setup.policy.digest.hex(), f"{release.policy_sha256.hex()}, which the release names"
+        )
+    digest = setup.policy.digest.hex()
+    own = Check("policy", "ok", digest, digest, f"release {verdict.release}", HERE)
+    return SelfCheck(document, bundle, verdict, release, (*verdict.checks, own))
+
+
+def _document(setup: Setup, keyset: bytes, nonce: bytes | None) -> AttestationDocument:
+    newest = setup.memory.newest(setup.policy.origin)
+    size, root = (0, EMPTY_ROOT) if newest is None else (newest.size, newest.root)
+    binding = Binding(keyset_digest(keyset), setup.policy.origin, size, root, None).encode()
+    nonce_root = UNCHALLENGED if nonce is None else leaf_hash(nonce)
+    evidence: Evidence = setup.device.quote(report_data(binding, nonce_root))
+    place = NonceProof(0, 0 if nonce is None else 1, ())
+    return AttestationDocument(binding, keyset, evidence.quote, evidence.collateral, None, place, None)
+
+
+def _measurement(policy: Policy, evidence: bytes) -> bytes:
+    body = TDXQuote.parse(evidence).body
+    registers = {"mrtd": body["mr_td"], "rtmr1": body["rtmr1"], "rtmr2": body["rtmr2"]}
+    return measurement_id("sim-tdx" if policy.simulation else "tdx", registers)

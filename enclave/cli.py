@@ -1,0 +1,99 @@
+"""``quotary enclave check`` and ``quotary enclave serve``."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+from enclave import boot
+from quotary.cli.output import emit, json_option
+from quotary.client.verdict import Trail, documents
+from quotary.errors import QuotaryError
+
+Command = TypeVar("Command", bound=Callable[..., None])
+
+_EPILOG = """\b
+Exit codes: 0 the check held, 2 usage, 10 rejected, 11 refused by policy, 12 not in the log,
+            20 unsupported, 30 malformed, 40 could not find out."""
+
+
+def _shared(command: Command) -> Command:
+    for option in (
+        click.option("--tee", required=True, help="The TEE device: fd:N or virtio:NAME."),
+        click.option("--service", required=True, help="The service whose release this is."),
+        click.option(
+            "--registry", "--log", "registry", required=True, help="Where the log's bundles are fetched."
+        ),
+        click.option("--policy", required=True, type=click.Path(path_type=Path), help="The policy file."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command(
+    epilog="\b\nExample:\n  quotary enclave check --policy p.json --registry https://log.example.org \\\n"
+    "    --service example.org/chat --tee virtio:quotary.tee\n\n" + _EPILOG
+)
+@_shared
+@click.option("--model", type=click.Path(path_type=Path), help="Also hash the model in this folder.")
+@json_option
+def check(policy: Path, registry: str, service: str, tee: str, model: Path | None, as_json: bool) -> None:
+    """Run the boot check alone and show each of its named checks."""
+    setup = boot.open_setup(policy, registry, service, tee)
+    trail = Trail()
+    with _shown(trail):
+        found = boot.Machine(setup).rehearse(trail)
+    if model is not None:
+        from enclave.weights import read_weights
+
+        read_weights(model, found.release.weights_sha256)
+    verdict = found.verdict
+    document = {
+        "schema": "quotary/boot-check/v1",
+        "headline": verdict.headline,
+        "service": verdict.service,
+        "release": verdict.release,
+        "measurement": verdict.measurement_id.hex(),
+        "simulated": verdict.simulated,
+        "size": verdict.size,
+        "checks": documents(found.checks),
+    }
+    emit(document, boot.report(found), as_json=as_json)
+
+
+@click.command(
+    epilog="\b\nExample:\n  quotary enclave serve --policy p.json --registry https://log.example.org \\\n"
+    "    --service example.org/chat --model ./model --listen 0.0.0.0:8443 --tee virtio:quotary.tee\n\n"
+    + _EPILOG
+)
+@_shared
+@click.option(
+    "--model", required=True, type=click.Path(path_type=Path), help="Folder with the model and its MANIFEST."
+)
+@click.option("--listen", required=True, help="HOST:PORT to serve on.")
+def serve(policy: Path, registry: str, service: str, tee: str, model: Path, listen: str) -> None:
+    """Check this machine, then answer prompts for as long as the log says that it may."""
+    from enclave.logs import start_logging
+    from enclave.serve import Options, preflight
+    from enclave.serve import serve as run
+
+    start_logging()
+    options = Options(boot.open_setup(policy, registry, service, tee), model, listen)
+    trail = Trail()
+    with _shown(trail):
+        found = preflight(options, trail)
+    click.echo(boot.report(found), err=True)
+    run(options)
+
+
+@contextmanager
+def _shown(trail: Trail) -> Iterator[None]:
+    """Show how far the check came when it did not hold."""
+    try:
+        yield
+    except QuotaryError:
+        if trail.checks:
+            click.echo(boot.report_refusal(trail), err=True)
+        raise

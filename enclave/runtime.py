@@ -1,0 +1,239 @@
+"""What one serving process holds, and the few ways in which it changes: start, poll, rotate, refuse, drain.
+
+Every change of state goes through one lock and ``lifecycle``; an admission reads under the same lock. What
+was believed last (size, keyset, release) comes from ``boot`` alone. After READY nothing here can be
+configured.
+"""
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from enclave import boot, lifecycle
+from enclave.answer import Serving
+from enclave.boot import SelfCheck
+from enclave.chat import APIError
+from enclave.engine import Engine, LanguageModel
+from enclave.keyset import Keyring, LiveKeyset
+from enclave.lifecycle import NotServing, State, Verified
+from enclave.receipts import ReceiptBook
+from enclave.replay import ReplaySet
+from quotary.client.clock import Clock
+from quotary.client.policy import EnclaveRules
+from quotary.client.receipt import Origin
+from quotary.errors import QuotaryError, Refused
+
+log = logging.getLogger(__name__)
+
+LoadModel = Callable[[bytes], LanguageModel]
+"""Reads and loads the model with this weights digest (32 bytes); the first thing that imports torch."""
+
+
+class SelfJudge(Protocol):
+    """A machine that judges itself: ``boot.Machine``, which needs a device and a log."""
+
+    def check(self, keyset: bytes) -> SelfCheck: ...
+    def renew(self, believed: SelfCheck) -> SelfCheck: ...
+    def attest(self, keyset: bytes, believed: SelfCheck, nonce: bytes | None) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the measured policy and command line say. max_age_seconds: of a checkpoint, while
+    requests are admitted.
+    """
+
+    service: str
+    rules: EnclaveRules
+    max_age_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """What exists only from READY on."""
+
+    engine: Engine
+    weights: bytes
+
+
+class Enclave:
+    """One enclave process."""
+
+    def __init__(self, terms: Terms, machine: SelfJudge, clock: Clock) -> None:
+        self.terms = terms
+        self._machine, self._clock = machine, clock
+        self.book = ReceiptBook()
+        self.replay = ReplaySet()
+        self.keys = Keyring()
+        self._instance = secrets.token_hex(16)
+        self._lock = threading.Lock()
+        self._state = lifecycle.starting(float(terms.max_age_seconds))
+        self._believed: SelfCheck | None = None
+        self._ready: Ready | None = None
+
+    @property
+    def state(self) -> State:
+        """The state as of now."""
+        with self._lock:
+            return lifecycle.aged(self._state, self._clock.elapsed())
+
+    @property
+    def believed(self) -> SelfCheck | None:
+        """The newest successful check of this machine by itself."""
+        with self._lock:
+            return self._believed
+
+    @property
+    def ready(self) -> Ready | None:
+        return self._ready
+
+    def start(self, load: LoadModel) -> None:
+        """Make keys, check this machine, load the model, serve. A ``QuotaryError`` that leaves here
+        is final.
+        """
+        try:
+            self._step("evidence")
+            at = self._clock.elapsed()
+            found = self._new_keyset()
+            self._step("model")
+            weights = found.release.weights_sha256
+            self._ready = Ready(Engine(load(weights)), weights)
+            self._verified(found, at)
+            # Loading may have taken long: what was verified before it may be too old, or no longer so.
+            self.poll()
+        except QuotaryError as error:
+            self.refuse("boot_refused", str(error))
+            raise
+        except Exception:
+            self.refuse("boot_refused", "internal error (this is our bug)")
+            raise
+
+    def poll(self) -> None:
+        """Ask the log again and act on the answer; never raises, because the watcher must go on."""
+        believed = self.believed
+        if self._state.phase is lifecycle.Phase.REFUSING or believed is None:
+            return
+        at = self._clock.elapsed()
+        try:
+            found = self._look_again(believed)
+        except QuotaryError as error:
+            self._act(boot.consequence(error), str(error))
+        except Exception as error:  # noqa: BLE001  # a mistake of ours closes the door, it does not open it
+            self._act(boot.Consequence("log_stale", final=False), f"internal error {type(error).__name__}")
+        else:
+            self._verified(found, at)
+
+    def refuse(self, code: str, reason: str) -> None:
+        """End serving for good: running answers are cut with an error, channel keys are gone."""
+        self._change(lambda state: lifecycle.refuse(state, code, reason))
+        self.keys.destroy()
+        if self._ready is not None:
+            self._ready.engine.abort("revoked")
+
+    def drain(self) -> None:
+        """Admit no more; running answers go on."""
+        self._change(lifecycle.drain)
+
+    def serving(self, keyset: LiveKeyset, min_log_size: int) -> Serving:
+        """Admit one request, or raise ``NotServing``, ``LogBehind`` or ``APIError``."""
+        with self._lock:
+            admission = lifecycle.admit(self._state, min_log_size, self._clock.elapsed())
+            believed, ready = self._believed, self._ready
+        if believed is None or ready is None:
+            raise NotServing("starting", "starting")
+
+        def origin(size_at_admit: int, size_at_end: int) -> Origin:
+            return Origin(
+                self.terms.service, self.terms.service, ready.weights, believed.verdict.measurement_id,
+                believed.verdict.facts.platform, keyset.evidence, keyset.digest, believed.verdict.origin,
+                size_at_admit, size_at_end,
+            )  # fmt: skip
+
+        return Serving(
+            self.terms.service,
+            ready.engine,
+            self.book,
+            keyset.sign,
+            admission,
+            origin,
+            self.log_size,
+            self.now,
+        )
+
+    def attest(self, nonce: bytes | None) -> bytes:
+        """Give an attestation document over a nonce (32 bytes), or an unchallenged one."""
+        keyset, believed = self.keys.current(), self.believed
+        if keyset is None or believed is None:
+            state = self.state
+            raise APIError(503, state.code or "starting", "this enclave has no keys now", kind="server_error")
+        return self._machine.attest(keyset.document, believed, nonce)
+
+    @property
+    def log_age(self) -> float:
+        """Seconds that the newest verified checkpoint is old; only after the first."""
+        return lifecycle.age(self._state, self._clock.elapsed())
+
+    def log_size(self) -> int:
+        """Entries of the newest verified checkpoint."""
+        verified = self._state.verified
+        return 0 if verified is None else verified.size
+
+    def now(self) -> int:
+        """Seconds since 1970 by the local clock, which cannot run back while the process lives."""
+        return int(self._clock.now().timestamp())
+
+    def close(self) -> None:
+        """Stop the model and forget the keys."""
+        self.drain()
+        self.keys.destroy()
+        if self._ready is not None:
+            self._ready.engine.close()
+
+    def _look_again(self, believed: SelfCheck) -> SelfCheck:
+        if self.keys.due(self.now()):
+            return self._new_keyset()
+        try:
+            return self._machine.renew(believed)
+        except Refused as error:
+            if error.check not in boot.TCB_CHECKS:
+                raise
+            # The floor may have risen to collateral that is newer than what we hold; evidence of now decides.
+            return self._new_keyset()
+
+    def _new_keyset(self) -> SelfCheck:
+        keyset = LiveKeyset.born(self.terms.service, self._instance, self.now())
+        found = self._machine.check(keyset.document)
+        self.keys.add(keyset.with_evidence(found.evidence_digest))
+        return found
+
+    def _verified(self, found: SelfCheck, at: float) -> None:
+        age = (found.verdict.judged_at - found.verdict.quorum_at).total_seconds()
+        with self._lock:
+            self._believed = found
+        now = self._clock.elapsed()
+        self._change(lambda state: lifecycle.verified(state, Verified(found.verdict.size, age, at), now))
+
+    def _act(self, consequence: boot.Consequence, reason: str) -> None:
+        if consequence.final:
+            self.refuse(consequence.code, reason)
+        else:
+            self._change(lambda state: lifecycle.stale(state, consequence.code, reason))
+
+    def _step(self, name: str) -> None:
+        self._change(lambda state: lifecycle.step(state, name))
+
+    def _change(self, change: Callable[[State], State]) -> None:
+        with self._lock:
+            before, self._state = self._state, change(self._state)
+            after = self._state
+        if (before.phase, before.step, before.code) != (after.phase, after.step, after.code):
+            facts = {
+                "phase": after.phase.value,
+                "step": after.step,
+                "code": after.code,
+                "reason": after.reason,
+            }
+            log.warning("lifecycle.changed", extra=facts)

@@ -1,0 +1,161 @@
+"""Start the server: check in the parent, where nothing but the check is loaded; then serve from one worker.
+
+The parent's check decides whether there is a server at all; it makes keys of its own that nobody is given.
+The worker makes the keys that count, checks again, loads the model and serves. When the worker refuses to
+start it says why through a page of shared memory, so that the command leaves with the exit code and the
+reason of that refusal.
+"""
+
+import logging
+import mmap
+import os
+import signal
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gunicorn.app.base import BaseApplication
+
+from enclave import boot
+from enclave.api import create_app
+from enclave.boot import Machine, Setup
+from enclave.engine import LanguageModel
+from enclave.environment import check_environment
+from enclave.runtime import Enclave, Terms
+from enclave.watch import Watcher
+from enclave.weights import read_manifest, read_weights
+from quotary.client.verdict import Trail
+from quotary.errors import CannotTell, QuotaryError, Rejected
+
+THREADS = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The measured command line. model: folder with ``MANIFEST``; listen: ``HOST:PORT``."""
+
+    setup: Setup
+    model: Path
+    listen: str
+
+
+class Outcome:
+    """How the worker ended, readable by the parent: an exit code and one line, in one page of shared
+    memory.
+    """
+
+    def __init__(self) -> None:
+        self._page = mmap.mmap(-1, mmap.PAGESIZE)
+
+    def set(self, code: int, reason: str) -> None:
+        line = reason.encode("utf-8", "replace")[: mmap.PAGESIZE - 3]
+        self._page[: 3 + len(line)] = bytes([code, *divmod(len(line), 256)]) + line
+
+    def get(self) -> tuple[int, str]:
+        """The exit code (0: nothing was refused) and the reason."""
+        code, high, low = self._page[:3]
+        return code, self._page[3 : 3 + high * 256 + low].decode("utf-8", "replace")
+
+
+class WorkerRefused(CannotTell):
+    """The worker would not serve; carries the exit code of its own reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.exit_code = code
+
+
+def preflight(options: Options, trail: Trail) -> boot.SelfCheck:
+    """Run the boot check before anything is served or any model code is imported."""
+    check_environment(os.environ)
+    found = Machine(options.setup).rehearse(trail)
+    check_manifest(options.model, found)
+    return found
+
+
+def check_manifest(model: Path, found: boot.SelfCheck) -> None:
+    """Refuse a model folder that does not even claim to be the release's, before anything large is read."""
+    claimed, wanted = read_manifest(model).digest, found.release.weights_sha256
+    if claimed != wanted:
+        raise Rejected("weights digest", claimed.hex(), wanted.hex())
+
+
+def serve(options: Options) -> None:
+    """Serve until told to stop; raises ``WorkerRefused`` where the worker did not get to serving."""
+    outcome = Outcome()
+    try:
+        _Server(options, outcome).run()
+    except SystemExit as stop:
+        code, reason = outcome.get()
+        if code:
+            raise WorkerRefused(code, reason) from None
+        if stop.code not in (0, None):
+            raise CannotTell(f"the server stopped with {stop.code}") from None
+
+
+class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
+    def __init__(self, options: Options, outcome: Outcome) -> None:
+        self._options, self._outcome = options, outcome
+        super().__init__()
+
+    def load_config(self) -> None:
+        settings: dict[str, object] = {
+            "bind": [self._options.listen],
+            "workers": 1,
+            "worker_class": "gthread",
+            "threads": THREADS,
+            "timeout": 120,
+            "graceful_timeout": 20,
+            "keepalive": 5,
+            # Its messages quote requests; ours do not.
+            "accesslog": None,
+            "loglevel": "critical",
+            "control_socket_disable": True,
+            "server_software": "quotary",
+            "limit_request_line": 2048,
+            "limit_request_fields": 40,
+            "worker_exit": _stopped,
+        }
+        for name, value in settings.items():
+            self.cfg.set(name, value)
+
+    def load(self) -> Any:  # a WSGI application, in the worker
+        setup = self._options.setup
+        terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
+        enclave = Enclave(terms, Machine(setup), setup.clock)
+        watcher = Watcher(enclave.poll, setup.rules.poll_seconds)
+        start = threading.Thread(target=self._start, args=(enclave, watcher), name="start", daemon=True)
+        start.start()
+        app = create_app(enclave)
+        app.extensions["quotary"] = (watcher, enclave)
+        return app
+
+    def _start(self, enclave: Enclave, watcher: Watcher) -> None:
+        try:
+            enclave.start(self._model)
+        except Exception as error:  # noqa: BLE001  # whatever stopped the start stops the server
+            known = isinstance(error, QuotaryError)
+            reason = str(error) if known else f"internal error: {type(error).__name__} (this is our bug)"
+            self._outcome.set(error.exit_code if isinstance(error, QuotaryError) else 1, reason)
+            os.kill(os.getppid(), signal.SIGTERM)
+        else:
+            watcher.start()
+
+    def _model(self, digest: bytes) -> LanguageModel:
+        weights = read_weights(self._options.model, digest)
+        # Only here, after the check, is a model library imported.
+        from enclave.transformer import TransformerModel
+
+        return TransformerModel(weights)
+
+
+def _stopped(server: object, worker: Any) -> None:
+    """Called in the worker when it leaves."""
+    held = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("quotary")
+    if held is not None:
+        watcher, enclave = held
+        watcher.close()
+        enclave.close()

@@ -1,0 +1,70 @@
+"""A machine for tests of the API: it replaces the device and the log, and says what it is told to say."""
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+
+from enclave.boot import SelfCheck
+from quotary.attestation.binding import Binding, keyset_digest
+from quotary.attestation.document import AttestationDocument, NonceProof
+from quotary.attestation.facts import TCB, Facts
+from quotary.client.verdict import Verdict
+from quotary.statements.predicates import Header
+from quotary.statements.release import Release
+
+NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
+ORIGIN, SERVICE = "log.example.org/simulation", "example.org/chat"
+
+
+@dataclass(slots=True)
+class SteppedClock:
+    """A clock that moves when a test says so."""
+
+    seconds: float = 0.0
+
+    def now(self) -> datetime:
+        return NOW + timedelta(seconds=self.seconds)
+
+    def elapsed(self) -> float:
+        return 1000.0 + self.seconds
+
+
+@dataclass(slots=True)
+class ToldMachine:
+    """Judges itself as the test decides. error: what the next check finds instead."""
+
+    clock: SteppedClock
+    weights: bytes
+    size: int = 10
+    error: Exception | None = None
+    checked: list[bytes] = field(default_factory=list)
+
+    def check(self, keyset: bytes) -> SelfCheck:
+        self.checked.append(keyset)
+        binding = Binding(keyset_digest(keyset), ORIGIN, self.size, bytes(32), None).encode()
+        document = AttestationDocument(binding, keyset, b"evidence", {}, None, NonceProof(0, 0, ()), None)
+        return self._found(document)
+
+    def renew(self, believed: SelfCheck) -> SelfCheck:
+        return self._found(believed.document)
+
+    def attest(self, keyset: bytes, believed: SelfCheck, nonce: bytes | None) -> bytes:
+        place = NonceProof(0, 0 if nonce is None else 1, ())
+        return replace(believed.document, keyset=keyset, nonce=place).encode()
+
+    def _found(self, document: AttestationDocument) -> SelfCheck:
+        if self.error is not None:
+            raise self.error
+        return SelfCheck(document, b"bundle", self._verdict(), self._release(), ())
+
+    def _verdict(self) -> Verdict:
+        now = self.clock.now()
+        tcb = TCB("UpToDate", (), now, None, 1, {})
+        facts = Facts("sim-tdx", "00", {}, {}, bytes(64), tcb, {}, (), (), True, now)
+        return Verdict(
+            SERVICE, "sha256:" + "ab" * 32, 4, self._release(), b"M" * 32, ORIGIN, self.size, bytes(32), now, now,
+            now + timedelta(days=9), True, True, facts, (),
+        )  # fmt: skip
+
+    def _release(self) -> Release:
+        header = Header(ORIGIN, SERVICE, 1, NOW)
+        return Release(header, NOW, "u", "r", bytes(32), (), self.weights, bytes(32), (), {})
