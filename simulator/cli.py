@@ -129,6 +129,54 @@ def simulate(
 
 
 @click.command(
+    name="simulate-vm",
+    epilog="\b\nExample:\n  quotary enclave simulate-vm --image ./image --port 8443"
+    "\n\nExit codes: the enclave's own as the console tells it; 40 the machine stopped, or ran too long.",
+)
+@click.option("--image", required=True, type=FOLDER, help="Image folder of quotary build run.")
+@click.option(
+    "--port", required=True, type=click.IntRange(1, 65535), help="Port on loopback for the guest's."
+)
+@click.option("--memory", type=click.IntRange(64), default=512, show_default=True, help="MiB of the machine.")
+@click.option(
+    "--seconds",
+    type=click.FloatRange(1),
+    default=3600,
+    show_default=True,
+    help="How long it may run at most.",
+)
+@tcb_options
+@directory_option
+def simulate_vm(
+    image: Path,
+    port: int,
+    memory: int,
+    seconds: float,
+    tcb_svn: str | None,
+    sgx_tcb_svn: str | None,
+    pce_svn: int | None,
+    evaluation_number: int | None,
+    directory: Path | None,
+) -> None:
+    """Start the built image in QEMU, by software, and quote for it what its files would give on hardware.
+
+    The guest reaches this machine's loopback as 10.0.2.2; its console goes to stderr.
+    """
+    from simulator.qemu import Image, MeasuredMachine
+    from simulator.tdx import Platform
+
+    now = _now()
+    tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
+    vendor = _vendor(directory, now)
+    loaded = Image.load(image)
+    click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
+    platform = Platform(vendor, tcb, publication, now)
+    with MeasuredMachine(loaded, memory, port, platform, sys.stderr.buffer) as machine:
+        code = machine.wait(seconds)
+    sys.exit(code)
+
+
+@click.command(
     name="process",
     epilog="\b\nExample:\n  quotary measure process --policy policy.json --model ./model \\\n"
     "    --service example.org/chat --registry http://127.0.0.1:8000 --listen 127.0.0.1:8443"

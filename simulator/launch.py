@@ -9,23 +9,20 @@ import contextlib
 import fcntl
 import logging
 import os
-import select
 import shutil
-import signal
 import socket
 import struct
 import subprocess
 import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 
 from quotary.errors import CannotTell, QuotaryError, Refused
+from simulator.child import Child
 from simulator.device import Evidence, serve
 from simulator.process import TEE_FD, Snapshot, command, stage
 from simulator.tdx import Platform
-
-FORWARDED = (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
@@ -39,12 +36,15 @@ class MeasuredProcess:
         self._registers = taken.registers
         self._platform = platform
         self._folder = stage(taken, parent)
-        ours, theirs = socket.socketpair()
+        self._socket, theirs = socket.socketpair()
         with theirs:
-            ours.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
-            self.process = _start(command(taken), taken.image.environment, self._folder, theirs)
-        self._ended = os.pidfd_open(self.process.pid)
-        self._socket = ours
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_PASSCRED, 1)
+            try:
+                self.child = Child(_start(command(taken), taken.image.environment, self._folder, theirs))
+            except BaseException:
+                self._socket.close()
+                shutil.rmtree(self._folder, ignore_errors=True)
+                raise
         self._thread = threading.Thread(target=self._serve, name="tee-device", daemon=True)
         self._thread.start()
 
@@ -54,49 +54,35 @@ class MeasuredProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._has_ended():
-            self.process.kill()
-        self.process.wait()
-        self._hang_up()
+        self.child.close()
+        hang_up(self._socket)
         self._thread.join()
         self._socket.close()
-        os.close(self._ended)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def wait(self) -> int:
         """Wait for the child, passing signals on; its exit code, or 128 plus the signal that ended it."""
-        before = {number: signal.signal(number, self._forward) for number in FORWARDED}
-        try:
-            code = self.process.wait()
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
-        return code if code >= 0 else 128 - code
+        return self.child.wait()
 
     def quote(self, report_data: bytes) -> Evidence:
         """Quote the child's registers; raises ``Refused`` after its end."""
-        if self._has_ended():
+        if self.child.has_ended:
             raise Refused("measured process", "it has ended", "a running one")
         return Evidence(self._platform.quote(self._registers, report_data), self._platform.collateral)
 
-    def _has_ended(self) -> bool:
-        return bool(select.select([self._ended], [], [], 0)[0])
-
-    def _forward(self, number: int, frame: FrameType | None) -> None:
-        self.process.send_signal(number)
-
     def _serve(self) -> None:
         try:
-            serve(SessionChannel(self._socket, self.process.pid), self.quote)
+            serve(SessionChannel(self._socket, self.child.process.pid), self.quote)
         except (QuotaryError, OSError) as error:
             log.warning("device.closed", extra={"reason": str(error)})
         finally:
-            self._hang_up()
+            hang_up(self._socket)
 
-    def _hang_up(self) -> None:
-        """End the stream for everybody who holds the other end."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+
+def hang_up(stream: socket.socket) -> None:
+    """End a stream for everybody who holds the other end."""
+    with contextlib.suppress(OSError):
+        stream.shutdown(socket.SHUT_RDWR)
 
 
 class SessionChannel:

@@ -4,13 +4,11 @@ import hashlib
 from collections.abc import Mapping
 
 from quotary.attestation.measure.process import ProcessImage, manifest, measure
-from quotary.canonical import canonical
+from quotary.attestation.measure.profiles import profile_sha256
 from quotary.statements.measurement import REGISTERS, measurement_id
 from simulator.process import Snapshot
 
 PLATFORM, PROFILE = "sim-tdx", "process/v1"
-# The profile has no data beside its name: the formula is all of it.
-PROFILE_SHA256 = hashlib.sha256(canonical({"name": PROFILE, "platform": "tdx", "v": 1})).digest()
 
 
 def describe(taken: Snapshot) -> tuple[Mapping[str, object], str]:
@@ -24,7 +22,7 @@ def describe(taken: Snapshot) -> tuple[Mapping[str, object], str]:
     row = {
         "platform": PLATFORM,
         "profile": PROFILE,
-        "profile_sha256": PROFILE_SHA256.hex(),
+        "profile_sha256": profile_sha256(PROFILE).hex(),
         "registers": {name: value.hex() for name, value in covered.items()},
         "require": {"configuration": "none"},
     }

@@ -140,7 +140,7 @@ def test_a_process_of_another_session_is_refused_even_with_the_childs_own_socket
         program, "import sys\nprint('up', flush=True)\nsys.stdout.close()\nimport signal\nsignal.pause()"
     )
     with MeasuredProcess(snapshot(waiting), platform, tmp_path) as child:
-        pidfd = os.pidfd_open(child.process.pid)
+        pidfd = os.pidfd_open(child.child.process.pid)
         stolen = ctypes.CDLL(None).syscall(SYS_PIDFD_GETFD, pidfd, launch.TEE_FD, 0)
         os.close(pidfd)
         if stolen < 0:
@@ -222,7 +222,7 @@ def test_leaving_kills_the_child_and_removes_its_folder(program, platform, tmp_p
     waiting = with_child(program, "import signal; signal.pause()")
     with MeasuredProcess(snapshot(waiting), platform, tmp_path) as child:
         pass
-    assert child.process.returncode == -signal.SIGKILL
+    assert child.child.process.returncode == -signal.SIGKILL
     assert not list(tmp_path.glob("enclave-*"))
 
 
