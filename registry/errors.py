@@ -6,7 +6,7 @@ from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused, Usa
 class HeadMoved(QuotaryError):
     """The compare-and-swap on the head row failed: another sequencer is at work. Stop, do not retry."""
 
-    exit_code = 1
+    exit_code = 40
 
 
 class RolledBack(Refused):

@@ -3,9 +3,8 @@
 import hashlib
 from dataclasses import dataclass
 
-from quotary.statements.f1 import Closed
-
 from quotary.errors import CannotTell, Rejected
+from quotary.statements.f1 import Closed
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
@@ -121,7 +120,10 @@ def _check_published(read: Reader, policy: TlogPolicy, walk: _Walk) -> int:
 def _same(check: str, found: object, wanted: object) -> None:
     if found != wanted:
         raise Rejected(
-            check, _short(found), _short(wanted), next_command="quotary registry recover --from-mirror URL"
+            check,
+            _short(found),
+            _short(wanted),
+            next_command="put back the newest backup of this log",
         )
 
 

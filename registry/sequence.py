@@ -12,7 +12,7 @@ from quotary.errors import CannotTell, Usage
 from quotary.net.transport import HTTP
 from quotary.tlog.policy import TlogPolicy
 from registry.config import Config
-from registry.errors import ClockRefused, SignerUnavailable, StoreFull, StoreUnavailable
+from registry.errors import ClockRefused, NotPublished, SignerUnavailable, StoreFull, StoreUnavailable
 from registry.export import Exporter
 from registry.public import PublicLog
 from registry.publisher import Publisher
@@ -58,6 +58,7 @@ class Loop:
         self._publisher = publisher
         self._exporter = exporter
         self._stale = False
+        self._exported = False
 
     def round(self) -> None:
         """Integrate, sign, publish and export, as far as each is possible now."""
@@ -67,14 +68,23 @@ class Loop:
                 self._stale = False
             self._sequencer.integrate()
             self._sequencer.sign()
-            if self._publisher.publish() is not None:
-                self._exporter.export()
-        except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused, OSError) as error:
+            if self._publisher.publish() is not None or not self._exported:
+                self._export()
+        except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused) as error:
             self._stale = True
             log.error("round.failed", extra={"why": str(error), "kind": type(error).__name__})
         except BaseException:
             self._stale = True
             raise
+
+    def _export(self) -> None:
+        """Write the public folder; where that fails the log goes on, and the next round tries again."""
+        try:
+            self._exporter.export()
+            self._exported = True
+        except (NotPublished, OSError) as error:
+            self._exported = False
+            log.warning("export.failed", extra={"why": str(error)})
 
 
 def _guard(config: Config, sequencer: Sequencer, publisher: Publisher, stop: threading.Event) -> bool:

@@ -25,7 +25,7 @@ log = logging.getLogger("registry")
 LIMITS = Limits(connect_seconds=2.0, read_seconds=5.0, total_seconds=8.0, length=65_536)
 PARALLEL = 16
 SIZE_TYPE = "text/x.tlog.size"
-NEXT = "quotary registry recover --from-mirror URL"
+NEXT = "put back the newest backup of this log: one that holds everything it ever signed"
 
 
 @dataclass(frozen=True, slots=True)

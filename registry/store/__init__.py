@@ -52,7 +52,10 @@ class Store:
         with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER}):
                 raise Usage("another sequencer leads this database", next_command="stop the other sequencer")
-            yield
+            try:
+                yield
+            finally:
+                connection.scalar(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER})
 
     def close(self) -> None:
         self.engine.dispose()

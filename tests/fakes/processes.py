@@ -20,6 +20,9 @@ from typing import TypeVar
 import urllib3
 
 from quotary.tlog.policy import TlogPolicy
+from registry.config import Config
+from registry.setup import WitnessLine, create_registry, write_policy
+from registry.witness_app import create_witness
 from tests.fakes.authority import ORIGIN, Authority
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -170,29 +173,13 @@ def start_log(
 ) -> Log:
     """Make a registry and a witness under ``folder``, start both, and wait for the first checkpoint."""
     authority = Authority(origin=origin, now=datetime.now(UTC).replace(microsecond=0))
-    (folder / "genesis").write_bytes(authority.genesis())
-    made = command(
-        *("init", "--dir", str(folder / "log"), "--origin", origin, "--bind", "127.0.0.1:0"),
-        *("--publish-interval", str(publish_interval), "--refresh", str(refresh)),
-        *("--genesis", str(folder / "genesis")),
-    )
-    assert made.returncode == 0, made.stderr
-    log_key = made.stdout.splitlines()[0]
-    words = [
-        "witness",
-        "init",
-        "--dir",
-        str(folder / "witness"),
-        "--name",
-        "witness.example.org",
-        "--log",
-        log_key,
-    ]
-    vkey = command(*words).stdout.strip()
+    place = (folder / "log", origin, "sqlite:///log.db", "127.0.0.1:0")
+    config = Config(*place, publish_interval, refresh, promise_seconds=600, workers=1, threads=8)
+    public = create_registry(config, [], authority.genesis(), datetime.now(UTC))
+    vkey = create_witness(folder / "witness", "witness.example.org", [public.log[0]]).verifier
     serve = ["witness", "serve", "--dir", str(folder / "witness"), "--bind", "127.0.0.1:0"]
     witness = Server(serve, folder / "witness.stderr").start()
-    added = command("witness", "add", "--dir", str(folder / "log"), witness.address, vkey)
-    assert added.returncode == 0, added.stderr
+    write_policy(config.policy, public, [WitnessLine(witness.address, vkey)], None)
     registry = Server(["serve", "--dir", str(folder / "log")], folder / "registry.stderr").start()
     log = Log(folder / "log", registry, witness, authority)
     log.wait_ready()

@@ -312,7 +312,7 @@ def test_a_restored_old_database_is_refused(own_log: Log, who: str) -> None:
     assert own_log.registry.process is not None
     assert own_log.registry.process.wait(30) == 11
     assert f"size at {'the signer' if who == 'signer' else 'witness'}" in own_log.registry.log()
-    assert "recover" in own_log.registry.log()
+    assert "put back the newest backup" in own_log.registry.log()
 
 
 def test_a_silent_witness_stops_publishing_and_nothing_else(own_log: Log) -> None:

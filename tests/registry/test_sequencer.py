@@ -1,0 +1,304 @@
+"""The sequencer in process: faults around each commit, clocks, rollbacks, and equal bytes on both databases."""
+
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from pysqlite3 import dbapi2 as pysqlite3
+
+from quotary.errors import Rejected
+from quotary.statements.state_entry import StateEntry
+from quotary.tlog.checkpoint import Checkpoint
+from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
+from quotary.tlog.note import Note
+from quotary.tlog.policy import TlogPolicy
+from registry.errors import HeadMoved, RolledBack, SignerRefused
+from registry.fsck import Checked, check_store
+from registry.sequencer import Sequencer
+from registry.store import Store, open_store
+from tests.fakes.authority import NOW, ORIGIN, TS
+from tests.fakes.inprocess import Local, config_of, local
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Iterator[Local]:
+    with local(tmp_path) as found:
+        found.loop.round()
+        yield found
+
+
+def story(log: Local) -> None:
+    made = log.authority
+    log.append(made.allocation(), made.delegation())
+    log.append(made.floor(), made.release("r1"), made.notice())
+    log.append(made.revocation(["r1", "unheard"]))
+
+
+def fsck(log: Local) -> Checked:
+    return check_store(log.store.read, ORIGIN, TlogPolicy.parse(log.config.policy.read_text("utf-8")))
+
+
+def states(store: Store) -> list[StateEntry]:
+    head = store.read.head()
+    assert head is not None
+    entries = store.read.entries(0, head.size)
+    return [StateEntry.parse(entry) for entry in entries if b'"type":"state"' in entry]
+
+
+def test_each_interval_ends_in_a_state_entry_and_an_idle_log_appends_nothing(log: Local) -> None:
+    story(log)
+    head = log.store.read.head()
+    assert head is not None
+    for _ in range(3):
+        log.clock.forward(1)
+        log.loop.round()
+    assert log.store.read.head() == head
+    found = states(log.store)
+    before = None
+    for state in found:
+        state.check_follows(before)
+        before = state
+    assert [state.index for state in found] == [1, 4, 8, 10]
+    assert found[-1].maps["F1"] == head.trie_root
+    assert fsck(log) == Checked(11, 4, 0, 5, 4, 11)
+
+
+def test_the_genesis_is_entry_zero_and_the_first_checkpoint_has_size_two(log: Local) -> None:
+    published = log.store.read.published()
+    assert published is not None
+    assert published.size == 2
+    assert Checkpoint.parse(Note.parse(published.note).text).root == root_of(log.store.read.leaf_hashes(0, 2))
+
+
+def test_outcomes_and_terms_are_kept_with_the_entries(log: Local) -> None:
+    story(log)
+    rows = log.store.read.outcomes(0, 11)
+    assert [(row.index, row.kind, row.code) for row in rows] == [
+        (0, "delegation", "effective"),
+        (2, "delegation", "effective"),
+        (3, "delegation", "effective"),
+        (5, "tcb-floor", "effective"),
+        (6, "release", "effective"),
+        (7, "artefact", "notice"),
+        (9, "revocation", "effective"),
+    ]
+    assert log.store.read.by_term("06" * 32, 11, 9) == [7]
+    assert log.store.read.by_term("03" * 32, 11, 9) == [6]
+
+
+def test_an_entry_that_is_logged_already_is_not_logged_twice(log: Local) -> None:
+    story(log)
+    entry = log.store.read.entries(6, 7)[0]
+    head = log.store.read.head()
+    log.append(entry)
+    assert log.store.read.head() == head
+    assert log.store.read.waiting_count() == 0
+
+
+def test_log_time_never_falls_and_a_clock_far_behind_stops_the_log(
+    log: Local, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = log.authority
+    log.clock.at = NOW - timedelta(seconds=60)
+    log.append(made.allocation())
+    assert [state.ts for state in states(log.store)] == [TS, TS]
+    log.clock.at = NOW - timedelta(seconds=61)
+    log.append(made.delegation())
+    assert len(states(log.store)) == 2
+    assert "61 s behind the log" in caplog.records[-1].__dict__["why"]
+    log.clock.at = NOW
+    log.loop.round()
+    assert [state.ts for state in states(log.store)] == [TS, TS, TS]
+
+
+class Failing(pysqlite3.Connection):  # type: ignore[misc]  # the driver has no types
+    """A connection whose n-th writing commit from now fails, before or after it landed."""
+
+    countdown: int = 0
+    after: bool = False
+
+    def commit(self) -> None:
+        Failing.countdown -= 1
+        fails = Failing.countdown == 0
+        if not fails or self.after:
+            super().commit()
+        if fails:
+            raise pysqlite3.OperationalError("disk I/O error")
+
+
+@pytest.mark.parametrize("after", [False, True])
+@pytest.mark.parametrize("point", range(1, 4))
+def test_a_fault_at_any_commit_of_a_round_loses_and_doubles_nothing(
+    tmp_path: Path, point: int, after: bool
+) -> None:
+    with local(tmp_path):
+        pass
+    store = open_store(config_of(tmp_path / "log").database_url, connection_class=Failing)
+    with local(tmp_path, store=store) as log:
+        log.loop.round()
+        made = log.authority
+        entries = [made.allocation(), made.delegation(), made.release("r1")]
+        store.write.enqueue([(leaf_hash(entry), entry) for entry in entries], 0)
+        Failing.countdown, Failing.after = point, after
+        for _ in range(3):
+            log.loop.round()
+            log.clock.forward(200)
+        assert Failing.countdown <= 0
+        assert [log.store.read.find(leaf_hash(entry)) for entry in entries] == [2, 3, 4]
+        assert log.store.read.published_size() == 6
+        assert fsck(log).published == 6
+
+
+def test_a_sequencer_that_was_replaced_stops_instead_of_trying_again(log: Local) -> None:
+    Sequencer(log.store, ORIGIN, log.signer, log.clock).take_over()
+    entry = log.authority.allocation()
+    log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
+    for _ in range(2):
+        with pytest.raises(HeadMoved):
+            log.loop.round()
+    assert log.store.read.find(leaf_hash(entry)) is None
+
+
+def test_a_signer_that_is_ahead_stops_the_log_before_any_signature(log: Local) -> None:
+    hashes = [*log.store.read.leaf_hashes(0, 2), bytes(32), bytes(32), bytes(32)]
+    proof = tuple(root_of(hashes[low:high]) for low, high in proof_ranges(0, 2, 5))
+    log.signer.sign(5, root_of(hashes), proof)
+    with pytest.raises(RolledBack, match="size at the signer: found 5, wanted at most 2"):
+        log.sequencer.check_signer()
+
+
+def test_more_than_a_batch_is_taken_in_several_transactions(
+    log: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("registry.sequencer.MAX_BATCH", 2)
+    made = log.authority
+    log.append(
+        made.allocation(), made.delegation(), made.release("r1"), made.release("r2"), made.release("r3")
+    )
+    assert [state.index for state in states(log.store)] == [1, 7]
+    assert fsck(log).published == 8
+
+
+def test_a_crash_between_two_transactions_of_an_interval_is_closed_by_the_next_start(log: Local) -> None:
+    entry = log.authority.allocation()
+    log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
+    from registry.batch import append_only
+
+    log.sequencer._commit(
+        append_only(log.sequencer._head, log.sequencer._follower, log.store.read.waiting(9))
+    )
+    successor = Sequencer(log.store, ORIGIN, log.signer, log.clock)
+    successor.take_over()
+    successor.integrate()
+    successor.sign()
+    assert [state.index for state in states(log.store)] == [1, 3]
+
+
+def corruptions(log: Local) -> dict[str, tuple[str, str]]:
+    """What somebody with the database in hands could change, and the check that says so."""
+    return {
+        "UPDATE entry SET data = x'00' WHERE idx = 6": ("entry_no_update", "leaf hash of entry 6"),
+        "UPDATE entry SET leaf_hash = x'00' WHERE idx = 6": ("entry_no_update", "leaf hash of entry 6"),
+        "UPDATE head SET root = x'00'": ("head_grows", "root of the head"),
+        "UPDATE head SET trie_root = x'00'": ("head_grows", "map root of the head"),
+        "UPDATE head SET ts = 1": ("head_grows", "time of the head"),
+        "UPDATE record SET data = x'00'": ("record_no_update", "records"),
+        "UPDATE outcome SET code = 'other'": ("outcome_no_update", "outcome of entry 0"),
+        "UPDATE checkpoint SET root = x'00' WHERE size = 5": (
+            "checkpoint_no_update",
+            "signed root of size 5",
+        ),
+        "UPDATE published SET size = 99": ("published_grows", "published size"),
+    }
+
+
+def test_fsck_names_whatever_contradicts_the_entries(log: Local) -> None:
+    story(log)
+    for statement, (trigger, check) in corruptions(log).items():
+        with log.store.engine.connect() as connection:
+            connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
+            connection.exec_driver_sql(statement)
+            with pytest.raises(Rejected) as caught:
+                check_store(_Same(connection), ORIGIN, TlogPolicy.parse(log.config.policy.read_text("utf-8")))  # type: ignore[arg-type]
+            assert caught.value.check == check
+            connection.rollback()
+    assert fsck(log).entries == 11
+
+
+class _Same:
+    """A reader on one connection, so that what it sees is not committed."""
+
+    def __init__(self, connection) -> None:  # type: ignore[no-untyped-def]
+        from registry.store import Reader
+
+        self._reader = Reader(connection.engine)
+        self._connection = connection
+        self._reader._one = lambda query: connection.execute(query).mappings().first()  # type: ignore[method-assign]
+        self._reader._all = lambda query: connection.execute(query).mappings().all()  # type: ignore[method-assign]
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._reader, name)
+
+
+def everything(log: Local) -> dict[str, object]:
+    read = log.store.read
+    head = read.head()
+    assert head is not None
+    return {
+        "entries": read.entries(0, head.size),
+        "hashes": read.leaf_hashes(0, head.size),
+        "tile": read.tile(0, 0),
+        "head": head,
+        "records": read.records(head.size),
+        "outcomes": read.outcomes(0, head.size),
+        "checkpoints": [(signed.size, signed.root) for signed in read.all_signed()],
+        "terms": read.by_term("03" * 32, head.size, 1000),
+    }
+
+
+def long_story(log: Local) -> None:
+    story(log)
+    for start in range(0, 260, 65):
+        log.clock.forward(2)
+        log.append(*(log.authority.release(f"s{start + i}") for i in range(65)))
+
+
+def test_both_databases_hold_the_same_bytes(tmp_path: Path, new_postgres: Callable[[], str]) -> None:
+    found = []
+    for name, database in (("one", "sqlite:///log.db"), ("two", new_postgres())):
+        folder = tmp_path / name
+        folder.mkdir()
+        with local(folder, database=database) as log:
+            log.loop.round()
+            long_story(log)
+            fsck(log)
+            found.append(everything(log))
+    assert found[0] == found[1]
+    assert len(found[0]["entries"]) > 256  # type: ignore[arg-type]
+
+
+def test_two_sequencers_on_postgresql_exclude_each_other(
+    tmp_path: Path, new_postgres: Callable[[], str]
+) -> None:
+    from quotary.errors import Usage
+
+    with local(tmp_path, database=new_postgres()) as log:
+        other = open_store(log.config.database_url)
+        with log.store.leadership(), pytest.raises(Usage, match="another sequencer"), other.leadership():
+            pass
+        with other.leadership():
+            pass
+        other.close()
+
+
+def test_a_signer_that_refuses_stops_the_sequencer(log: Local, tmp_path: Path) -> None:
+    entry = log.authority.allocation()
+    log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
+    log.sequencer.integrate()
+    other = [bytes(32)] * 3
+    head = log.store.read.head()
+    assert head is not None
+    for size, root in ((head.size, root_of(other)), (1, bytes(32)), (2, bytes(32))):
+        with pytest.raises(SignerRefused):
+            log.signer.sign(size, root, ())
