@@ -22,6 +22,15 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from quotary.errors import Malformed, Rejected
 
 _UNDERSTOOD = frozenset({ExtensionOID.BASIC_CONSTRAINTS.dotted_string, ExtensionOID.KEY_USAGE.dotted_string})
+# What the library raises for bytes that are no certificate or list, whole or in a part that it reads late.
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.DuplicateExtension,
+    x509.InvalidVersion,
+    x509.UnsupportedGeneralNameType,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +65,7 @@ class Certificate:
         """Read what ``cryptography`` parsed; raises ``Malformed`` for what it cannot represent."""
         try:
             return _read(parsed)
-        except (ValueError, TypeError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        except _UNREADABLE as error:
             raise Malformed("a certificate cannot be read") from error
 
 
@@ -76,7 +85,7 @@ class RevocationList:
             until = parsed.next_update_utc
             critical = [extension.oid for extension in parsed.extensions if extension.critical]
             _ = parsed.issuer  # Parsed on first use; ``verify`` compares it before it checks the signature.
-        except (ValueError, UnsupportedAlgorithm, x509.DuplicateExtension) as error:
+        except _UNREADABLE as error:
             raise Malformed("a revocation list cannot be read") from error
         if until is None or critical:
             raise Malformed("a revocation list needs an end and no critical extensions")
@@ -106,7 +115,7 @@ def parse_chain(pem: bytes, length: int) -> tuple[Certificate, ...]:
     """Read exactly ``length`` PEM certificates, leaf first; NUL bytes behind them are ignored."""
     try:
         parsed = x509.load_pem_x509_certificates(pem.rstrip(b"\0"))
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise Malformed("not a chain of PEM certificates") from error
     if len(parsed) != length:
         raise Malformed(f"chain has {len(parsed)} certificates, {length} are needed")
