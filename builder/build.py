@@ -111,15 +111,25 @@ def fetch(recipe: Recipe, nix: Nix, cache: Cache, work: Path, progress: Progress
     return prefetch(lock, recipe.groups(), nix, cache, spec, work, progress)
 
 
-def build(recipe: Recipe, nix: Nix, cache: Cache, work: Path, out: Path, progress: Progress) -> Built:
+def build(
+    recipe: Recipe,
+    nix: Nix,
+    cache: Cache,
+    work: Path,
+    out: Path,
+    progress: Progress,
+    *,
+    jobs: int = 1,
+    cores: int = 0,
+) -> Built:
     """Build the recipe and publish the image folder ``out``; nothing is left there when a step fails."""
     try:
         fetched = fetch(recipe, nix, cache, work, progress)
         artefacts = recipe.artefacts()
-        paths = nix.build(
-            recipe.source / "nix", [*artefacts, "seed-check"], recipe.arguments(), progress=progress
-        )
-        outputs = dict(zip([*artefacts, "seed-check"], paths, strict=True))
+        names = [*artefacts, "seed-check"]
+        expression, arguments = recipe.source / "nix", recipe.arguments()
+        paths = nix.build(expression, names, arguments, progress=progress, jobs=jobs, cores=cores)
+        outputs = dict(zip(names, paths, strict=True))
         parts = {
             name: nix.physical(outputs[part]) / name for part, names in artefacts.items() for name in names
         }

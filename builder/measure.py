@@ -1,7 +1,7 @@
 """From an image folder to a release's rows: which registers each platform will show for exactly these files.
 
 The registers come from ``quotary.attestation.measure``, which a verifier has too. Hardware TDX needs the ACPI
-tables that its VMM will give the firmware (RTMR0 is exact or it is not stated), since the images boot a kernel
+tables that its VMM will give the firmware (RTMR0 is exact or not stated), since the images boot a kernel
 without a sandbox for the host's ACPI code. The simulated machine has no such tables.
 """
 
@@ -70,7 +70,7 @@ def compute(folder: Path, platform: str, name: str, shape: Shape) -> Measured:
     if base == "snp":
         if not sev_firmware(read["firmware"]).hash_table_gpa:
             raise Unsupported(
-                "this firmware has no measured direct boot: it has no place for the kernel's hashes, so an SNP"
+                "this firmware has no measured direct boot: no place for the kernel's hashes, so an SNP"
                 " machine would start any kernel under the same launch digest",
                 next_command="quotary measure run IMAGE --platform sim-tdx",
             )
@@ -162,7 +162,7 @@ def default_profile(platform: str) -> str:
 def _acpi(folder: Path | None) -> dict[str, bytes]:
     if folder is None:
         raise Usage(
-            "hardware TDX needs the ACPI tables of the machine's shape: RTMR0 is stated exactly or not at all",
+            "hardware TDX needs the ACPI tables of the machine's shape: RTMR0 is stated exactly or not",
             next_command=f"give --acpi FOLDER with {', '.join(ACPI_BLOBS)}",
         )
     try:

@@ -52,7 +52,7 @@ rec {
       tree = lib.unpack "initrd-files" (inputs.debs "initrd");
       kernel = kernelFiles;
       modules = image.modules;
-      init = ./guest/init.sh;
+      init = lib.file ./guest/init.sh;
     };
   };
 
@@ -65,7 +65,7 @@ rec {
       trees = map (group: lib.unpack "${group}-files" (inputs.debs group)) chosen.debs;
       wheels = builtins.concatLists (map inputs.wheels chosen.wheels);
       packages = builtins.listToAttrs (map (name: { inherit name; value = ours name; }) chosen.packages);
-      init = ./guest/init.py;
+      init = lib.file ./guest/init.py;
       inherit (chosen) links;
       inherit (image) keep drop files folders;
     };

@@ -3,10 +3,14 @@
 # No nixpkgs, no /bin/sh, nothing of the machine: the seed busybox runs `scripts/setup.sh`, which runs the rest.
 { inputs, system }:
 let
+  # A file of this checkout by its contents alone, so that a flake, which sees the whole checkout as one store
+  # path, makes the same derivations as nix-build.
+  file = path: builtins.path { inherit path; name = baseNameOf path; };
+
   sh = { name, script, ... }@attributes: derivation ({
     inherit name system;
     builder = "${inputs.seed}/bin/busybox";
-    args = [ "sh" "-eu" ./scripts/setup.sh script ];
+    args = [ "sh" "-eu" (file ./scripts/setup.sh) (file script) ];
     LC_ALL = "C";
     TZ = "UTC";
     SOURCE_DATE_EPOCH = "1";
@@ -20,7 +24,9 @@ let
   # A script of this folder under the locked Python, with the modules that it shares with the builder.
   # `what` reaches it as JSON; a path or derivation in there becomes its store path.
   python = { name, main, modules ? [ ], what }: sh {
-    inherit name main modules tools;
+    inherit name tools;
+    main = file main;
+    modules = map file modules;
     script = ./scripts/python.sh;
     what = builtins.toJSON what;
     passAsFile = [ "what" ];
@@ -28,4 +34,4 @@ let
     allowedReferences = [ ];
   };
 in
-{ inherit sh unpack tools python; }
+{ inherit file sh unpack tools python; }

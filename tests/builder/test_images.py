@@ -1,0 +1,215 @@
+"""The real thing: the ci image built in two stores, compared bit by bit, booted, and broken on purpose.
+
+The committed lock is used while its inputs can be had; else a fresh one, and the test says so. Nothing here
+passes without a build: where Nix or QEMU is missing it is skipped by name.
+"""
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from builder.build import BUILD, Built, Recipe, build, check
+from builder.choose import choose
+from builder.errors import NotReproducible
+from builder.image import Image
+from builder.measure import Shape, compute
+from builder.nix import Nix
+from builder.prefetch import Cache
+from quotary.errors import Unsupported, Usage
+from tests.conftest import ROOT
+
+pytestmark = [
+    pytest.mark.image,
+    pytest.mark.skipif(shutil.which("nix-build") is None, reason="Nix is not installed"),
+]
+
+QEMU = "qemu-system-x86_64"
+needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+SETTINGS = {"network": "10.0.2.15/24,10.0.2.2", "run": "imports"}
+# MRTD of the firmware in Debian trixie's ovmf 2025.02-8+deb13u1; another firmware only makes that test say so.
+FIRMWARE_SHA256 = "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db"
+FIRMWARE_MRTD = (
+    "bdc6fb145880f06f30c8b346b8dce2a99d9351b56892df22f80fcf6574caa9f9c31df8e8576d53b4d0cd1c3f28910e11"
+)
+
+# Runs inside a build and fails where it can see more than its inputs.
+PROBE = """
+for path in /root /home /usr /opt /srv /var /etc/apt /etc/debian_version; do
+  if [ -e "$path" ]; then echo "the sandbox shows $path" >&2; exit 1; fi
+done
+if ip route | grep -q .; then echo "the sandbox has a route" >&2; exit 1; fi
+if [ "$(ls /nix/store | wc -l)" -gt 6 ]; then ls /nix/store >&2; exit 1; fi
+ls / > "$out"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Twice:
+    """One recipe, built in two stores, and how its lock differs from the committed one."""
+
+    recipe: Recipe
+    nix: Nix
+    one: Built
+    two: Built
+    different: tuple[str, ...]
+
+
+def say(line: str) -> None:
+    print(line)
+
+
+@pytest.fixture(scope="module")
+def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
+    """Build the ci image twice: other store, other place of the source, other number of jobs and cores."""
+    folder = tmp_path_factory.mktemp("image")
+    cache, work = Cache.default(), Cache.default().folder.parent / "work"
+    recipe = snapshot(folder / "source-one")
+    first = Nix.open(folder / "store-one")
+    chosen = choose(recipe, first, cache, work, say)
+    for line in chosen.different:
+        print("a different image than the committed lock's:", line)
+    one = build(chosen.recipe, first, cache, work, folder / "one", say)
+    elsewhere = snapshot(folder / "elsewhere" / "source-two")
+    other = replace(chosen.recipe, source=elsewhere.source)
+    second = Nix.open(folder / "elsewhere" / "store-two")
+    two = build(other, second, cache, work, folder / "two", say, jobs=2, cores=1)
+    yield Twice(chosen.recipe, first, one, two, chosen.different)
+    for store in ("store-one", "elsewhere/store-two"):
+        subprocess.run(["chmod", "-R", "u+w", str(folder / store)], check=True)
+        shutil.rmtree(folder / store)
+
+
+def snapshot(folder: Path) -> Recipe:
+    """Copy what an image is made of, so that both builds see the same source."""
+    for name in ("nix", "quotary", "enclave", "builder"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+    return Recipe(folder, "ci", folder / "nix" / "lock", settings=SETTINGS)
+
+
+def test_two_stores_give_the_same_bytes(twice: Twice) -> None:
+    assert twice.one.image == twice.two.image
+    for path in sorted(twice.one.folder.iterdir()):
+        if path.name != BUILD:
+            assert path.read_bytes() == (twice.two.folder / path.name).read_bytes(), path.name
+    hashes = {name: nar for name, (_, nar) in twice.one.outputs.items()}
+    assert hashes == {name: nar for name, (_, nar) in twice.two.outputs.items()}
+    assert twice.one.inputs_sha256 == twice.two.inputs_sha256
+
+
+def test_nix_itself_builds_every_artefact_again_and_finds_no_difference(twice: Twice) -> None:
+    assert set(check(twice.recipe, twice.nix, say)) == {
+        "kernel",
+        "initrd",
+        "firmware",
+        "rootfs",
+        "boot",
+        "tools",
+    }
+
+
+def test_the_store_still_holds_what_was_put_there(twice: Twice) -> None:
+    twice.nix.verify()
+
+
+def test_a_build_that_differs_from_run_to_run_is_found(twice: Twice, tmp_path: Path) -> None:
+    """The same machinery, over a script that writes what no two runs share."""
+    shutil.copytree(twice.recipe.source / "nix", tmp_path / "nix")
+    (tmp_path / "nix" / "default.nix").write_text(
+        "{ }: let inputs = import ./inputs.nix { debian = builtins.fromJSON (builtins.readFile ./lock/debian.json);"
+        ' pypi = { }; system = "x86_64-linux"; }; lib = import ./lib.nix { inherit inputs; system = "x86_64-linux"; };'
+        ' in { it = lib.sh { name = "it"; script = ./random.sh; }; }'
+    )
+    shutil.copytree(twice.recipe.lock, tmp_path / "nix" / "lock", dirs_exist_ok=True)
+    (tmp_path / "nix" / "random.sh").write_text('head -c 16 /dev/urandom > "$out"\n')
+    twice.nix.build(tmp_path / "nix", ["it"])
+    with pytest.raises(NotReproducible):
+        twice.nix.build(tmp_path / "nix", ["it"], check=True)
+
+
+def test_an_input_cannot_reach_the_network_or_this_machine(twice: Twice, tmp_path: Path) -> None:
+    shutil.copytree(twice.recipe.source / "nix", tmp_path / "nix")
+    expression = (tmp_path / "nix" / "image.nix").read_text()
+    probe = 'probe = lib.sh { name = "probe"; script = ./probe.sh; };\n  seed-check = '
+    (tmp_path / "nix" / "image.nix").write_text(expression.replace("seed-check = ", probe, 1))
+    (tmp_path / "nix" / "probe.sh").write_text(PROBE)
+    twice.nix.build(tmp_path / "nix", ["probe"], [("lock", str(twice.recipe.lock))])
+
+
+def test_the_registers_follow_from_the_files(twice: Twice) -> None:
+    image = Image.load(twice.one.folder)
+    found = compute(twice.one.folder, "sim-tdx", "tdx/simulated-direct-boot/v1", Shape())
+    again = compute(twice.two.folder, "sim-tdx", "tdx/simulated-direct-boot/v1", Shape())
+    assert found == again
+    if image.files["firmware"].sha256 == FIRMWARE_SHA256:
+        assert found.registers["mrtd"].hex() == FIRMWARE_MRTD
+    else:
+        print("another firmware than the one whose MRTD is known:", image.files["firmware"].sha256)
+    with pytest.raises(Unsupported, match="no measured direct boot"):
+        compute(twice.one.folder, "snp", "snp/qemu-kvm-init2/v1", Shape())
+    with pytest.raises(Usage, match="ACPI"):
+        compute(twice.one.folder, "tdx", "tdx/qemu-direct-boot+edk2-202502/v1", Shape())
+
+
+def boot(folder: Path, disk: Path) -> str:
+    """Boot an image folder in plain emulation and return what the guest said until it powered off."""
+    words = [
+        QEMU,
+        "-M",
+        "q35",
+        "-accel",
+        "tcg,thread=single",
+        "-smp",
+        "1",
+        "-cpu",
+        "Nehalem",
+        "-m",
+        "512",
+        "-nographic",
+    ]
+    words += [
+        "-no-reboot",
+        "-nic",
+        "none",
+        "-kernel",
+        str(folder / "vmlinuz"),
+        "-initrd",
+        str(folder / "initrd.img"),
+    ]
+    words += ["-append", (folder / "cmdline").read_text(), "-netdev", "user,id=n,restrict=on"]
+    words += [
+        "-device",
+        "virtio-net-pci,netdev=n,romfile=",
+        "-drive",
+        f"if=none,id=r,format=raw,readonly=on,file={disk}",
+    ]
+    words += ["-device", "virtio-blk-pci,drive=r,serial=rootfs"]
+    done = subprocess.run(
+        words, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=300
+    )
+    return done.stdout
+
+
+@needs_qemu
+def test_the_image_boots_and_imports_what_it_serves_with(twice: Twice) -> None:
+    said = boot(twice.one.folder, twice.one.folder / "rootfs.img")
+    for name in ("cryptography", "flask", "gunicorn", "rfc8785", "quotary", "enclave"):
+        assert f"imported {name}" in said, said[-2000:]
+    assert "quotary: ended with exit code 0" in said
+
+
+@needs_qemu
+def test_a_changed_disk_does_not_boot(twice: Twice, tmp_path: Path) -> None:
+    disk = tmp_path / "rootfs.img"
+    shutil.copyfile(twice.one.folder / "rootfs.img", disk)
+    with disk.open("r+b") as file:
+        file.seek(1024 + 80)  # a byte of the superblock that only the label uses
+        byte = file.read(1)
+        file.seek(1024 + 80)
+        file.write(bytes([byte[0] ^ 1]))
+    said = boot(twice.one.folder, disk)
+    assert "imported" not in said
+    assert "corrupted" in said or "panic" in said, said[-2000:]
