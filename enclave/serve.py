@@ -114,7 +114,6 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "accesslog": None,
             "loglevel": "critical",
             "control_socket_disable": True,
-            "server_software": "quotary",
             "limit_request_line": 2048,
             "limit_request_fields": 40,
             "worker_exit": _stopped,

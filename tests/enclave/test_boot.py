@@ -1,0 +1,84 @@
+"""The boot check as processes see it: what is imported when, what a failed renewal means, and the
+words refused.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from enclave import boot
+from quotary.errors import CannotTell, InvalidProof, Malformed, NotInLog, QuotaryError, Refused, Rejected
+from tests.conftest import ROOT
+
+HEAVY = "['flask', 'gunicorn', 'torch', 'transformers', 'tokenizers', 'safetensors', 'numpy']"
+
+
+def python(code: str) -> str:
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_the_boot_check_imports_no_web_framework_and_no_model_library() -> None:
+    assert (
+        python(f"import sys, enclave.boot, enclave.cli; print([m for m in {HEAVY} if m in sys.modules])")
+        == "[]"
+    )
+
+
+def test_the_server_imports_no_model_library_before_it_loads_a_model() -> None:
+    models = "['torch', 'transformers', 'tokenizers', 'safetensors', 'numpy']"
+    assert python(f"import sys, enclave.serve; print([m for m in {models} if m in sys.modules])") == "[]"
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "final"),
+    [
+        (Refused("status", "revoked: key lost", "active"), "measurement_revoked", True),
+        (
+            Refused("status", "suspended until 2026-11-22T00:00:00Z: x", "active"),
+            "measurement_suspended",
+            False,
+        ),
+        (Refused("status", "ended at 2026-11-22T00:00:00Z", "a release in force"), "log_stale", False),
+        (Refused("tcb minimum", "pce_svn 12", "at least 13"), "tcb_refused", True),
+        (Refused("tcb status", "OutOfDate", "UpToDate"), "tcb_refused", True),
+        (Refused("denied chip", "00", "none of the floor's list"), "tcb_refused", True),
+        (Refused("tcb floor", "no logged floor", "a floor"), "log_stale", False),
+        (Refused("age", "700 s", "at most 600 s"), "log_stale", False),
+        (Refused("rollback", "9 entries", "at least 10"), "log_stale", False),
+        (Rejected("checkpoint", "a bad signature", "one that holds"), "log_stale", False),
+        (InvalidProof("x"), "log_stale", False),
+        (Malformed("x"), "log_stale", False),
+        (CannotTell("x"), "log_stale", False),
+        (NotInLog("x"), "log_stale", False),
+    ],
+)
+def test_only_a_verified_statement_of_the_log_is_final(error: QuotaryError, code: str, final: bool) -> None:
+    assert boot.consequence(error) == boot.Consequence(code, final)
+
+
+def test_a_policy_without_rules_for_enclaves_starts_none(tmp_path: Path) -> None:
+    from quotary.canonical import canonical
+    from tests.fakes.log import policy_document
+
+    document = policy_document()
+    document.pop("enclave", None)
+    path = tmp_path / "p.json"
+    path.write_bytes(canonical(document, multiline=True))
+    with pytest.raises(Refused, match="no member enclave"):
+        boot.open_setup(path, "http://127.0.0.1:1", "chat", "fd:0")
+    document["enclave"] = {"poll_seconds": 1, "plaintext": "refused"}
+    path.write_bytes(canonical(document, multiline=True))
+    with pytest.raises(Refused, match="no owner keys for other"):
+        boot.open_setup(path, "http://127.0.0.1:1", "other", "fd:0")
+    assert boot.open_setup(path, "http://127.0.0.1:1", "chat", "fd:0").rules.poll_seconds == 1
+
+
+def test_a_policy_that_cannot_be_read_starts_nothing(tmp_path: Path) -> None:
+    with pytest.raises(CannotTell, match="cannot be read"):
+        boot.open_setup(tmp_path / "none.json", "http://127.0.0.1:1", "chat", "fd:0")
+    (tmp_path / "large.json").write_bytes(b"x" * (boot.MAX_POLICY + 1))
+    with pytest.raises(Malformed):
+        boot.open_setup(tmp_path / "large.json", "http://127.0.0.1:1", "chat", "fd:0")

@@ -1,0 +1,231 @@
+"""A measured process under the simulator, checked against a real log, serving a real model to a real
+client.
+"""
+
+import json
+import secrets
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+import urllib3
+
+from builder.model import MadeModel, make_model
+from quotary.attestation.document import AttestationDocument
+from quotary.canonical import canonical
+from quotary.client.clock import SystemClock
+from quotary.client.policy import Policy
+from quotary.client.receipt import Exchange, Receipt, verify_exchange, verify_origin, verify_signature
+from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
+from quotary.client.trust import ProcessMemory
+from quotary.client.verdict import Verdict
+from quotary.client.verify import judge
+from quotary.statements.keyset import CHANNEL, RECEIPT, Keyset
+from quotary.tlog.merkle import leaf_hash
+from simulator.program import enclave_program as program_of
+from simulator.launch import MeasuredProcess
+from simulator.pki import FMSPC, open_pki
+from simulator.process import Snapshot, snapshot
+from simulator.row import describe
+from simulator.tcb import CURRENT, LATEST
+from simulator.tdx import Platform
+from tests.conftest import ROOT
+from tests.fakes import authority
+from tests.fakes.processes import Log, start_log, until
+
+SERVICE = "chat"
+
+
+@dataclass(slots=True)
+class World:
+    """A log, a vendor and a released program."""
+
+    folder: Path
+    log: Log
+    platform: Platform
+    policy: bytes
+    taken: Snapshot
+    model: MadeModel
+    release: bytes
+    address: str
+
+    def start(self) -> MeasuredProcess:
+        return MeasuredProcess(self.taken, self.platform, self.folder)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def policy_of(log: Log, root: bytes) -> bytes:
+    entry = log.get("/api/v1/entries/0")
+    owners = {"keys": authority.keys("owner1", "owner2", "owner3"), "threshold": 2}
+    document = {
+        "v": 1,
+        "environment": "simulation",
+        "tlog_policy": log.policy_text,
+        "genesis": leaf_hash(entry).hex(),
+        "services": {SERVICE: {"owner": owners}},
+        "minimum": {"size": 1, "time": "2026-11-01T00:00:00Z"},
+        "max_age_seconds": 600,
+        "map_auditor": "none",
+        "rebuilders": "none",
+        "platforms": {
+            "sim-tdx": {"floors": "log", "require": {"debug": "refused"}, "simulator_root_sha256": root.hex()}
+        },
+        "enclave": {"poll_seconds": 1, "plaintext": "refused"},
+    }
+    return canonical(document, multiline=True)
+
+
+def floor_of() -> dict[str, object]:
+    return {
+        "minimum": {
+            "tee_tcb_svn": CURRENT.tee_tcb_svn.hex(),
+            "sgx_tcb_svn": CURRENT.sgx_tcb_svn.hex(),
+            "pce_svn": CURRENT.pce_svn,
+        },
+        "evaluation_number": LATEST.evaluation_number,
+        "accepted_status": ["UpToDate"],
+        "grace_seconds": 0,
+        "denied_advisories": [],
+        "denied_families": [],
+        "denied_chips": [],
+    }
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    folder = tmp_path_factory.mktemp("world")
+    log = start_log(folder)
+    try:
+        now = datetime.now(UTC).replace(microsecond=0)
+        vendor = open_pki(folder / "pki", now)
+        model = make_model(folder / "model", source=ROOT / "quotary", steps=1)
+        policy = policy_of(log, vendor.root_sha256)
+        (folder / "policy.json").write_bytes(policy)
+        address = f"127.0.0.1:{free_port()}"
+        program = program_of(folder / "policy.json", model.folder, log.address, SERVICE, address, None, ())
+        taken = snapshot(program)
+        release = published(log, taken)
+        platform = Platform(vendor, CURRENT, LATEST, now)
+        yield World(folder, log, platform, policy, taken, model, release, address)
+    finally:
+        log.stop()
+
+
+def published(log: Log, taken: Snapshot) -> bytes:
+    described, _ = describe(taken)
+    makes = log.authority
+    release_members = {
+        name: described[name] for name in ("policy_sha256", "weights_sha256", "rows", "material")
+    }
+    log.submit(makes.allocation(), makes.delegation(), makes.floor(product=FMSPC.hex(), floor=floor_of()))
+    release = makes.release(**release_members)  # type: ignore[arg-type]
+    log.submit(release)
+    return release
+
+
+@dataclass(slots=True)
+class Caller:
+    """A client of one enclave: attests, judges, asks."""
+
+    world: World
+    http: urllib3.PoolManager
+
+    def get(self, path: str) -> urllib3.BaseHTTPResponse:
+        return self.http.request("GET", f"http://{self.world.address}{path}", retries=False, timeout=20)
+
+    def phase(self) -> str:
+        try:
+            return str(json.loads(self.get("/v1/state").data)["phase"])
+        except urllib3.exceptions.HTTPError:
+            return "unreachable"
+
+    def attest(self) -> tuple[Keyset, Verdict]:
+        nonce = secrets.token_bytes(32)
+        reply = self.get(f"/v1/attestation?nonce={nonce.hex()}")
+        assert reply.status == 200, reply.data
+        document = AttestationDocument.parse(reply.data)
+        assert document.bundle is not None
+        policy = Policy.parse(self.world.policy)
+        verdict = judge(document, nonce, document.bundle, policy, ProcessMemory(), SystemClock())
+        return Keyset.parse(document.keyset), verdict
+
+    def ask(self, keyset: Keyset, verdict: Verdict, body: bytes) -> tuple[bytes, ResponseOpener, bytes]:
+        head = Head.new(
+            "POST", "/v1/chat/completions", at=int(datetime.now(UTC).timestamp()), min_log_size=verdict.size
+        )
+        wire, opener = seal_request(head, body, keyset.of_role(CHANNEL)[0].public, keyset.digest)
+        reply = self.post(wire)
+        assert reply.status == 200, reply.data
+        answer = b"".join(opener.feed(piece) for piece in reply.stream(1000))
+        opener.close()
+        return wire, opener, answer
+
+    def post(self, wire: bytes) -> urllib3.BaseHTTPResponse:
+        return self.http.request(
+            "POST", f"http://{self.world.address}/v1/sealed", body=wire, headers={"content-type": MEDIA_TYPE},
+            retries=False, timeout=60, preload_content=False,
+        )  # fmt: skip
+
+
+def question(**changes: object) -> bytes:
+    asked = {"model": SERVICE, "messages": [{"role": "user", "content": "What is a log?"}], "max_tokens": 8}
+    return json.dumps(asked | changes).encode()
+
+
+def code(reply: urllib3.BaseHTTPResponse) -> str:
+    return str(json.loads(reply.data)["error"]["code"])
+
+
+def test_a_measured_process_serves_until_its_release_is_revoked(world: World, capfd) -> None:  # type: ignore[no-untyped-def]
+    http = urllib3.PoolManager()
+    caller = Caller(world, http)
+    with world.start() as child:
+        until(
+            lambda: child.child.process.poll() is not None or caller.phase() == "ready", "the enclave is ready", 90
+        )
+        assert child.child.process.poll() is None, capfd.readouterr().err
+        keyset, verdict = caller.attest()
+        assert verdict.simulated
+        assert verdict.predicate.weights_sha256 == world.model.digest
+        for changes in ({}, {"stream": True}):
+            asked = question(**changes)
+            wire, opener, answer = caller.ask(keyset, verdict, asked)
+            assert opener.head is not None
+            assert opener.head.status == 200
+            assert opener.receipt is not None
+            receipt = Receipt.parse(opener.receipt)
+            verify_signature(receipt, {key.id: key.public for key in keyset.of_role(RECEIPT)})
+            verify_origin(
+                receipt, service=SERVICE, measurement=verdict.measurement_id, keyset=keyset.digest,
+                weights=world.model.digest,
+            )  # fmt: skip
+            verify_exchange(receipt, Exchange(opener.wire_digest, asked, answer, opener.chains, verdict.size))
+            replayed = caller.post(wire)
+            assert (replayed.status, code(replayed)) == (409, "replayed")
+        plain = http.request(
+            "POST", f"http://{world.address}/v1/chat/completions", body=question(), retries=False
+        )
+        assert (plain.status, code(plain)) == (403, "plaintext_refused")
+        world.log.submit(world.log.authority.revocation(world.release))
+        until(lambda: caller.phase() == "refusing", "the enclave refuses", 30)
+        sealed = caller.post(wire)
+        assert (sealed.status, code(sealed)) == (503, "measurement_revoked")
+        assert caller.get("/v1/attestation").status == 503
+        child.child.process.terminate()
+        assert child.child.process.wait(30) in (0, 11)
+    said = capfd.readouterr().err
+    assert "What is a log?" not in said
+    with world.start() as child:
+        assert child.child.process.wait(60) == 11
+    refusal = capfd.readouterr().err
+    assert "revoked" in refusal
+    assert "Traceback" not in said + refusal
+    http.clear()
