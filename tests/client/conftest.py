@@ -1,0 +1,24 @@
+"""One simulated vendor and machine for all judgements; making keys takes longer than using them."""
+
+from pathlib import Path
+
+import pytest
+
+from simulator.pki import PKI
+from simulator.tdx import Platform
+from tests.fakes.machine import World, hardware
+
+
+@pytest.fixture(scope="session")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> tuple[PKI, Platform]:
+    return hardware(tmp_path_factory.mktemp("vendor"))
+
+
+@pytest.fixture
+def world(vendor: tuple[PKI, Platform]) -> World:
+    return World(*vendor).publish()
+
+
+@pytest.fixture(scope="session")
+def vendor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("other-vendor")
