@@ -4,26 +4,21 @@ import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from quotary.cli.output import emit, json_option
-from quotary.errors import CannotTell, Usage
+from quotary.errors import Usage
 from simulator.pki import FMSPC, PKI, open_pki
 from simulator.tcb import CURRENT, LATEST, TCB, Publication
-
-if TYPE_CHECKING:
-    from simulator.process import Program
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 WHAT_IT_IS = "simulated: software, same user; it proves nothing against the owner of this machine"
-PACKAGES = ("enclave", "quotary")
 
 
 def directory_option(command: F) -> F:
@@ -113,13 +108,14 @@ def simulate(
     """Measure this installation's enclave, start it as a child and quote for it until it ends."""
     from simulator.launch import MeasuredProcess
     from simulator.process import snapshot
+    from simulator.program import enclave_program
     from simulator.tdx import Platform
 
     now = _now()
     tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
     vendor = _vendor(directory, now)
     platform = Platform(vendor, tcb, publication, now)
-    taken = snapshot(_program(policy, model, registry, service, listen, threads, more))
+    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more))
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     work = _folder(directory) / "run"
     work.mkdir(mode=0o700, exist_ok=True)
@@ -196,51 +192,12 @@ def measure_process(
 ) -> None:
     """Predict what ``quotary enclave simulate`` with the same words will measure, as a row for a release."""
     from simulator.process import snapshot
+    from simulator.program import enclave_program
     from simulator.row import describe
 
-    taken = snapshot(_program(policy, model, registry, service, listen, threads, more))
+    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more))
     document, text = describe(taken)
     emit(document, text, as_json=as_json)
-
-
-def _program(
-    policy: Path,
-    model: Path,
-    registry: str,
-    service: str,
-    listen: str,
-    threads: int | None,
-    more: tuple[str, ...],
-) -> "Program":
-    from simulator.files import ENCLAVE_REQUIREMENTS
-    from simulator.process import MODEL, POLICY, TEE, Program
-
-    options = {
-        "policy": POLICY,
-        "registry": registry,
-        "service": service,
-        "tee": TEE,
-        "model": MODEL,
-        "listen": listen,
-    }
-    words = [word for name, value in options.items() for word in (f"--{name}", value)]
-    return Program(
-        code={name: _package(name) for name in PACKAGES},
-        requirements=ENCLAVE_REQUIREMENTS,
-        arguments=("-m", "quotary", "enclave", "serve", *words, *more),
-        environment={}
-        if threads is None
-        else {"MKL_NUM_THREADS": str(threads), "OMP_NUM_THREADS": str(threads)},
-        policy=policy,
-        model=model,
-    )
-
-
-def _package(name: str) -> Path:
-    spec = find_spec(name)
-    if spec is None or not spec.submodule_search_locations:
-        raise CannotTell(f"package {name} is not installed", next_command="pip install 'quotary[enclave]'")
-    return Path(spec.submodule_search_locations[0])
 
 
 def _levels(
