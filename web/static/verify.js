@@ -202,7 +202,7 @@ export async function checkEntry(entry, proofText, policyText) {
       const line = proof.note.signatures.find((s) => s.name === key.name && s.id === key.id);
       if (!line) throw role === "log" ? new Rejected(`no signature by ${key.name}`) : new NotHere(`${key.name} has not cosigned this checkpoint`);
       const time = await verifySignature(key, line, proof.note);
-      return `${key.name} (key ${key.id})` + (time ? `, witnessed at ${new Date(Number(time) * 1000).toISOString()}` : "");
+      return `${key.name} (key ${key.id})` + (time ? `, ${role === "log" ? "signed" : "witnessed"} at ${new Date(Number(time) * 1000).toISOString()}` : "");
     });
   }
   return results;

@@ -1,0 +1,172 @@
+"""The auditors' pages in a real browser, and without one: what is said, and what is recomputed."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from quotary.canonical import b64
+from quotary.tlog.tiles import decode_entry_bundle
+from tests.fakes.processes import Log, start_log
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
+CHROMIUM = shutil.which("chromium")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
+    """A log with one service, one active and one revoked release."""
+    found = start_log(tmp_path_factory.mktemp("pages"))
+    made = found.authority
+    found.submit(made.allocation(), made.delegation(), made.floor(), made.release("kept"))
+    found.submit(made.release("withdrawn"), made.revocation(["withdrawn"]))
+    yield found
+    found.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    if CHROMIUM is None:
+        pytest.skip("no chromium: apt-get install chromium")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield started
+        started.close()
+
+
+def paths(log: Log) -> list[str]:
+    page = log.get("/").decode()
+    measurements = re.findall(r'href="(/measurements/[^"]+)"', page)
+    assert len(measurements) == 2
+    return ["/", "/entries", "/entries/0", "/entries/5", *measurements, "/search?q=kept"]
+
+
+def test_a_page_says_the_status_without_javascript(log: Log) -> None:
+    states = {}
+    for path in paths(log)[4:6]:
+        page = log.get(path).decode()
+        states[path] = re.search(r'<h1>[^<]*<span class="state (\w+)">', page)[1]
+        assert log.json(path + ".json")["state"] == states[path]
+    assert sorted(states.values()) == ["active", "revoked"]
+
+
+def test_an_unknown_measurement_is_called_unknown_and_not_active(log: Log) -> None:
+    page = log.get(f"{paths(log)[4].rpartition('/')[0]}/{'00' * 32}").decode()
+    assert 'class="state unknown"' in page
+
+
+def test_every_page_says_simulation_under_a_simulation_origin(log: Log) -> None:
+    assert log.policy.logs[0].name.endswith("/simulation")
+    for path in paths(log):
+        assert "Simulation: the TEE evidence behind this log" in log.get(path).decode()
+
+
+def test_pages_carry_a_strict_policy_and_load_nothing_from_elsewhere(log: Log) -> None:
+    for path in paths(log):
+        answer = log.request("GET", path)
+        policy = answer.headers["Content-Security-Policy"]
+        assert "default-src 'none'" in policy
+        assert "unsafe" not in policy
+        assert "Set-Cookie" not in answer.headers
+        assert re.findall(r'(?:src|href)="(?:https?:)?//', answer.data.decode()) == []
+
+
+@pytest.mark.parametrize(
+    "path", ["/entries/999999", "/measurements/x/abc", "/entries?before=0", "/static/nothing"]
+)
+def test_a_page_that_is_not_there_is_a_problem(log: Log, path: str) -> None:
+    answer = log.request("GET", path)
+    assert answer.status in (400, 404)
+    assert json.loads(answer.data)["type"].startswith("/problems/")
+
+
+@pytest.mark.browser
+def test_the_browser_recomputes_inclusion_and_every_signature(log: Log, browser) -> None:
+    page = browser.new_page()
+    problems: list[str] = []
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(f"{log.address}/entries/0")
+    page.wait_for_selector("section[data-outcome]")
+    rows = [row.inner_text().split("\t") for row in page.locator("section[data-proof] tbody tr").all()]
+    assert [(row[1], row[0]) for row in rows] == [
+        ("proof parses", "✓ passed"),
+        ("inclusion", "✓ passed"),
+        ("log signature (Ed25519)", "✓ passed"),
+        ("log signature (ML-DSA-44)", "✓ passed"),
+        ("witness signature (Ed25519)", "✓ passed"),
+    ]
+    assert problems == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_the_browser_contradicts_a_server_that_changes_an_entry(log: Log, browser) -> None:
+    page = browser.new_page()
+    other = log.get("/api/v1/entries/2")
+    page.route("**/api/v1/entries/0", lambda route: route.fulfill(body=other))
+    page.goto(f"{log.address}/entries/0")
+    page.wait_for_selector("section[data-outcome=failed]")
+    failed = page.locator("section[data-proof] tr.failed")
+    assert [row.split("\t")[1] for row in failed.all_inner_texts()] == ["inclusion"]
+    page.close()
+
+
+@pytest.mark.browser
+def test_the_browser_refuses_a_checkpoint_under_another_key(log: Log, browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{log.address}/entries/0")
+    page.wait_for_selector("section[data-outcome=passed]")
+    other = (VECTORS / "dual.policy").read_text()
+    page.locator("section[data-proof] summary").click()
+    page.locator("section[data-proof] textarea").fill(other)
+    page.locator("section[data-proof] button").click()
+    page.wait_for_selector("section[data-outcome=failed]")
+    assert "no signature by" in page.locator("section[data-proof] tr.failed").first.inner_text()
+    page.close()
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("width", [320, 768])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_is_wider_than_the_window(log: Log, browser, width: int, scheme: str) -> None:
+    page = browser.new_page(viewport={"width": width, "height": 800}, color_scheme=scheme)
+    for path in paths(log):
+        page.goto(log.address + path)
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), path
+    page.close()
+
+
+@pytest.mark.browser
+def test_verify_js_reads_the_same_vectors_as_python(log: Log, browser) -> None:
+    """Proofs of tests/vectors/tlog, through the module that the page serves."""
+    page = browser.new_page()
+    page.goto(f"{log.address}/entries/0")
+    script = """async ([proof, policy, entry]) => {
+        const module = await import('/static/verify.js');
+        const bytes = Uint8Array.from(atob(entry), (c) => c.charCodeAt(0));
+        return (await module.checkEntry(bytes, proof, policy)).map((result) => [result.name, result.outcome]);
+    }"""
+    entry = b64(decode_entry_bundle((VECTORS / "example.entries").read_bytes())[3])
+    proof, policy = (VECTORS / "dual.tlog-proof").read_text(), (VECTORS / "dual.policy").read_text()
+    good = page.evaluate(script, [proof, policy, entry])
+    passed = {name for name, outcome in good if outcome == "passed"}
+    assert {"inclusion", "log signature (Ed25519)", "log signature (ML-DSA-44)"} <= passed
+    assert "failed" not in {outcome for _, outcome in good}, good
+    bad = page.evaluate(script, [proof, policy, b64(b"another entry")])
+    assert ["inclusion", "failed"] in bad
+    page.close()
