@@ -287,6 +287,7 @@ def delegations() -> Iterable[Story]:
     release = story.add(by.release("a"), OK, "a release")
     story.add(by.rebuild(release, {"a": True}), OK, "rebuilder1")
     story.add(by.rebuild(release, {"a": True}, signers=["rebuilder2"]), OK, "rebuilder2")
+    story.add(by.release("b"), OK, "a release that nobody rebuilt stays untouched")
     story.at(hours=1)
     changed: dict[str, Any] = {
         "keys": keys("root1", "root2", "root4", "tcb3", "rebuilder2"),
