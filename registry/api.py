@@ -14,7 +14,7 @@ from quotary.statements.keys import key_measurement, key_service
 from quotary.tlog.merkle import leaf_hash
 from registry import problems
 from registry.admission import Accepted, Logged
-from registry.bundles import floors_of, make_bundle
+from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
 from registry.errors import NotFound, TooLarge
 from registry.site import Site
@@ -110,16 +110,15 @@ def _status(routes: Blueprint, site: Site) -> None:
 
     @routes.get("/bundles/<path:service>/<measurement>")
     def bundle(service: str, measurement: str) -> Response:
-        found = make_bundle(site.public, site.public.snapshot(), _name(service), hexbytes(measurement, 32))
-        return cached(found, BUNDLE, SHORT)
+        bundles = Bundles(site.public, site.public.snapshot())
+        return cached(bundles.of(_name(service), hexbytes(measurement, 32)), BUNDLE, SHORT)
 
     @routes.get("/tcb/<platform>")
     def tcb(platform: str) -> Response:
-        size = site.public.snapshot().size
-        floors = [
-            parse_canonical(record, MAX_RECORD) for record in floors_of(site.public, size, _name(platform))
-        ]
-        return _json({"size": size, "platform": platform, "floors": floors}, caching=SHORT)
+        snapshot = site.public.snapshot()
+        records = Bundles(site.public, snapshot).floors(_name(platform))
+        floors = [parse_canonical(record, MAX_RECORD) for record in records]
+        return _json({"size": snapshot.size, "platform": platform, "floors": floors}, caching=SHORT)
 
     @routes.get("/services")
     def services() -> Response:

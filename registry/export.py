@@ -5,14 +5,16 @@ atomically; a reader sees the old or the new one. The folder can be deleted at a
 """
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from quotary.tlog.tiles import TILE_WIDTH, TilePath, width_at
-from registry.bundles import make_bundle
+from registry.bundles import Bundles
 from registry.public import PublicLog, Snapshot
 
 MAX_BUNDLES = 2000
+MAX_BUNDLE_AGE_SECONDS = 30.0
 BUNDLES = "api/v1/bundles"
 
 
@@ -23,15 +25,26 @@ class Exporter:
         self._public = public
         self._folder = folder
         self._written = 0
+        self._next_bundles = 0.0
 
-    def export(self) -> None:
-        """Write what is missing for the published size."""
+    def export(self) -> bool:
+        """Write what is missing for the published size; say whether the bundles are as new as the checkpoint.
+
+        Each checkpoint changes every bundle, so they are written at most a tenth of the time, and at least
+        every 30 seconds; everything else is written at once.
+        """
         snapshot = self._public.snapshot()
         for path in paths_at(snapshot.size, self._written):
             self._write_tile(path, snapshot.size)
         self._written = snapshot.size
-        self._write_bundles(snapshot)
+        due = time.monotonic() >= self._next_bundles
+        if due:
+            started = time.monotonic()
+            self._write_bundles(snapshot)
+            took = time.monotonic() - started
+            self._next_bundles = started + min(MAX_BUNDLE_AGE_SECONDS, 10 * took)
         self._write("checkpoint", snapshot.note)
+        return due
 
     def _write_tile(self, path: TilePath, size: int) -> None:
         target = self._folder / str(path)
@@ -42,12 +55,12 @@ class Exporter:
             shutil.rmtree(partials)
 
     def _write_bundles(self, snapshot: Snapshot) -> None:
+        bundles = Bundles(self._public, snapshot)
         for service, measurement in self._public.measurements(snapshot.size, MAX_BUNDLES):
             # A service may be called "../x"; the API answers for it, the folder does not.
             if {"", ".", ".."} & set(service.split("/")):
                 continue
-            bundle = make_bundle(self._public, snapshot, service, measurement)
-            self._write(f"{BUNDLES}/{service}/{measurement.hex()}", bundle)
+            self._write(f"{BUNDLES}/{service}/{measurement.hex()}", bundles.of(service, measurement))
 
     def _write(self, name: str, data: bytes) -> None:
         target = self._folder / name

@@ -80,8 +80,7 @@ class Loop:
     def _export(self) -> None:
         """Write the public folder; where that fails the log goes on, and the next round tries again."""
         try:
-            self._exporter.export()
-            self._exported = True
+            self._exported = self._exporter.export()
         except (NotPublished, OSError) as error:
             self._exported = False
             log.warning("export.failed", extra={"why": str(error)})

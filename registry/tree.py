@@ -11,6 +11,7 @@ from registry.errors import NotPublished
 from registry.store import Reader
 
 KEPT_TILES = 2048
+KEPT_NODES = 65_536
 
 
 class StoredTiles:
@@ -55,12 +56,16 @@ class StoredNodes:
 
     def __init__(self, read: Reader) -> None:
         self._read = read
+        self._kept: dict[bytes, bytes] = {}
         self.new: dict[bytes, bytes] = {}
 
     def get(self, node_hash: bytes) -> bytes:
-        data = self.new.get(node_hash) or self._read.node(node_hash)
+        data = self.new.get(node_hash) or self._kept.get(node_hash) or self._read.node(node_hash)
         if data is None:
             raise Malformed(f"the trie has no node {node_hash.hex()}")
+        if len(self._kept) >= KEPT_NODES:
+            self._kept.clear()
+        self._kept[node_hash] = data
         return data
 
     def put(self, node_hash: bytes, data: bytes) -> None:
