@@ -268,3 +268,29 @@ def test_the_row_parses_and_names_the_simulated_platform(program) -> None:
     assert (row.platform, row.profile) == ("sim-tdx", "process/v1")
     assert row.measurement.hex() == document["measurement"]
     assert document["measurement"] in text
+
+
+def test_two_children_cannot_be_started_over_each_other(program, platform, tmp_path) -> None:
+    taken = snapshot(program)
+    read, write = os.pipe()
+    os.dup2(read, launch.TEE_FD)
+    try:
+        with pytest.raises(CannotTell, match="descriptor 100 is in use"):
+            MeasuredProcess(taken, platform, tmp_path)
+    finally:
+        for descriptor in (read, write, launch.TEE_FD):
+            os.close(descriptor)
+    assert not list(tmp_path.glob("enclave-*"))
+
+
+def test_files_that_are_missing_or_too_large_are_named(program) -> None:
+    with pytest.raises(CannotTell, match="cannot measure"):
+        snapshot(replace(program, policy=program.policy.with_name("none")))
+    program.policy.write_bytes(b"1" * (1 << 20) + b"1")
+    with pytest.raises(Malformed, match="policy has 1048577 bytes"):
+        snapshot(program)
+
+
+def test_a_package_of_ours_that_a_dependency_has_too_is_refused(program) -> None:
+    with pytest.raises(CannotTell, match="rfc8785 is both"):
+        snapshot(replace(program, code={"rfc8785": program.code["child"]}))

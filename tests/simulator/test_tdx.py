@@ -11,7 +11,7 @@ from quotary.attestation.collateral import MEMBERS, Collateral
 from quotary.attestation.roots import SIMULATOR_OID as VERIFIERS_OID
 from quotary.attestation.roots import VENDOR_ROOTS, simulator_root
 from quotary.attestation.tdx import HEADER, TD_BODY_10, TDXQuote, verify
-from quotary.errors import NotAuthorised, Refused, Rejected, Usage
+from quotary.errors import CannotTell, Malformed, NotAuthorised, Refused, Rejected, Usage
 from simulator.pki import FMSPC, ORGANISATION, SIMULATOR_OID, issue_pck, open_pki
 from simulator.tcb import CURRENT, LATEST, TCB, Publication
 from simulator.tdx import Platform, Registers
@@ -171,3 +171,19 @@ def test_a_level_of_another_length_is_refused() -> None:
         TCB(bytes(16), bytes(16), 1 << 16)
     with pytest.raises(Usage):
         Publication(CURRENT, 0)
+
+
+def test_a_directory_that_is_not_a_vendors_is_refused(tmp_path) -> None:
+    open_pki(tmp_path / "pki", NOW)
+    (tmp_path / "pki" / "ppid").write_text("00" * 16)
+    with pytest.raises(Malformed, match="reserved pattern"):
+        open_pki(tmp_path / "pki", NOW)
+    (tmp_path / "pki" / "ppid").write_text("no hex")
+    with pytest.raises(Malformed, match="not a simulated vendor"):
+        open_pki(tmp_path / "pki", NOW)
+    (tmp_path / "pki" / "root.key").unlink()
+    with pytest.raises(CannotTell, match="cannot read"):
+        open_pki(tmp_path / "pki", NOW)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(CannotTell):
+        open_pki(tmp_path / "empty", NOW)
