@@ -11,10 +11,12 @@ import re
 import shutil
 import signal
 import subprocess
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 from builder.errors import (
     BuildFailed,
@@ -220,7 +222,9 @@ def _named(log: str, pattern: str) -> str:
 
 @contextmanager
 def _stopped_with_us(process: "subprocess.Popen[str]") -> Iterator[None]:
-    """End the whole process group when the caller is interrupted, so that no build goes on alone."""
+    """End the whole process group when we are told to end, so that no build goes on alone."""
+    main = threading.current_thread() is threading.main_thread()
+    before = signal.signal(signal.SIGTERM, _interrupt) if main else None
     try:
         yield
     except KeyboardInterrupt as error:
@@ -228,9 +232,15 @@ def _stopped_with_us(process: "subprocess.Popen[str]") -> Iterator[None]:
         process.wait()
         raise Interrupted("the build was stopped", next_command="quotary build run") from error
     finally:
+        if main:
+            signal.signal(signal.SIGTERM, before)
         for stream in (process.stdout, process.stderr):
             if stream is not None:
                 stream.close()
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
 
 
 @contextmanager

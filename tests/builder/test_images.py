@@ -4,7 +4,9 @@ The committed lock is used while its inputs can be had; else a fresh one, and th
 passes without a build: where Nix or QEMU is missing it is skipped by name.
 """
 
+import os
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -14,13 +16,19 @@ import pytest
 
 from builder.build import BUILD, Built, Recipe, build, check
 from builder.choose import choose
-from builder.errors import NotReproducible
+from builder.errors import Interrupted, NotReproducible
 from builder.image import Image
-from builder.measure import Shape, compute
+from builder.measure import Shape, compute, material_of, registers_of, row_of
 from builder.nix import Nix
 from builder.prefetch import Cache
+from builder.rebuild import repeat
+from builder.release import release_predicate
+from builder.statement import Head
 from quotary.errors import Unsupported, Usage
+from quotary.statements.release import Release
+from quotary.statements.schema import parse_statement, statement_payload
 from tests.conftest import ROOT
+from tests.fakes.authority import NOW
 
 pytestmark = [
     pytest.mark.image,
@@ -29,6 +37,7 @@ pytestmark = [
 
 QEMU = "qemu-system-x86_64"
 needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
+PROFILE = "tdx/simulated-direct-boot/v1"
 SETTINGS = {"network": "10.0.2.15/24,10.0.2.2", "run": "imports"}
 # MRTD of the firmware in Debian trixie's ovmf 2025.02-8+deb13u1; another firmware only makes that test say so.
 FIRMWARE_SHA256 = "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db"
@@ -141,8 +150,8 @@ def test_an_input_cannot_reach_the_network_or_this_machine(twice: Twice, tmp_pat
 
 def test_the_registers_follow_from_the_files(twice: Twice) -> None:
     image = Image.load(twice.one.folder)
-    found = compute(twice.one.folder, "sim-tdx", "tdx/simulated-direct-boot/v1", Shape())
-    again = compute(twice.two.folder, "sim-tdx", "tdx/simulated-direct-boot/v1", Shape())
+    found = compute(twice.one.folder, "sim-tdx", PROFILE, Shape())
+    again = compute(twice.two.folder, "sim-tdx", PROFILE, Shape())
     assert found == again
     if image.files["firmware"].sha256 == FIRMWARE_SHA256:
         assert found.registers["mrtd"].hex() == FIRMWARE_MRTD
@@ -152,6 +161,43 @@ def test_the_registers_follow_from_the_files(twice: Twice) -> None:
         compute(twice.one.folder, "snp", "snp/qemu-kvm-init2/v1", Shape())
     with pytest.raises(Usage, match="ACPI"):
         compute(twice.one.folder, "tdx", "tdx/qemu-direct-boot+edk2-202502/v1", Shape())
+
+
+def test_a_build_that_is_told_to_end_leaves_no_image_and_goes_on_later(twice: Twice, tmp_path: Path) -> None:
+    shutil.copytree(twice.recipe.source / "nix", tmp_path / "nix")
+    (tmp_path / "nix" / "scripts" / "setup.sh").write_text("/proc/self/exe sleep 600\n")
+    started: list[str] = []
+
+    def stop(line: str) -> None:
+        started.append(line)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(Interrupted):
+        twice.nix.build(tmp_path / "nix", ["seed-check"], [("lock", str(twice.recipe.lock))], progress=stop)
+    assert started == ["building seed-check"]
+    assert twice.nix.build(twice.recipe.source / "nix", ["seed-check"], twice.recipe.arguments())
+
+
+def test_a_logged_release_is_rebuilt_to_the_same_measurements(twice: Twice, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    recipe = replace(twice.recipe, policy=b'{"v":1}', settings={"run": "check", "tee": "virtio:quotary.tee"})
+    built = build(recipe, twice.nix, Cache.default(), work, tmp_path / "image", say)
+    rows = [row_of("sim-tdx", PROFILE, Shape(), compute(built.folder, "sim-tdx", PROFILE, Shape()))]
+    head = Head("log.example.org/simulation", "chat", 1, NOW)
+    material = material_of(built.folder)
+    predicate = release_predicate(
+        built.folder, rows, material, head, days=90, source_uri="https://example.org/src"
+    )
+    release = parse_statement(statement_payload("release", predicate)).predicate
+    assert isinstance(release, Release)
+    plain = replace(recipe, policy=None, settings=None)
+    found = repeat(release, plain, twice.nix, Cache.default(), work, registers_of, say)
+    assert (found.verdict, found.different) == ("match", ())
+    other = replace(release, material={**release.material, "command_line": "quotary.run=imports"})
+    found = repeat(other, plain, twice.nix, Cache.default(), work, registers_of, say)
+    assert found.verdict == "mismatch"
+    assert found.different == ("cmdline", "boot.json")
+    assert set(found.rows[0]["found"]) == {"rtmr2"}  # type: ignore[call-overload]  # free object
 
 
 def boot(folder: Path, disk: Path) -> str:
