@@ -111,6 +111,15 @@ class RevocationList:
             raise Rejected(what, f"serial {certificate.serial:x} is revoked", "a certificate in force")
 
 
+def parse_certificate(der: bytes) -> Certificate:
+    """Read one DER certificate."""
+    try:
+        parsed = x509.load_der_x509_certificate(der)
+    except _UNREADABLE as error:
+        raise Malformed("not a DER certificate") from error
+    return Certificate.parse(parsed)
+
+
 def parse_chain(pem: bytes, length: int) -> tuple[Certificate, ...]:
     """Read exactly ``length`` PEM certificates, leaf first; NUL bytes behind them are ignored."""
     try:
