@@ -89,7 +89,7 @@ enclave = LazyGroup(
         "simulate-vm": Lazy("simulator.cli:simulate_vm", "Start the built image in QEMU.", "Simulation"),
     },
     summary="Check, serve or simulate an enclave.",
-    epilog="\b\nExample:\n  quotary enclave simulate --policy policy.json --model ./model --port 8443",
+    epilog="\b\nExample:\n  quotary enclave simulate-init --json",
 )
 
 
