@@ -146,6 +146,26 @@ def load_rows(path: Path) -> tuple[list[Mapping[str, object]], Mapping[str, obje
     return rows, fields.mapping("material", 256)
 
 
+def load_all_rows(paths: Sequence[Path]) -> tuple[list[Mapping[str, object]], Mapping[str, object]]:
+    """Read several files of rows as one release's; refuses material that two of them name."""
+    rows: list[Mapping[str, object]] = []
+    material: dict[str, object] = {}
+    for path in paths:
+        more, described = load_rows(path)
+        twice = sorted(material.keys() & described.keys())
+        if twice:
+            raise Malformed(f"{path} describes {twice[0]} again")
+        rows += more
+        material |= described
+    return rows, material
+
+
+def measured_elsewhere(paths: Sequence[Path]) -> dict[tuple[str, str], Mapping[str, bytes]]:
+    """Read registers that no image folder gives (profile ``process/v1``), by platform and profile."""
+    rows = [parse_row(row) for path in paths for row in load_rows(path)[0]]
+    return {(row.platform, row.profile): row.registers for row in rows}
+
+
 def id_of(row: Mapping[str, object]) -> str:
     """Return a row's measurement id in hex."""
     parsed = parse_row(row)

@@ -1,6 +1,7 @@
 """``quotary rebuild``: repeat a release's build and write the signed-to-be verdict."""
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import click
 
 from builder import statement
 from builder.build import Recipe, find_source
-from builder.measure import registers_of
+from builder.measure import measured_elsewhere, registers_of
 from builder.nix import Nix
 from builder.prefetch import Cache
 from builder.progress import Progress
@@ -17,6 +18,7 @@ from builder.statement import Head
 from builder.statement_cli import out_option, sequence_of, sequence_option, show_unsigned, url_option
 from quotary.errors import Malformed, Rejected, Usage
 from quotary.statements.release import Release
+from quotary.statements.row import Row
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
 
@@ -41,6 +43,12 @@ def rebuild_group() -> None:
     "--model", type=click.Path(path_type=Path, file_okay=False, exists=True), help="The release's model."
 )
 @click.option(
+    "--measured",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False, exists=True),
+    help="Own output of quotary measure process, for rows that no image gives.",
+)
+@click.option(
     "--work", type=FOLDER, help="Parent of the fresh store. [default: a new folder of the system's]"
 )
 @sequence_option
@@ -52,6 +60,7 @@ def run(
     organisation: str,
     source: Path | None,
     model: Path | None,
+    measured: tuple[Path, ...],
     work: Path | None,
     sequence: int | None,
     url: str | None,
@@ -71,10 +80,15 @@ def run(
     head = Head(
         found.log, found.service, sequence_of(sequence, url, found.service, "rebuild"), statement.now()
     )
+    elsewhere = measured_elsewhere(measured)
+
+    def measure(image: Path, row: Row) -> Mapping[str, bytes]:
+        return elsewhere.get((row.platform, row.profile)) or registers_of(image, row)
+
     with tempfile.TemporaryDirectory(dir=work, prefix="quotary-rebuild-") as folder:
         nix = Nix.open(Path(folder) / "store")
         progress = Progress()
-        result = repeat(release, recipe, nix, Cache.default(), Path(folder), registers_of, progress)
+        result = repeat(release, recipe, nix, Cache.default(), Path(folder), measure, progress)
         tool = f"quotary with Nix {nix.version()}"
     predicate = rebuild_predicate(head, found.statement_id, organisation, tool, result)
     show_unsigned(statement.write("rebuild", predicate, out), out, as_json=as_json)

@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from builder import statement
-from builder.measure import load_rows
+from builder.measure import load_all_rows
 from builder.release import MAX_DAYS, release_difference, release_predicate
 from builder.statement import Head
 from builder.statement_cli import (
@@ -35,7 +35,9 @@ def release_group() -> None:
     "\n\nExit codes: 0, 2, 10 a file is not the one in boot.json, 30, 40.",
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
-@click.option("--rows", required=True, type=FILE, help="What quotary measure run wrote.")
+@click.option(
+    "--rows", required=True, multiple=True, type=FILE, help="What quotary measure wrote; may be repeated."
+)
 @click.option("--service", required=True, help="Whose release it is.")
 @click.option("--source-uri", required=True, help="Where the source is.")
 @click.option(
@@ -48,7 +50,7 @@ def release_group() -> None:
 @json_option
 def new(
     folder: Path,
-    rows: Path,
+    rows: tuple[Path, ...],
     service: str,
     source_uri: str,
     days: int,
@@ -59,7 +61,7 @@ def new(
     as_json: bool,
 ) -> None:
     """Write the unsigned release of the image in FOLDER; read it, then sign and submit it."""
-    found, material = load_rows(rows)
+    found, material = load_all_rows(rows)
     head = Head(origin, service, sequence_of(sequence, url, service, "release"), statement.now())
     predicate = release_predicate(folder, found, material, head, days=days, source_uri=source_uri)
     show_unsigned(statement.write("release", predicate, out), out, as_json=as_json)
