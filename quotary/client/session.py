@@ -1,0 +1,327 @@
+"""Talking to an enclave: verify, then seal the prompt to the attested key, then check the receipt.
+
+    from quotary import Client
+
+    client = Client("https://chat.example.org", policy="policy.json")
+    answer = client.chat("What is in the log?")
+    print(answer.text)
+    answer.save("answer.evidence.json")
+
+Nothing leaves this process before ``judge`` has accepted the machine, under a nonce of this client, this
+client's clock and this client's policy.
+"""
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from quotary.attestation.document import MAX_DOCUMENT, AttestationDocument
+from quotary.client.clock import Clock, SystemClock
+from quotary.client.files import EvidenceFile, verdict_with, verify_receipt
+from quotary.client.log import LogClient
+from quotary.client.policy import MAX_POLICY, Policy
+from quotary.client.receipt import Exchange, Receipt, verify_exchange
+from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
+from quotary.client.trust import Memory, ProcessMemory
+from quotary.client.verdict import Trail, Verdict
+from quotary.client.verify import judge
+from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected
+from quotary.net.transport import HTTP, Limits, Request, Transport
+from quotary.statements.keyset import CHANNEL
+from quotary.statements.measurement import measurement_id
+
+NONCE_LENGTH = 32
+REFRESH_SECONDS = 60.0
+CHAT = "/v1/chat/completions"
+_ANSWER = Limits(read_seconds=300, total_seconds=3600, length=256 << 20)
+
+
+class KeysetChanged(CannotTell):
+    """The enclave has new keys: verify it again, then ask again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Attested:
+    """A machine that was judged, and what it was judged by.
+
+    elapsed: reading of the clock when it was judged
+    """
+
+    document: bytes
+    bundle: bytes
+    nonce: bytes
+    verdict: Verdict
+    elapsed: float
+
+    @property
+    def channel(self) -> bytes:
+        """The key that prompts are sealed to, 1216 bytes."""
+        keys = [key.public for key in self.verdict.keyset.of_role(CHANNEL) if key.alg == "x-wing"]
+        if not keys:
+            raise Refused("channel key", "a keyset without one", "an X-Wing key")
+        return keys[0]
+
+    def file(self, receipt: bytes | None) -> EvidenceFile:
+        """Give what is worth keeping."""
+        return EvidenceFile(self.document, self.bundle, self.nonce, receipt, self.verdict.judged_at)
+
+
+@dataclass(slots=True)
+class Reply:
+    """An answer that arrives through the channel.
+
+    chunks:   the body; iterating to the end verifies the authenticated end and the receipt
+    receipt:  set when the end has been verified, if there was one
+    verdict:  with the receipt's checks once it has been verified
+    """
+
+    status: int
+    headers: Mapping[str, str]
+    chunks: Iterator[bytes]
+    verdict: Verdict
+    receipt: Receipt | None = None
+    file: EvidenceFile | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A complete answer of a verified machine, with a verified receipt."""
+
+    text: str
+    body: Mapping[str, object]
+    receipt: Receipt
+    verdict: Verdict
+    file: EvidenceFile
+
+    def save(self, path: str | Path) -> None:
+        """Keep the evidence of this answer; ``quotary verify`` judges it at its time."""
+        Path(path).write_bytes(self.file.encode())
+
+
+class Client:
+    """A verifying client of one enclave (or of several behind one address).
+
+    url:     address of the enclave's API
+    policy:  a policy file, or a parsed policy: what a machine must prove
+    log_url: address of the log, if not the one in the policy; without either, the bundle that the enclave
+             shows is judged, which is as good as long as it is fresh
+    """
+
+    def __init__(
+        self,
+        url: str,
+        policy: str | Path | Policy,
+        *,
+        log_url: str | None = None,
+        memory: Memory | None = None,
+        clock: Clock | None = None,
+        transport: Transport | None = None,
+    ) -> None:
+        self.url = url.rstrip("/")
+        self.policy = policy if isinstance(policy, Policy) else _read_policy(Path(policy))
+        self._transport = transport or HTTP(plain_http=self.policy.simulation)
+        address = log_url or self.policy.log_url
+        self._log = LogClient(self._transport, address) if address else None
+        self._memory = memory or ProcessMemory()
+        self._clock = clock or SystemClock()
+        self._attested: Attested | None = None
+        self._lock = threading.Lock()
+
+    def verify(self, trail: Trail | None = None) -> Attested:
+        """Ask the machine for evidence over a new nonce and judge it, or raise what speaks against it."""
+        nonce = os.urandom(NONCE_LENGTH)
+        data = self._get(f"/v1/attestation?nonce={nonce.hex()}", MAX_DOCUMENT)
+        document = AttestationDocument.parse(data)
+        bundle = self._bundle(document)
+        verdict = judge(document, nonce, bundle, self.policy, self._memory, self._clock, trail)
+        found = Attested(data, bundle, nonce, verdict, self._clock.elapsed())
+        with self._lock:
+            self._attested = found
+        return found
+
+    def attested(self) -> Attested:
+        """Give the newest judgement, made anew when it is older than ``REFRESH_SECONDS`` or its keys end."""
+        with self._lock:
+            found = self._attested
+        if found is None or self._clock.elapsed() - found.elapsed > REFRESH_SECONDS:
+            return self.verify()
+        try:
+            found.verdict.keyset.check_valid_at(self._clock.now())
+        except Refused:
+            return self.verify()
+        return found
+
+    @contextmanager
+    def open(
+        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+    ) -> Iterator[Reply]:
+        """Send a request through the sealed channel of a verified machine; its answer comes as it arrives."""
+        attested = self.attested()
+        try:
+            with self._sealed(attested, method, path, body, headers) as reply:
+                yield reply
+                return
+        except KeysetChanged:
+            attested = self.verify()
+        with self._sealed(attested, method, path, body, headers) as reply:
+            yield reply
+
+    def chat(
+        self,
+        prompt: str | Sequence[Mapping[str, str]],
+        *,
+        model: str | None = None,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+    ) -> Answer:
+        """Send a prompt (a text, or messages) and return the whole answer with its verified receipt."""
+        messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
+        request: dict[str, object] = {"model": model or self.attested().verdict.service, "messages": messages}
+        if max_tokens is not None:
+            request["max_tokens"] = max_tokens
+        if temperature is not None:
+            request["temperature"] = temperature
+        with self.open("POST", CHAT, json.dumps(request).encode("utf-8")) as reply:
+            data = b"".join(reply.chunks)
+        if reply.status != 200 or reply.receipt is None or reply.file is None:
+            raise CannotTell(f"the enclave answered {reply.status}: {error_text(data)}")
+        body = _json(data)
+        return Answer(_text(body), body, reply.receipt, reply.verdict, reply.file)
+
+    @contextmanager
+    def _sealed(
+        self, attested: Attested, method: str, path: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> Iterator[Reply]:
+        verdict, now = attested.verdict, int(self._clock.now().timestamp())
+        head = Head.new(method, path, at=now, min_log_size=verdict.size, headers=headers)
+        wire, opener = seal_request(head, body, attested.channel, verdict.keyset.digest)
+        request = Request(f"{self.url}/v1/sealed", "POST", wire, {"Content-Type": MEDIA_TYPE}, _ANSWER)
+        with self._transport.open(request) as stream:
+            if stream.status != 200:
+                _refused(stream.status, b"".join(stream.chunks))
+            first = _until_head(opener, stream.chunks)
+            assert opener.head is not None, "the loop above ends with a head or an exception"
+            reply = Reply(opener.head.status, opener.head.headers, iter(()), verdict)
+            reply.chunks = _body(reply, opener, first, stream.chunks, attested, body, path, verdict.size)
+            yield reply
+
+    def _bundle(self, document: AttestationDocument) -> bytes:
+        if self._log is not None:
+            try:
+                return self._log.bundle(*self._hint(document))
+            except CannotTell:
+                # The log is out of reach. What the enclave shows must be as fresh, or it is refused.
+                if document.bundle is None:
+                    raise
+        if document.bundle is None:
+            raise CannotTell("the enclave shows no bundle and the policy lists no address of the log")
+        return document.bundle
+
+    def _hint(self, document: AttestationDocument) -> tuple[str, bytes]:
+        """Read which bundle to ask for out of evidence that nobody has verified; judging comes next."""
+        from quotary.attestation.tdx import TDXQuote
+        from quotary.statements.keyset import Keyset
+
+        body = TDXQuote.parse(document.evidence).body
+        registers = {"mrtd": body["mr_td"], "rtmr1": body["rtmr1"], "rtmr2": body["rtmr2"]}
+        platform = "sim-tdx" if self.policy.simulation else "tdx"
+        return Keyset.parse(document.keyset).service, measurement_id(platform, registers)
+
+    def _get(self, path: str, length: int) -> bytes:
+        reply = self._transport.send(Request(self.url + path, limits=Limits(length=2 * length)))
+        if reply.status != 200:
+            raise CannotTell(f"{self.url} answered {reply.status}: {error_text(reply.body)}")
+        return reply.body
+
+
+def _until_head(opener: ResponseOpener, chunks: Iterator[bytes]) -> bytes:
+    for chunk in chunks:
+        data = opener.feed(chunk)
+        if opener.head is not None:
+            return data
+    opener.close()
+    raise Malformed("the sealed answer ended before its head")
+
+
+def _body(
+    reply: Reply,
+    opener: ResponseOpener,
+    first: bytes,
+    rest: Iterator[bytes],
+    attested: Attested,
+    request: bytes,
+    path: str,
+    min_log_size: int,
+) -> Iterator[bytes]:
+    """Hand over the body, and at its end verify that it was the end, and the receipt."""
+    response = first
+    if first:
+        yield first
+    for chunk in rest:
+        data = opener.feed(chunk)
+        if data:
+            response += data
+            yield data
+    opener.close()
+    if opener.receipt is None:
+        if path == CHAT and reply.status == 200:
+            raise Rejected("receipt", "an answer without one", "a signed receipt")
+        return
+    trail = Trail(list(attested.verdict.checks))
+    receipt = verify_receipt(opener.receipt, attested.verdict, trail)
+    exchange = Exchange(opener.wire_digest, request, response, opener.chains, min_log_size)
+    with trail.step("receipt", "this very exchange", "what this client sent and received"):
+        verify_exchange(receipt, exchange)
+        trail.held("receipt", "request, response and frames", "this very exchange", "sent and received bytes")
+    reply.receipt, reply.verdict = receipt, verdict_with(attested.verdict, trail)
+    reply.file = attested.file(opener.receipt)
+
+
+def _refused(status: int, body: bytes) -> None:
+    """Turn an answer outside the channel, which anybody on the path could have made, into an error."""
+    text = error_text(body)
+    if status == 422:
+        raise KeysetChanged(f"the enclave answered 422: {text}")
+    raise CannotTell(f"the enclave answered {status}: {text}")
+
+
+def error_text(body: bytes) -> str:
+    """Take the message out of an error in OpenAI's shape; only printable text comes out."""
+    try:
+        found = _json(body).get("error")
+    except QuotaryError:
+        return "no reason given"
+    message = found.get("message") if isinstance(found, dict) else None
+    text = message if isinstance(message, str) else "no reason given"
+    return "".join(letter for letter in text[:500] if letter.isprintable())
+
+
+def _json(body: bytes) -> Mapping[str, object]:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("the answer is not JSON") from error
+    if not isinstance(found, dict):
+        raise Malformed("the answer is not a JSON object")
+    return found
+
+
+def _text(body: Mapping[str, object]) -> str:
+    try:
+        choices = cast("Sequence[Mapping[str, Mapping[str, object]]]", body["choices"])
+        return str(choices[0]["message"]["content"])
+    except (KeyError, IndexError, TypeError) as error:
+        raise Malformed("the answer has no message") from error
+
+
+def _read_policy(path: Path) -> Policy:
+    try:
+        with path.open("rb") as file:
+            return Policy.parse(file.read(MAX_POLICY + 1))
+    except OSError as error:
+        raise CannotTell(f"cannot read the policy {path}: {error.strerror}") from error
