@@ -50,6 +50,12 @@ class Publisher:
         else:
             self._rounds.check(signed, self._prover(signed))
 
+    def retry_now(self, *, refresh: bool = False) -> None:
+        """Let the next ``publish`` ask the witnesses again; with ``refresh`` also where nothing is new."""
+        self._next_try = 0.0
+        if refresh:
+            self._next_refresh = 0.0
+
     def publish(self) -> Published | None:
         """Publish what is newly signed, or refresh the cosignatures when it is time; None if nothing
         changed.

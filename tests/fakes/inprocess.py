@@ -50,6 +50,8 @@ class Local:
     clock: Clock
     sequencer: Sequencer
     loop: Loop
+    publisher: Publisher
+    rounds: Rounds
     authority: Authority = field(default_factory=Authority)
 
     def client(self) -> FlaskClient:
@@ -106,7 +108,7 @@ def _assemble(
     publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds)
     loop = Loop(sequencer, publisher, Exporter(PublicLog(store.read), config.public))
     sequencer.take_over()
-    return Local(config, store, signer, clock, sequencer, loop, authority)
+    return Local(config, store, signer, clock, sequencer, loop, publisher, rounds, authority)
 
 
 def _nobody() -> Transport:

@@ -1,0 +1,177 @@
+"""Rounds of cosignatures against real witnesses, each an application in this process behind a fake network."""
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from quotary.errors import CannotTell
+from quotary.net.transport import Reply, Request, Stream
+from quotary.tlog.policy import TlogPolicy
+from registry.errors import RolledBack
+from registry.identity import read_public
+from registry.setup import WitnessLine, create_registry, write_policy
+from registry.witness_app import create_app, create_witness
+from tests.fakes.authority import NOW, ORIGIN, Authority
+from tests.fakes.inprocess import Local, config_of, local
+
+URLS = ("https://w0.example.org", "https://w1.example.org", "https://w2.example.org")
+
+
+class Network:
+    """Leads to applications by their host; a host that is away does not answer."""
+
+    def __init__(self) -> None:
+        self.apps: dict[str, FlaskClient] = {}
+        self.away: set[str] = set()
+        self.instead: dict[str, Reply] = {}
+        self.asked: list[tuple[str, str]] = []
+
+    def send(self, request: Request) -> Reply:
+        url = next(url for url in URLS if request.url.startswith(url))
+        self.asked.append((request.method, request.url))
+        if url in self.away:
+            raise CannotTell(f"no answer from {url}")
+        if url in self.instead:
+            return self.instead[url]
+        answer = self.apps[url].open(request.url.removeprefix(url), method=request.method, data=request.body)
+        return Reply(answer.status_code, {"content-type": answer.content_type}, answer.data)
+
+    def open(self, request: Request) -> AbstractContextManager[Stream]:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def network() -> Network:
+    return Network()
+
+
+@pytest.fixture
+def log(tmp_path: Path, network: Network) -> Iterator[Local]:
+    """A log with three witnesses, two of which must cosign."""
+    config = config_of(tmp_path / "log")
+    public = create_registry(config, [], Authority().genesis(), NOW)
+    lines = []
+    for number, url in enumerate(URLS):
+        key = create_witness(tmp_path / url[8:], f"w{number}.example.org", [public.log[0]])
+        network.apps[url] = create_app(str(tmp_path / url[8:])).test_client()
+        lines.append(WitnessLine(url, key.verifier))
+    write_policy(config.policy, public, lines, 2)
+    with local(tmp_path, transport=network) as found:
+        found.publisher.check_witnesses(ORIGIN)
+        found.loop.round()
+        yield found
+
+
+def policy_of(log: Local) -> TlogPolicy:
+    return TlogPolicy.parse(log.config.policy.read_text("utf-8"))
+
+
+def cosigners(log: Local) -> set[str]:
+    published = log.store.read.published()
+    assert published is not None
+    return set(policy_of(log).verify(published.note).cosignatures)
+
+
+def grow(log: Local, *entries: bytes) -> int:
+    log.append(*entries)
+    return log.store.read.published_size()
+
+
+def test_all_witnesses_cosign_and_the_note_verifies_under_the_policy(log: Local) -> None:
+    assert log.store.read.published_size() == 2
+    assert cosigners(log) == {"w0.example.org", "w1.example.org", "w2.example.org"}
+
+
+def test_one_silent_witness_of_three_does_not_stop_publishing(log: Local, network: Network) -> None:
+    network.away = {URLS[0]}
+    assert grow(log, log.authority.allocation()) == 4
+    assert cosigners(log) == {"w1.example.org", "w2.example.org"}
+
+
+def test_without_a_quorum_the_log_grows_and_publishes_nothing_until_it_is_back(
+    log: Local, network: Network
+) -> None:
+    network.away = {URLS[0], URLS[1]}
+    assert grow(log, log.authority.allocation()) == 2
+    signed = log.store.read.signed()
+    assert signed is not None
+    assert signed.size == 4
+    network.away = set()
+    log.publisher.retry_now()
+    assert grow(log) == 4
+
+
+def test_a_witness_that_missed_rounds_is_brought_up_with_a_proof(log: Local, network: Network) -> None:
+    network.away = {URLS[0]}
+    made = log.authority
+    grow(log, made.allocation())
+    grow(log, made.delegation())
+    network.away = set()
+    assert grow(log, made.release("r1")) == 8
+    assert "w0.example.org" in cosigners(log)
+
+
+def test_a_line_that_the_witness_did_not_make_is_left_out(log: Local, network: Network) -> None:
+    line = "\u2014 w0.example.org AAAAAAAAAAAAAAAAAAAA\n".encode()
+    for body in (line, b"nonsense", b"", b"\xff", line * 200):
+        network.instead = {URLS[0]: Reply(200, {}, body)}
+        log.publisher.retry_now(refresh=True)
+        log.loop.round()
+        assert cosigners(log) == {"w1.example.org", "w2.example.org"}
+
+
+@pytest.mark.parametrize("body", [b"", b"x\n", b"-1\n", b"01\n", b"9" * 5000, b"\xff\n", "\u0661\n".encode()])
+def test_a_conflict_without_a_size_counts_as_silence(log: Local, network: Network, body: bytes) -> None:
+    network.instead = {URLS[0]: Reply(409, {"content-type": "text/x.tlog.size"}, body)}
+    assert grow(log, log.authority.allocation()) == 4
+
+
+@pytest.mark.parametrize("status", [400, 403, 404, 500, 503])
+def test_a_refusal_counts_as_silence(log: Local, network: Network, status: int) -> None:
+    network.instead = {URLS[0]: Reply(status, {}, b"no\n")}
+    assert grow(log, log.authority.allocation()) == 4
+    assert cosigners(log) == {"w1.example.org", "w2.example.org"}
+
+
+def test_a_witness_ahead_of_us_stops_the_log(log: Local, network: Network) -> None:
+    network.instead = {URLS[0]: Reply(409, {"content-type": "text/x.tlog.size"}, b"99\n")}
+    entry = log.authority.allocation()
+    with pytest.raises(
+        RolledBack, match=r"size at witness https://w0\.example\.org: found 99, wanted at most 4"
+    ):
+        grow(log, entry)
+    with pytest.raises(RolledBack):
+        log.publisher.check_witnesses(ORIGIN)
+
+
+def test_a_witness_with_another_history_stops_the_log(log: Local, network: Network) -> None:
+    network.instead = {URLS[0]: Reply(422, {}, b"another root\n")}
+    with pytest.raises(RolledBack, match="another log"):
+        grow(log, log.authority.allocation())
+
+
+def test_before_the_first_signature_one_witness_must_have_answered(log: Local, network: Network) -> None:
+    network.away = {URLS[0], URLS[1]}
+    log.publisher.check_witnesses(ORIGIN)
+    network.away = set(URLS)
+    with pytest.raises(CannotTell, match="none of 3 witnesses"):
+        log.publisher.check_witnesses(ORIGIN)
+
+
+def test_a_new_log_asks_whether_a_witness_knows_it_already(
+    tmp_path: Path, log: Local, network: Network
+) -> None:
+    checked = log.rounds
+    path = hashlib.sha256(ORIGIN.encode()).hexdigest()
+    with pytest.raises(RolledBack, match="found 2, wanted none"):
+        checked.check_unknown(ORIGIN)
+    assert ("GET", f"{URLS[0]}/{path}/checkpoint") in network.asked
+    checked.check_unknown("log.example.org/other")
+    network.instead = {url: Reply(500, {}, b"") for url in URLS}
+    with pytest.raises(CannotTell):
+        checked.check_unknown("log.example.org/other")
+    assert read_public(log.config.keys / "public").log == policy_of(log).logs
