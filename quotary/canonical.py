@@ -187,6 +187,11 @@ class Fields:
         """Read ``length`` bytes in lower-case hex."""
         return self._named(name, lambda text: hexbytes(text, length), self.text(name, 2 * length))
 
+    def hexadecimal(self, name: str, limit: int) -> bytes:
+        """Read 1 to ``limit`` bytes in lower-case hex."""
+        text = self.text(name, 2 * limit)
+        return self._named(name, lambda text: hexbytes(text, (len(text) + 1) // 2), text)
+
     def base64(self, name: str, *, length: int | None = None, limit: int = 1 << 20) -> bytes:
         """Read base64 of exactly ``length`` bytes, or of text up to ``limit`` characters."""
         return self._named(name, lambda text: unb64(text, length=length), self.text(name, limit))

@@ -130,7 +130,7 @@ def _minimum(members: dict[str, object], platform: str) -> dict[str, int | bytes
 def _component(members: dict[str, object], name: str) -> int | bytes:
     value = members[name]
     fields = Fields(members, "minimum")
-    return fields.hexbytes(name, len(value) // 2) if isinstance(value, str) else fields.integer(name)
+    return fields.hexadecimal(name, 128) if isinstance(value, str) else fields.integer(name)
 
 
 def _reaches(found: int | bytes | None, wanted: int | bytes) -> bool:

@@ -121,10 +121,8 @@ def _rebuilt(value: object) -> RebuiltRow:
 
 
 def _found(fields: Fields) -> tuple[tuple[str, str], ...]:
-    found: list[tuple[str, str]] = []
-    for name, value in fields.mapping("found", 16).items():
-        if not isinstance(value, str):
-            raise Malformed("a register is not a string")
-        hexbytes(value, len(value) // 2)
-        found.append((name, value))
-    return tuple(found)
+    members = fields.mapping("found", 16)
+    if not members:
+        raise Malformed("found is absent where no register differs")
+    registers = Fields(members, "found")
+    return tuple((name, registers.hexadecimal(name, 64).hex()) for name in members)
