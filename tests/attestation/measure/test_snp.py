@@ -1,6 +1,8 @@
 """SNP launch digests: every public value, a real report, and a second implementation."""
 
 import json
+import struct
+import uuid
 from pathlib import Path
 
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quotary.attestation.measure import snp
+from quotary.attestation.measure.guids import FOOTER, SEV_HASH_TABLE, SEV_METADATA_OFFSET, SEV_RESET_BLOCK
 from quotary.attestation.measure.profiles import names, snp_profile
 from quotary.attestation.measure.sev import (
     KernelHashes,
@@ -232,3 +235,24 @@ def test_profiles_are_found_by_name_and_kind():
     for name in ("process/v1", "snp/unknown/v1"):
         with pytest.raises(Unsupported):
             snp_profile(name)
+
+
+def built_firmware(*entries: tuple[uuid.UUID, bytes]) -> bytes:
+    """4 KiB of firmware: one SEV section at the start, these entries and the two that must be there at the end."""
+    metadata = struct.pack("<4sIII", b"ASEV", 28, 1, 1) + struct.pack("<III", 0x800000, 4096, 1)
+    rows = (*entries, (SEV_METADATA_OFFSET, (4096).to_bytes(4, "little")), (SEV_RESET_BLOCK, b"\4\xb0\x80\0"))
+    table = b"".join(data + struct.pack("<H", len(data) + 18) + name.bytes_le for name, data in rows)
+    table += struct.pack("<H", len(table) + 18) + FOOTER.bytes_le
+    return metadata + bytes(4096 - len(metadata) - len(table) - 32) + table + bytes(32)
+
+
+def test_a_hash_table_entry_of_another_length_is_malformed():
+    assert sev_firmware(built_firmware()).hash_table_gpa == 0
+    assert (
+        sev_firmware(built_firmware((SEV_HASH_TABLE, b"\0\x0c\x81\0" + bytes(4)))).hash_table_gpa == 0x810C00
+    )
+    for bad in (bytes(4), bytes(12)):
+        with pytest.raises(Malformed):
+            sev_firmware(built_firmware((SEV_HASH_TABLE, bad)))
+    with pytest.raises(Malformed):
+        sev_firmware(built_firmware((SEV_HASH_TABLE, bytes(8)), (SEV_HASH_TABLE, bytes(8))))

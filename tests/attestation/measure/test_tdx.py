@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from quotary.attestation.measure import tdx
+from quotary.attestation.measure import pe, tdx
 from quotary.attestation.measure.hob import td_hob
 from quotary.attestation.measure.kernel import measured_kernel
 from quotary.attestation.measure.pe import authenticode
@@ -428,3 +428,9 @@ def test_odd_launches_are_malformed(image):
             load_options(launch(b"", image, command_line=line), found)
     with pytest.raises(Malformed):
         event_digest("no such event", launch(b"", image), found)
+
+
+def test_an_image_beyond_the_limit_is_malformed(monkeypatch, image):
+    monkeypatch.setattr(pe, "MAX_IMAGE", len(image) - 1)
+    with pytest.raises(Malformed):
+        authenticode(image)
