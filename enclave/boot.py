@@ -8,6 +8,8 @@ no setting skips a step.
 """
 
 import hashlib
+import logging
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +31,8 @@ from quotary.net.transport import HTTP
 from quotary.statements.measurement import measurement_id
 from quotary.statements.release import Release
 from quotary.tlog.merkle import EMPTY_ROOT, leaf_hash
+
+log = logging.getLogger(__name__)
 
 # By these the machine itself is refused, whatever the log may say later
 # (``attestation.appraise.meet_floor``).
@@ -143,10 +147,15 @@ class Machine:
         return replace(_document(self.setup, keyset, nonce), bundle=believed.bundle).encode()
 
     def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
-        setup = self.setup
+        setup, started = self.setup, time.monotonic()
         document = _document(setup, keyset, None)
+        quoted = time.monotonic()
         bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
-        return _judged(setup, document, bundle, trail)
+        fetched = time.monotonic()
+        found = _judged(setup, document, bundle, trail)
+        took = {"quote_seconds": quoted - started, "fetch_seconds": fetched - quoted}
+        log.info("boot.checked", extra=took | {"judge_seconds": time.monotonic() - fetched})
+        return found
 
 
 def consequence(error: QuotaryError) -> Consequence:

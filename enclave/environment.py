@@ -14,6 +14,7 @@ ALLOWED = frozenset(
         "HF_HUB_OFFLINE",
         "HOME",
         "LC_ALL",
+        "LC_CTYPE",
         "MKL_NUM_THREADS",
         "OMP_NUM_THREADS",
         "PATH",

@@ -22,11 +22,12 @@ from enclave.api import create_app
 from enclave.boot import Machine, Setup
 from enclave.engine import LanguageModel
 from enclave.environment import check_environment
+from enclave.lifecycle import Phase
 from enclave.runtime import Enclave, Terms
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
 from quotary.client.verdict import Trail
-from quotary.errors import CannotTell, QuotaryError, Rejected
+from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
 
 THREADS = 64
 
@@ -129,7 +130,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         start = threading.Thread(target=self._start, args=(enclave, watcher), name="start", daemon=True)
         start.start()
         app = create_app(enclave)
-        app.extensions["quotary"] = (watcher, enclave)
+        app.extensions["quotary"] = (watcher, enclave, self._outcome)
         return app
 
     def _start(self, enclave: Enclave, watcher: Watcher) -> None:
@@ -155,6 +156,9 @@ def _stopped(server: object, worker: Any) -> None:
     """Called in the worker when it leaves."""
     held = getattr(getattr(worker, "wsgi", None), "extensions", {}).get("quotary")
     if held is not None:
-        watcher, enclave = held
+        watcher, enclave, outcome = held
+        state = enclave.state
+        if state.phase is Phase.REFUSING and not outcome.get()[0]:
+            outcome.set(Refused.exit_code, f"{state.code}: {state.reason}")
         watcher.close()
         enclave.close()

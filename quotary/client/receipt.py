@@ -145,16 +145,28 @@ class Receipt:
     def _document(self) -> dict[str, object]:
         s, c, o = self.served, self.commitments, self.origin
         document: dict[str, object] = {
-            "v": 1, "seq": self.sequence, "receipt_id": s.receipt_id, "chat_id": s.chat_id, "endpoint":
-            s.endpoint, "served": {"start": s.start, "end": s.end}, "complete": s.complete, "finish_reason":
-            s.finish_reason, "tokens": {"in": c.tokens_in, "out": c.tokens_out, "prompt_ids":
-            _hex(c.prompt_ids), "output_ids": _hex(c.output_ids)}, "model": {"id": o.model, "weights":
-            _hex(o.weights)}, "params": {"digest": _hex(parameters_digest(self.parameters)), "values":
-            dict(self.parameters)}, "code": {"service": o.service, "measurement": o.measurement.hex()},
-            "platform": {"type": o.platform, "evidence": _hex(o.evidence)}, "log": {"origin": o.log,
-            "size_at_admit": o.size_at_admit, "size_at_end": o.size_at_end}, "keyset": _hex(o.keyset),
+            "v": 1,
+            "seq": self.sequence,
+            "receipt_id": s.receipt_id,
+            "chat_id": s.chat_id,
+            "endpoint": s.endpoint,
+            "served": {"start": s.start, "end": s.end},
+            "complete": s.complete,
+            "finish_reason": s.finish_reason,
+            "tokens": {
+                "in": c.tokens_in,
+                "out": c.tokens_out,
+                "prompt_ids": _hex(c.prompt_ids),
+                "output_ids": _hex(c.output_ids),
+            },
+            "model": {"id": o.model, "weights": _hex(o.weights)},
+            "params": {"digest": _hex(parameters_digest(self.parameters)), "values": dict(self.parameters)},
+            "code": {"service": o.service, "measurement": o.measurement.hex()},
+            "platform": {"type": o.platform, "evidence": _hex(o.evidence)},
+            "log": {"origin": o.log, "size_at_admit": o.size_at_admit, "size_at_end": o.size_at_end},
+            "keyset": _hex(o.keyset),
             "channel": "plain" if self.channel is None else "sealed",
-        }  # fmt: skip
+        }
         request: dict[str, object] = {"inner": _hex(c.request)}
         response: dict[str, object] = {"inner": _hex(c.response)}
         if self.channel is not None:

@@ -32,6 +32,36 @@ def test_the_server_imports_no_model_library_before_it_loads_a_model() -> None:
     assert python(f"import sys, enclave.serve; print([m for m in {models} if m in sys.modules])") == "[]"
 
 
+def test_a_start_that_is_refused_stops_before_torch_is_imported(tmp_path: Path) -> None:
+    from quotary.canonical import canonical
+    from tests.fakes.log import policy_document
+
+    document = policy_document() | {"enclave": {"poll_seconds": 1, "plaintext": "refused"}}
+    (tmp_path / "p.json").write_bytes(canonical(document, multiline=True))
+    words = ["--policy", str(tmp_path / "p.json"), "--registry", "http://127.0.0.1:1", "--service", "chat"]
+    words += ["--model", str(tmp_path), "--listen", "127.0.0.1:0", "--tee", "fd:0"]
+    code = f"""
+import sys
+from enclave.cli import serve
+from quotary.errors import QuotaryError
+try:
+    serve.main({words!r}, standalone_mode=False)
+except QuotaryError as error:
+    print(error, [name for name in ("torch", "transformers", "safetensors") if name in sys.modules])
+"""
+    found = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert found.stdout.startswith("the TEE device does not answer")
+    assert found.stdout.strip().endswith("[]")
+
+
 @pytest.mark.parametrize(
     ("error", "code", "final"),
     [
