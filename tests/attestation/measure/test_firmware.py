@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,14 @@ from quotary.attestation.measure.sev import KernelHashes
 from quotary.attestation.measure.snp import SNPLaunch
 from quotary.attestation.measure.tdvf import configuration_volume, mrtd, sections
 
+# Where packages put it; QUOTARY_FIRMWARE names a folder with more.
 FOLDERS = (Path("/usr/share/ovmf"), Path("/usr/share/OVMF"))
 
 
 def installed(sha256: str) -> bytes | None:
     """The firmware with this digest, if a package brought it."""
-    for folder in FOLDERS:
+    extra = os.environ.get("QUOTARY_FIRMWARE")
+    for folder in (*FOLDERS, *((Path(extra),) if extra else ())):
         for path in sorted(folder.glob("*.fd")):
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() == sha256:
