@@ -9,12 +9,12 @@ import pytest
 from quotary.canonical import canonical
 from quotary.statements.bundle import AbsenceBundle, Bundle
 from quotary.statements.delegation import LOG_ROLES, SERVICE_ROLES
-from quotary.statements.envelope import Envelope, verify
+from quotary.statements.envelope import Envelope, raw_public_key, verify
 from quotary.statements.keyset import Keyset
 from quotary.statements.outcome import CODES
 from quotary.statements.schema import KINDS, parse_statement, statement_payload
 from quotary.statements.state_entry import StateEntry
-from tests.fakes.authority import key, raw_public_key
+from tests.fakes.authority import key
 
 PAGES = Path(__file__).resolve().parent.parent.parent / "docs" / "formats"
 FENCE = re.compile(r"```json ([a-z-]+)\n(.*?)\n```", re.DOTALL)
