@@ -1,12 +1,17 @@
 """The attestation document reads back as written and refuses every other spelling."""
 
+import hashlib
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quotary.attestation.binding import Binding, keyset_digest, verify_report_data
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.canonical import canonical, parse_canonical
 from quotary.errors import Malformed
+from tests.conftest import ROOT
 
 EXAMPLE = AttestationDocument(
     binding=b"binding",
@@ -85,3 +90,15 @@ def test_every_truncation_is_malformed():
     for length in range(len(data)):
         with pytest.raises(Malformed):
             AttestationDocument.parse(data[:length])
+
+
+def test_the_page_is_what_the_code_does():
+    page = (ROOT / "docs/formats/attestation.md").read_text()
+    parts = dict(re.findall(r"```(?:json|hex) (\w+)\n(.*?)\n```", page, re.S))
+    document = AttestationDocument.parse(parts["document"].encode())
+    assert document.encode().decode() == parts["document"]
+    assert document.binding.decode() == parts["binding"]
+    parsed = Binding.parse(document.binding)
+    assert parsed.keyset == keyset_digest(document.keyset)
+    nonce_root = hashlib.sha256(b"\0" + b"\7" * 32).digest()
+    verify_report_data(bytes.fromhex(parts["report_data"]), document.binding, nonce_root)
