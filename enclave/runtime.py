@@ -26,6 +26,8 @@ from quotary.client.policy import EnclaveRules
 from quotary.client.receipt import Origin
 from quotary.errors import QuotaryError, Refused
 
+CATCH_UP_SECONDS = 1.0
+
 log = logging.getLogger(__name__)
 
 LoadModel = Callable[[bytes], LanguageModel]
@@ -72,6 +74,8 @@ class Enclave:
         self._lock = threading.Lock()
         self._state = lifecycle.starting(float(terms.max_age_seconds))
         self._believed: SelfCheck | None = None
+        self._catching_up = threading.Lock()
+        self._caught_up_at = -CATCH_UP_SECONDS
         self._ready: Ready | None = None
 
     @property
@@ -139,6 +143,8 @@ class Enclave:
 
     def serving(self, keyset: LiveKeyset, min_log_size: int) -> Serving:
         """Admit one request, or raise ``NotServing``, ``LogBehind`` or ``APIError``."""
+        if self.log_size() < min_log_size:
+            self._catch_up()
         with self._lock:
             admission = lifecycle.admit(self._state, min_log_size, self._clock.elapsed())
             believed, ready = self._believed, self._ready
@@ -191,6 +197,14 @@ class Enclave:
         self.keys.destroy()
         if self._ready is not None:
             self._ready.engine.close()
+
+    def _catch_up(self) -> None:
+        """A client has seen more of the log than we have: look at once, but not more than once a second."""
+        with self._catching_up:
+            now = self._clock.elapsed()
+            if now - self._caught_up_at >= CATCH_UP_SECONDS:
+                self._caught_up_at = now
+                self.poll()
 
     def _look_again(self, believed: SelfCheck) -> SelfCheck:
         if self.keys.due(self.now()):

@@ -8,6 +8,7 @@ from quotary.attestation.binding import Binding, keyset_digest
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.facts import TCB, Facts
 from quotary.client.verdict import Verdict
+from quotary.statements.keyset import Keyset
 from quotary.statements.predicates import Header
 from quotary.statements.release import Release
 
@@ -54,16 +55,30 @@ class ToldMachine:
     def _found(self, document: AttestationDocument) -> SelfCheck:
         if self.error is not None:
             raise self.error
-        return SelfCheck(document, b"bundle", self._verdict(), self._release(), ())
+        return SelfCheck(document, b"bundle", self._verdict(document), self._release(), ())
 
-    def _verdict(self) -> Verdict:
+    def _verdict(self, document: AttestationDocument) -> Verdict:
         now = self.clock.now()
         tcb = TCB("UpToDate", (), now, None, 1, {})
         facts = Facts("sim-tdx", "00", {}, {}, bytes(64), tcb, {}, (), (), True, now)
         return Verdict(
-            SERVICE, "sha256:" + "ab" * 32, 4, self._release(), b"M" * 32, ORIGIN, self.size, bytes(32), now, now,
-            now + timedelta(days=9), True, True, facts, (),
-        )  # fmt: skip
+            service=SERVICE,
+            release="sha256:" + "ab" * 32,
+            release_index=4,
+            predicate=self._release(),
+            measurement_id=b"M" * 32,
+            origin=ORIGIN,
+            size=self.size,
+            root=bytes(32),
+            quorum_at=now,
+            judged_at=now,
+            not_after=now + timedelta(days=9),
+            map_auditor=True,
+            simulated=True,
+            facts=facts,
+            keyset=Keyset.parse(document.keyset),
+            checks=(),
+        )
 
     def _release(self) -> Release:
         header = Header(ORIGIN, SERVICE, 1, NOW)

@@ -204,6 +204,17 @@ def test_a_client_ahead_of_the_enclave_is_told_inside_the_channel(site: Site) ->
     assert opener.receipt is None
 
 
+def test_a_client_ahead_makes_the_enclave_look_at_once_but_not_at_every_request(site: Site) -> None:
+    site.machine.size = 11
+    assert site.ask(body(), site.head(min_log_size=11))[0].receipt is not None
+    site.machine.size = 12
+    opener, _ = site.ask(body(), site.head(min_log_size=12))
+    assert opener.head is not None
+    assert opener.head.status == 412
+    site.clock.seconds += 1
+    assert site.ask(body(), site.head(min_log_size=12))[0].receipt is not None
+
+
 def test_errors_of_the_request_come_inside_the_channel(site: Site) -> None:
     for changes, status, wanted in (
         ({"n": 2}, 400, "unsupported_value"),

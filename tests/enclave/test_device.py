@@ -1,5 +1,6 @@
 """The device client against a peer that answers, lies, stalls or goes away."""
 
+import contextlib
 import socket
 import struct
 import threading
@@ -30,12 +31,14 @@ def peer() -> Iterator[Callable[[bytes], tuple[StreamDevice, list[bytes]]]]:
         asked: list[bytes] = []
 
         def run() -> None:
-            while head := theirs.recv(4, socket.MSG_WAITALL):
-                asked.append(theirs.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
-                theirs.sendall(answer)
-                if close:
-                    theirs.shutdown(socket.SHUT_WR)
-                    break
+            # The test may hang up at any moment.
+            with contextlib.suppress(OSError):
+                while head := theirs.recv(4, socket.MSG_WAITALL):
+                    asked.append(theirs.recv(int.from_bytes(head, "big"), socket.MSG_WAITALL))
+                    theirs.sendall(answer)
+                    if close:
+                        theirs.shutdown(socket.SHUT_WR)
+                        break
 
         threads.append(threading.Thread(target=run))
         threads[-1].start()
@@ -43,11 +46,12 @@ def peer() -> Iterator[Callable[[bytes], tuple[StreamDevice, list[bytes]]]]:
 
     yield start  # type: ignore[misc]
     for end in open_ends:
-        with end:
-            if end.fileno() >= 0:
-                end.shutdown(socket.SHUT_RDWR)
+        with contextlib.suppress(OSError):
+            end.shutdown(socket.SHUT_RDWR)
     for thread in threads:
         thread.join()
+    for end in open_ends:
+        end.close()
 
 
 def test_a_device_gives_a_quote_and_collateral(peer) -> None:  # type: ignore[no-untyped-def]
