@@ -1,0 +1,76 @@
+"""``quotary chat``: verify a machine, then talk to it through the sealed channel."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from quotary.cli.options import memory, policy_option, read_policy, simulation_option
+from quotary.cli.output import emit, json_option, summary, table
+from quotary.cli.verify import refuse
+from quotary.client.session import Client
+from quotary.client.verdict import Check, Trail, documents
+from quotary.errors import CannotTell, QuotaryError, Usage
+
+
+@click.command(
+    epilog="\b\nExample:\n  quotary chat https://chat.example.org --policy policy.json --prompt 'Hello'\n\n"
+    "Exit codes: 0, 2, 10, 11, 12, 20, 30, 40."
+)
+@click.argument("url")
+@policy_option
+@simulation_option
+@click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
+@click.option("--prompt", help="What to ask; read from stdin if not given.")
+@click.option("--model", help="Model to ask; the service itself if not given.")
+@click.option("--max-tokens", type=click.IntRange(1))
+@click.option("--keep", type=click.Path(path_type=Path), help="New file for the evidence of the answer.")
+@json_option
+def chat(
+    url: str,
+    policy_file: Path,
+    simulation: bool,
+    log_url: str | None,
+    prompt: str | None,
+    model: str | None,
+    max_tokens: int | None,
+    keep: Path | None,
+    as_json: bool,
+) -> None:
+    """Verify the machine at URL, ask it one question, verify its receipt, print the answer."""
+    policy = read_policy(policy_file, simulation=simulation)
+    if keep is not None and keep.exists():
+        raise Usage(f"{keep} exists")
+    asked = prompt if prompt is not None else sys.stdin.read()
+    if not asked.strip():
+        raise Usage("there is nothing to ask", next_command="add --prompt TEXT")
+    client = Client(url, policy, log_url=log_url, memory=memory())
+    trail = Trail()
+    try:
+        client.verify(trail)
+    except QuotaryError as error:
+        refuse(error, trail.checks, as_json)
+    _tell(trail.checks, policy.simulation)
+    answer = client.chat(asked, model=model, max_tokens=max_tokens)
+    if keep is not None:
+        try:
+            answer.save(keep)
+        except OSError as error:
+            raise CannotTell(f"cannot write {keep}: {error.strerror}") from error
+    document = {
+        "schema": "quotary/chat/v1",
+        "text": answer.text,
+        "receipt_id": answer.receipt.served.receipt_id,
+        "headline": answer.verdict.headline,
+        "simulated": answer.verdict.simulated,
+        "checks": documents(answer.verdict.checks),
+    }
+    emit(document, answer.text, as_json=as_json)
+    click.echo(f"receipt {answer.receipt.served.receipt_id} verified; {answer.verdict.headline}", err=True)
+
+
+def _tell(checks: Sequence[Check], simulated: bool) -> None:
+    """Show what was verified before anything was sent."""
+    main = [check for check in checks if ":" not in check.name]
+    click.echo(f"{table(main)}\n{summary(main)}{'; SIMULATED' if simulated else ''}", err=True)

@@ -1,0 +1,78 @@
+"""``quotary proxy``: let any OpenAI client on this machine talk to verified machines only."""
+
+from pathlib import Path
+
+import click
+
+from quotary.cli.options import memory, policy_option, read_policy, simulation_option
+from quotary.cli.output import summary, table
+from quotary.cli.verify import refuse
+from quotary.client.files import EvidenceFile
+from quotary.client.proxy import Proxy
+from quotary.client.session import Client
+from quotary.client.trust import write_private
+from quotary.client.verdict import Trail
+from quotary.errors import CannotTell, QuotaryError
+
+
+@click.command(
+    epilog="\b\nExample:\n  quotary proxy https://chat.example.org --policy policy.json --port 8080\n"
+    "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python my_program.py\n\n"
+    "Exit codes: 0, 2, 10, 11, 12, 20, 30, 40 before it listens."
+)
+@click.argument("url")
+@policy_option
+@simulation_option
+@click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True)
+@click.option("--keep", type=click.Path(path_type=Path), help="Folder for the evidence of every answer.")
+def proxy(
+    url: str,
+    policy_file: Path,
+    simulation: bool,
+    log_url: str | None,
+    host: str,
+    port: int,
+    keep: Path | None,
+) -> None:
+    """Verify the machine at URL, then serve OpenAI's API on this machine until interrupted."""
+    policy = read_policy(policy_file, simulation=simulation)
+    client = Client(url, policy, log_url=log_url, memory=memory())
+    trail = Trail()
+    try:
+        found = client.verify(trail)
+    except QuotaryError as error:
+        refuse(error, trail.checks, as_json=False)
+    main = [check for check in trail.checks if ":" not in check.name]
+    click.echo(f"{table(main)}\n{found.verdict.headline}\n{summary(main)}", err=True)
+    server = Proxy(client, host, port, _keeper(keep))
+    click.echo(server.url)
+    try:
+        server.serve()
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+
+
+class _Keeper:
+    """Writes each answer's evidence to a file of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, file: EvidenceFile) -> None:
+        from quotary.client.receipt import Receipt
+
+        assert file.receipt is not None, "a file without receipt is not handed over"
+        name = Receipt.parse(file.receipt).served.receipt_id
+        write_private(self._folder / f"{name}.evidence.json", file.encode())
+
+
+def _keeper(folder: Path | None) -> _Keeper | None:
+    if folder is None:
+        return None
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise CannotTell(f"cannot make the folder {folder}: {error.strerror}") from error
+    return _Keeper(folder)
