@@ -1,0 +1,357 @@
+"""The SDK and the proxy against an enclave in this process: real channel, real receipts, a network that is a function."""
+
+import hashlib
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+
+from quotary import Client
+from quotary.client.clock import FixedClock
+from quotary.client.files import EvidenceFile, verify_file
+from quotary.client.policy import Policy
+from quotary.client.proxy import Proxy
+from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature, commitment
+from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, ResponseHead, open_request
+from quotary.client.verdict import Trail
+from quotary.errors import CannotTell, NotInLog, Refused, Rejected, Usage
+from quotary.net.transport import Reply, Request, Stream
+from tests.fakes import authority
+from tests.fakes.log import policy_bytes
+from tests.fakes.machine import World, registers
+
+ANSWER = json.dumps({"choices": [{"message": {"role": "assistant", "content": "a log"}}]}).encode()
+SALT = b"\x05" * 32
+
+
+@dataclass(slots=True)
+class FakeEnclave:
+    """Answers a transport's requests as an enclave and its log would; flags make it lie."""
+
+    world: World
+    seen: list[Request] = field(default_factory=list)
+    status: int = 200
+    weights: bytes = bytes.fromhex("04" * 32)
+    complete: bool = True
+    receipts: bool = True
+    cut: int = 0
+    forget_keyset_once: bool = False
+    measured_as: str = "machine"
+    log_down: bool = False
+    show_bundle: bool = False
+    prompts: list[bytes] = field(default_factory=list)
+
+    def send(self, request: Request) -> Reply:
+        self.seen.append(request)
+        if "/v1/attestation" in request.url:
+            nonce = bytes.fromhex(request.url.partition("nonce=")[2])
+            document = self.world.document(nonce=nonce, found=registers(self.measured_as))
+            if self.show_bundle:
+                document = replace(document, bundle=self.world.bundle())
+            return Reply(200, {}, document.encode())
+        if "/api/v1/bundles/" in request.url:
+            if self.log_down:
+                raise CannotTell("no answer from the log")
+            measurement = bytes.fromhex(request.url.rpartition("/")[2])
+            if measurement == self.world.measurement:
+                return Reply(200, {}, self.world.bundle())
+            return Reply(200, {}, self.world.log.absence(measurement, ts=self.world.ts).encode())
+        return Reply(404, {}, b"{}")
+
+    @contextmanager
+    def open(self, request: Request) -> Iterator[Stream]:
+        self.seen.append(request)
+        if self.forget_keyset_once:
+            self.forget_keyset_once = False
+            yield Stream(422, {}, iter([b'{"error":{"message":"attest again"}}']))
+            return
+        assert request.body is not None
+        keyset = self.world.document().keyset
+        opened = open_request(request.body, self.world.channel, hashlib.sha256(keyset).digest())
+        self.prompts.append(opened.body)
+        wire = self._respond(opened, hashlib.sha256(keyset).digest())
+        wire = wire[: len(wire) - self.cut]
+        yield Stream(
+            200, {"content-type": MEDIA_TYPE}, (wire[at : at + 100] for at in range(0, len(wire), 100))
+        )
+
+    def _respond(self, opened: OpenedRequest, keyset: bytes) -> bytes:
+        sealer = opened.respond()
+        wire = sealer.start(ResponseHead(self.status, {"content-type": "application/json"}))
+        wire += sealer.data(ANSWER)
+        size = len(self.world.log.entries)
+        receipt = Receipt(
+            1,
+            Served(
+                "ab" * 16, "chatcmpl-1", opened.head.path, self.world.ts, self.world.ts, self.complete, "stop"
+            ),
+            Commitments(
+                commitment("request", SALT, opened.body),
+                commitment("response", SALT, ANSWER),
+                bytes(32),
+                bytes(32),
+                3,
+                2,
+            ),
+            Origin(
+                authority.SERVICE,
+                "model",
+                self.weights,
+                self.world.measurement,
+                "sim-tdx",
+                bytes(32),
+                keyset,
+                self.world.log.origin,
+                size,
+                size,
+            ),
+            {"seed": 1},
+            Channel(opened.wire_digest, sealer.frames, sealer.chain),
+            salt=SALT,
+        )
+        signature = authority.key("receipt").sign(receipt.signed_bytes())
+        signed = replace(receipt, signatures=(Signature("receipt-1", signature),))
+        return wire + sealer.end(signed.encode() if self.receipts else b"")
+
+
+@pytest.fixture
+def enclave(world: World) -> FakeEnclave:
+    return FakeEnclave(world)
+
+
+def client_of(enclave: FakeEnclave, **changes: object) -> Client:
+    policy = Policy.parse(policy_bytes({**enclave.world.policy(), **changes}))
+    clock = FixedClock(enclave.world.now)
+    return Client("http://127.0.0.1:1/", policy, log_url="http://127.0.0.1:2", transport=enclave, clock=clock)
+
+
+def test_five_lines_ask_a_verified_machine(enclave: FakeEnclave, tmp_path: Path) -> None:
+    client = client_of(enclave)
+    answer = client.chat("What is this?", max_tokens=5, temperature=0)
+    assert answer.text == "a log"
+    assert json.loads(enclave.prompts[0])["messages"] == [{"role": "user", "content": "What is this?"}]
+    assert [check.name for check in answer.verdict.checks if check.outcome != "ok"] == []
+    assert answer.verdict.checks[-1].name == "receipt"
+    answer.save(tmp_path / "evidence.json")
+    kept = EvidenceFile.parse((tmp_path / "evidence.json").read_bytes())
+    policy = Policy.parse(policy_bytes(enclave.world.policy()))
+    verdict = verify_file(kept, policy)
+    assert verdict.checks[-1].name == "receipt"
+    assert verdict.release == answer.verdict.release
+
+
+def test_no_prompt_leaves_before_the_machine_is_judged(enclave: FakeEnclave) -> None:
+    enclave.measured_as = "malware"
+    with pytest.raises(NotInLog):
+        client_of(enclave).chat("a secret")
+    assert all(request.body is None for request in enclave.seen)
+    assert enclave.prompts == []
+
+
+def test_a_judgement_is_used_again_and_each_gets_its_own_nonce(enclave: FakeEnclave) -> None:
+    client = client_of(enclave)
+    client.chat("one")
+    client.chat([{"role": "user", "content": "two"}], model="chat")
+    asked = [request.url for request in enclave.seen if "/v1/attestation" in request.url]
+    assert len(asked) == 1
+    client.verify()
+    asked = [request.url for request in enclave.seen if "/v1/attestation" in request.url]
+    assert len(set(asked)) == 2
+
+
+def test_new_keys_are_verified_and_the_request_is_sealed_again(enclave: FakeEnclave) -> None:
+    enclave.forget_keyset_once = True
+    assert client_of(enclave).chat("again").text == "a log"
+    assert len([request for request in enclave.seen if "/v1/attestation" in request.url]) == 2
+
+
+def test_a_keyset_past_its_hour_is_asked_for_again(enclave: FakeEnclave) -> None:
+    client = client_of(enclave)
+    found = client.verify()
+    client._clock = FixedClock(found.verdict.keyset.not_after)
+    # It asks, and the enclave of this test has no newer keyset to show.
+    with pytest.raises(Refused, match="binding: found keyset"):
+        client.attested()
+
+
+def test_without_the_log_the_bundle_of_the_enclave_is_judged(enclave: FakeEnclave) -> None:
+    enclave.log_down = True
+    with pytest.raises(CannotTell):
+        client_of(enclave).verify()
+    enclave.show_bundle = True
+    assert client_of(enclave).verify().verdict.service == authority.SERVICE
+    client = Client(
+        "http://127.0.0.1:1",
+        client_of(enclave).policy,
+        transport=enclave,
+        clock=FixedClock(enclave.world.now),
+    )
+    assert client.verify()
+    enclave.show_bundle = False
+    with pytest.raises(CannotTell, match="shows no bundle"):
+        client.verify()
+
+
+def test_an_answer_without_receipt_is_rejected(enclave: FakeEnclave) -> None:
+    enclave.receipts = False
+    with pytest.raises(Rejected, match="an answer without one"):
+        client_of(enclave).chat("x")
+
+
+def test_a_receipt_for_other_weights_is_rejected(enclave: FakeEnclave) -> None:
+    enclave.weights = bytes(32)
+    with pytest.raises(Rejected, match="receipt weights"):
+        client_of(enclave).chat("x")
+
+
+def test_an_incomplete_answer_is_refused(enclave: FakeEnclave) -> None:
+    enclave.complete = False
+    with pytest.raises(Refused, match="receipt complete"):
+        client_of(enclave).chat("x")
+
+
+@pytest.mark.parametrize("cut", [1, 40, 300, 2000])
+def test_a_truncated_answer_is_an_error(enclave: FakeEnclave, cut: int) -> None:
+    enclave.cut = cut
+    with pytest.raises(CannotTell, match="truncated"):
+        client_of(enclave).chat("x")
+
+
+def test_an_error_inside_the_channel_is_told(enclave: FakeEnclave) -> None:
+    enclave.status, enclave.receipts = 400, False
+    with pytest.raises(CannotTell, match="the enclave answered 400"):
+        client_of(enclave).chat("x")
+
+
+def test_a_policy_may_be_a_file(enclave: FakeEnclave, tmp_path: Path) -> None:
+    path = tmp_path / "policy.json"
+    path.write_bytes(policy_bytes(enclave.world.policy()))
+    assert Client("http://127.0.0.1:1", path).policy.simulation
+    with pytest.raises(CannotTell, match="cannot read the policy"):
+        Client("http://127.0.0.1:1", tmp_path / "absent.json")
+
+
+# The evidence file
+
+
+def kept(enclave: FakeEnclave) -> EvidenceFile:
+    return client_of(enclave).chat("x").file
+
+
+def test_an_evidence_file_comes_back(enclave: FakeEnclave) -> None:
+    file = kept(enclave)
+    assert EvidenceFile.parse(file.encode()) == file
+    bare = replace(file, nonce=None, receipt=None)
+    assert EvidenceFile.parse(bare.encode()) == bare
+
+
+def test_every_part_of_an_evidence_file_counts(enclave: FakeEnclave) -> None:
+    file, policy = kept(enclave), Policy.parse(policy_bytes(enclave.world.policy()))
+    other = FakeEnclave(World(enclave.world.pki, enclave.world.platform).publish())
+    with pytest.raises(Rejected, match="nonce"):
+        verify_file(replace(file, nonce=bytes(32)), policy)
+    with pytest.raises(Rejected, match="receipt"):
+        verify_file(replace(file, receipt=kept(other).receipt), policy)
+    with pytest.raises(Refused, match="age"):
+        verify_file(replace(file, judged_at=authority.NOW.replace(minute=20)), policy)
+
+
+def test_evidence_without_receipt_says_so(enclave: FakeEnclave) -> None:
+    trail = Trail()
+    policy = Policy.parse(policy_bytes(enclave.world.policy()))
+    verify_file(replace(kept(enclave), receipt=None), policy, trail)
+    assert (trail.checks[-1].name, trail.checks[-1].outcome) == ("receipt", "not checked")
+
+
+# The proxy
+
+
+@contextmanager
+def serving(client: Client, kept: list[EvidenceFile] | None = None) -> Iterator[str]:
+    proxy = Proxy(client, keep=None if kept is None else kept.append)
+    thread = proxy.start()
+    try:
+        yield proxy.url
+    finally:
+        proxy.close()
+        thread.join()
+
+
+def post(url: str, body: bytes, **headers: str) -> tuple[int, dict[str, str], bytes]:
+    request = urllib.request.Request(
+        url + "/chat/completions", body, {"Content-Type": "application/json", **headers}
+    )
+    try:
+        with urllib.request.urlopen(request) as reply:
+            return reply.status, dict(reply.headers), reply.read()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, dict(error.headers), error.read()
+
+
+def test_any_openai_client_gets_a_verified_answer(enclave: FakeEnclave) -> None:
+    files: list[EvidenceFile] = []
+    with serving(client_of(enclave), files) as url:
+        status, headers, body = post(url, b'{"model":"chat","messages":[]}')
+    assert (status, body) == (200, ANSWER)
+    assert headers["Quotary-Environment"] == "simulated"
+    assert headers["Quotary-Release"] == authority.statement_id_of(enclave.world.release)
+    assert len(files) == 1
+
+
+def test_the_proxy_sends_nothing_to_a_machine_that_is_refused(enclave: FakeEnclave) -> None:
+    enclave.measured_as = "malware"
+    with serving(client_of(enclave)) as url:
+        status, _, body = post(url, b'{"messages":["a secret"]}')
+    assert status == 502
+    assert json.loads(body)["error"]["code"] == "not_in_log"
+    assert enclave.prompts == []
+
+
+def test_the_proxy_cuts_off_what_it_could_not_verify_to_the_end(enclave: FakeEnclave) -> None:
+    import http.client
+
+    enclave.weights = bytes(32)
+    with serving(client_of(enclave)) as url, pytest.raises(http.client.IncompleteRead):
+        post(url, b"{}")
+
+
+def test_the_proxy_says_when_nothing_could_be_found_out(enclave: FakeEnclave) -> None:
+    enclave.log_down = True
+    with serving(client_of(enclave)) as url:
+        status, _, body = post(url, b"{}")
+    assert status == 503
+    assert json.loads(body)["error"]["code"] == "cannot_tell"
+
+
+@pytest.mark.parametrize("headers", [{"Origin": "https://page.example"}, {"Host": "page.example:80"}])
+def test_the_proxy_answers_no_web_page(enclave: FakeEnclave, headers: dict[str, str]) -> None:
+    with serving(client_of(enclave)) as url:
+        status, _, _ = post(url, b"{}", **headers)
+    assert status == 403
+    assert enclave.seen == []
+
+
+def test_the_proxy_knows_two_paths(enclave: FakeEnclave) -> None:
+    enclave.receipts = False
+    with serving(client_of(enclave)) as url:
+        with urllib.request.urlopen(url + "/models") as reply:
+            assert reply.read() == ANSWER
+        for path, body in (("/files", None), ("/embeddings", b"{}")):
+            with pytest.raises(urllib.error.HTTPError, match="404") as raised:
+                urllib.request.urlopen(url + path, body)
+            raised.value.close()
+
+
+def test_the_proxy_listens_on_loopback_only(enclave: FakeEnclave) -> None:
+    with pytest.raises(Usage, match="loopback"):
+        Proxy(client_of(enclave), "0.0.0.0")
+    with serving(client_of(enclave)) as url:
+        port = int(url.split(":")[2].split("/")[0])
+        with pytest.raises(CannotTell, match="cannot listen"):
+            Proxy(client_of(enclave), port=port)
