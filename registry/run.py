@@ -204,7 +204,7 @@ def _gunicorn(application: str, descriptor: int, workers: int, threads: int) -> 
         "threads": str(threads),
         "timeout": "60",
         "graceful-timeout": "10",
-        "keep-alive": "5",
+        "keep-alive": "2",
         "log-level": "warning",
         "limit-request-line": "4094",
         "limit-request-fields": "64",

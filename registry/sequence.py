@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 
 from quotary.errors import CannotTell, Usage
 from quotary.net.transport import HTTP
-from quotary.tlog.policy import TlogPolicy
+from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.config import Config
 from registry.errors import ClockRefused, NotPublished, SignerUnavailable, StoreFull, StoreUnavailable
 from registry.export import Exporter
@@ -32,6 +32,8 @@ def run_sequencer(config: Config) -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
+    if policy.quorum == NO_QUORUM:
+        log.warning("quorum.none", extra={"why": "nobody but this log vouches for its history"})
     store = open_store(config.database_url)
     with _only_one(config), store.leadership():
         sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)

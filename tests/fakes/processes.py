@@ -149,9 +149,13 @@ class Log:
             assert self.registry.process.poll() is None, self.registry.log()
             return False
 
-    def stop(self) -> None:
+    def stop_registry(self) -> int:
+        """Hang up, because a server waits for its callers, and stop it."""
         self.http.clear()
-        self.registry.stop()
+        return self.registry.stop()
+
+    def stop(self) -> None:
+        self.stop_registry()
         self.witness.stop()
 
 

@@ -241,7 +241,7 @@ def test_a_batch_is_judged_line_by_line_and_in_order(own_log: Log) -> None:
 def test_everything_is_there_after_a_restart_and_the_log_goes_on(own_log: Log) -> None:
     story(own_log)
     size, _, entries = published(own_log)
-    assert own_log.registry.stop() == 0, own_log.registry.log()
+    assert own_log.stop_registry() == 0, own_log.registry.log()
     own_log.registry.start()
     own_log.wait_ready()
     again, _, after = published(own_log)
@@ -265,7 +265,7 @@ def test_a_sequencer_killed_again_and_again_loses_nothing(own_log: Log, rounds: 
         own_log.publish(entry)
     _, _, entries = published(own_log)
     assert [entries.count(entry) for entry in accepted] == [1] * len(accepted)
-    own_log.registry.stop()
+    own_log.stop_registry()
     checked = command("fsck", "--dir", str(own_log.folder))
     assert (checked.returncode, checked.stderr) == (0, ""), checked
     assert checked.stdout.startswith("equal:")
@@ -283,6 +283,26 @@ def test_killed_workers_and_signers_are_started_again(own_log: Log) -> None:
     story(own_log)
 
 
+def test_nothing_survives_a_supervisor_that_was_killed(own_log: Log) -> None:
+    assert own_log.registry.process is not None
+    pids = [pid for verb in ("sign", "sequence", "gunicorn") for pid in own_log.registry.children(verb)]
+    assert len(pids) == 3
+    own_log.registry.process.kill()
+    assert own_log.stop_registry() == -9
+    until(lambda: not [pid for pid in pids if alive(pid)], "every child ends")
+    own_log.registry.start()
+    own_log.wait_ready()
+    story(own_log)
+
+
+def alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text("ascii").rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
 def restore(log: Log, keep: Callable[[Path], bool]) -> None:
     """Put back the database of the backup, and of the keys what ``keep`` says."""
     backup = log.folder.parent / "backup"
@@ -297,12 +317,12 @@ def restore(log: Log, keep: Callable[[Path], bool]) -> None:
 @pytest.mark.parametrize("who", ["signer", "witness"])
 def test_a_restored_old_database_is_refused(own_log: Log, who: str) -> None:
     story(own_log)
-    assert own_log.registry.stop() == 0
+    assert own_log.stop_registry() == 0
     shutil.copytree(own_log.folder, own_log.folder.parent / "backup", ignore=shutil.ignore_patterns("*.sock"))
     own_log.registry.start()
     own_log.wait_ready()
     own_log.publish(own_log.authority.release("r2"))
-    assert own_log.registry.stop() == 0
+    assert own_log.stop_registry() == 0
     with_memory = who == "witness"
     restore(
         own_log,
@@ -345,7 +365,7 @@ def test_a_second_sequencer_and_a_second_signer_are_refused(log: Log) -> None:
 
 def test_the_doctor_finds_what_is_wrong(log: Log, own_log: Log) -> None:
     assert command("doctor", "--dir", str(log.folder)).returncode == 0
-    own_log.registry.stop()
+    own_log.stop_registry()
     (own_log.folder / "keys" / "log-ed25519.pem").chmod(0o644)
     found = command("doctor", "--dir", str(own_log.folder))
     assert found.returncode == 40
