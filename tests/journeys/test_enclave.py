@@ -184,6 +184,29 @@ def code(reply: urllib3.BaseHTTPResponse) -> str:
     return str(json.loads(reply.data)["error"]["code"])
 
 
+def check_going_away(caller: Caller, keyset: Keyset, verdict: Verdict) -> None:
+    """A client that reads the first frames and hangs up leaves a receipt that says so."""
+    now = int(datetime.now(UTC).timestamp())
+    head = Head.new("POST", "/v1/chat/completions", at=now, min_log_size=verdict.size)
+    asked = question(stream=True, max_tokens=450, temperature=2, seed=1)
+    wire, opener = seal_request(head, asked, keyset.of_role(CHANNEL)[0].public, keyset.digest)
+    host, port = caller.world.address.split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        lines = f"POST /v1/sealed HTTP/1.1\r\nHost: x\r\nContent-Type: {MEDIA_TYPE}\r\nContent-Length: {len(wire)}\r\n\r\n"
+        connection.sendall(lines.encode() + wire)
+        stream = connection.makefile("rb")
+        while stream.readline() != b"\r\n":
+            pass
+        while opener.head is None:
+            opener.feed(stream.read(int(stream.readline(), 16)))
+            stream.readline()
+        stream.close()
+    path = f"/v1/receipts/{opener.head.headers['x-receipt-id']}"
+    until(lambda: caller.get(path).status == 200, "the receipt of the broken answer")
+    receipt = Receipt.parse(caller.get(path).data)
+    assert (receipt.served.complete, receipt.served.finish_reason) == (False, "cancelled")
+
+
 def test_a_model_that_was_swapped_after_it_was_measured_is_not_served(world: World, capfd) -> None:  # type: ignore[no-untyped-def]
     path = world.model.folder / "model.safetensors"
     content = path.read_bytes()
@@ -224,6 +247,7 @@ def test_a_measured_process_serves_until_its_release_is_revoked(world: World, ca
             verify_exchange(receipt, Exchange(opener.wire_digest, asked, answer, opener.chains, verdict.size))
             replayed = caller.post(wire)
             assert (replayed.status, code(replayed)) == (409, "replayed")
+        check_going_away(caller, keyset, verdict)
         plain = http.request(
             "POST", f"http://{world.address}/v1/chat/completions", body=question(), retries=False
         )
