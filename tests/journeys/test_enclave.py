@@ -226,7 +226,7 @@ def test_a_measured_process_serves_until_its_release_is_revoked(world: World, ca
         until(
             lambda: child.child.process.poll() is not None or caller.phase() == "ready",
             "the enclave is ready",
-            90,
+            150,
         )
         assert child.child.process.poll() is None, capfd.readouterr().err
         keyset, verdict = caller.attest()
