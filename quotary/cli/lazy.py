@@ -71,7 +71,7 @@ class LazyGroup(click.Group):
         if cmd_name in self.lazy:
             return self.lazy[cmd_name].load()
         base = self._base_group()
-        return base.get_command(ctx, cmd_name) if base else None
+        return base.get_command(ctx, cmd_name) if base else super().get_command(ctx, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         sections: dict[str, list[tuple[str, str]]] = {}

@@ -6,6 +6,7 @@ witness and one map auditor.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
@@ -107,9 +108,9 @@ class FakeLog:
     maker: signs the entries that ``append`` is given by tests
     """
 
-    def __init__(self, origin: str = authority.ORIGIN) -> None:
+    def __init__(self, origin: str = authority.ORIGIN, now: datetime = authority.NOW) -> None:
         self.origin = origin
-        self.maker = authority.Authority(origin)
+        self.maker = authority.Authority(origin, now)
         self.entries: list[bytes] = []
         self.nodes = trie.MemoryStore()
         self.map_root = trie.EMPTY

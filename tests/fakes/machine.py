@@ -36,10 +36,12 @@ FLOOR: Mapping[str, object] = {
 }
 
 
-def hardware(folder: Path, tcb: TCB = CURRENT, publication: Publication = LATEST) -> tuple[PKI, Platform]:
+def hardware(
+    folder: Path, tcb: TCB = CURRENT, publication: Publication = LATEST, now: datetime = authority.NOW
+) -> tuple[PKI, Platform]:
     """A vendor in a folder and one of its machines."""
-    pki = open_pki(folder / "vendor", authority.NOW)
-    return pki, Platform(pki, tcb, publication, authority.NOW)
+    pki = open_pki(folder / "vendor", now)
+    return pki, Platform(pki, tcb, publication, now)
 
 
 def registers(seed: str = SEED, **changes: bytes) -> Registers:
@@ -113,7 +115,7 @@ class World:
         devices: bytes | None = None,
     ) -> AttestationDocument:
         """What the machine shows for a nonce."""
-        keys = keys or keyset(self.channel.public)
+        keys = keys or keyset(self.channel.public, at=self.now)
         checkpoint = self.log.checkpoint
         bound = hashlib.sha256(devices).digest() if devices is not None else None
         binding = Binding(
