@@ -134,15 +134,14 @@ def build(
             name: nix.physical(outputs[part]) / name for part, names in artefacts.items() for name in names
         }
         progress(f"publishing {out}")
-        image = publish(parts, recipe.policy, out)
         hashes = {name: (path, nix.nar_hash(path)) for name, path in outputs.items()}
-        built = Built(image, out, hashes, fetched, inputs_sha256(recipe))
-        (out / BUILD).write_text(json.dumps(describe(recipe, built, nix), indent=1, sort_keys=True) + "\n")
+        record = describe(recipe, hashes, fetched, nix)
+        image = publish(parts, {BUILD: record}, recipe.policy, out)
     except OSError as error:
         if error.errno == ENOSPC:
             raise DiskFull("no space left for the image", next_command="df -h") from error
         raise CannotTell(f"cannot write the image: {error}") from error
-    return built
+    return Built(image, out, hashes, fetched, inputs_sha256(recipe))
 
 
 def check(recipe: Recipe, nix: Nix, progress: Progress) -> list[str]:
@@ -159,17 +158,17 @@ def inputs_sha256(recipe: Recipe) -> str:
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
-def describe(recipe: Recipe, built: Built, nix: Nix) -> dict[str, object]:
+def describe(recipe: Recipe, outputs: Mapping[str, tuple[str, str]], fetched: Fetched, nix: Nix) -> bytes:
     """Return the build's own record: what it was made from and with; none of it decides a comparison."""
-    outputs = {name: {"path": path, "nar_sha256": nar} for name, (path, nar) in built.outputs.items()}
-    return {
+    document = {
         "v": 1,
         "source": revision(recipe.source),
         "lock_sha256": lock_sha256(recipe.lock),
-        "inputs": {"count": built.fetched.total, "sha256": built.inputs_sha256},
+        "inputs": {"count": fetched.total, "sha256": inputs_sha256(recipe)},
         "nix": {"version": nix.version(), "sandbox": True},
-        "outputs": outputs,
+        "outputs": {name: {"path": path, "nar_sha256": nar} for name, (path, nar) in outputs.items()},
     }
+    return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 
 
 def revision(source: Path) -> dict[str, str]:

@@ -112,21 +112,34 @@ def write_policy_disk(policy: bytes, path: Path) -> None:
     path.write_bytes(policy + bytes(-len(policy) % BLOCK))
 
 
-def publish(parts: Mapping[str, Path], policy: bytes | None, out: Path) -> Image:
-    """Copy an image's parts, check them against ``boot.json``, and show ``out`` only when it is whole."""
+def publish(parts: Mapping[str, Path], extra: Mapping[str, bytes], policy: bytes | None, out: Path) -> Image:
+    """Copy an image's parts, check them against ``boot.json``, and show ``out`` only when it is whole.
+
+    extra: files by name that ``boot.json`` does not cover
+    """
     fresh = out.with_name(f".{out.name}.new")
-    if fresh.exists():
-        shutil.rmtree(fresh)
-    fresh.mkdir(parents=True)
+    try:
+        image = _fill(fresh, parts, extra, policy)
+        if out.exists():
+            shutil.rmtree(out)
+        fresh.replace(out)
+    finally:
+        shutil.rmtree(fresh, ignore_errors=True)
+    return image
+
+
+def _fill(folder: Path, parts: Mapping[str, Path], extra: Mapping[str, bytes], policy: bytes | None) -> Image:
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
     for name, path in parts.items():
-        shutil.copyfile(path, fresh / name)
+        shutil.copyfile(path, folder / name)
+    for name, data in extra.items():
+        (folder / name).write_bytes(data)
     if policy is not None:
-        write_policy_disk(policy, fresh / POLICY_DISK)
-    image = Image.load(fresh)
-    image.verify(fresh)
-    if out.exists():
-        shutil.rmtree(out)
-    fresh.replace(out)
+        write_policy_disk(policy, folder / POLICY_DISK)
+    image = Image.load(folder)
+    image.verify(folder)
     return image
 
 

@@ -141,6 +141,12 @@ class Nix:
         """Read the whole store and raise ``BuildFailed`` where a path is not what it was when added."""
         self._run(["nix-store", "--store", str(self.store), "--verify", "--check-contents"])
 
+    def remove(self) -> None:
+        """Remove the store and all that was built in it; its folders are read-only until then."""
+        for base, _, _ in os.walk(self.store):
+            os.chmod(base, 0o700)
+        shutil.rmtree(self.store)
+
     def _run(self, words: list[str], progress: Progress | None = None) -> str:
         try:
             process = subprocess.Popen(

@@ -88,8 +88,11 @@ def run(
     with tempfile.TemporaryDirectory(dir=work, prefix="quotary-rebuild-") as folder:
         nix = Nix.open(Path(folder) / "store")
         progress = Progress()
-        result = repeat(release, recipe, nix, Cache.default(), Path(folder), measure, progress)
-        tool = f"quotary with Nix {nix.version()}"
+        try:
+            result = repeat(release, recipe, nix, Cache.default(), Path(folder), measure, progress)
+            tool = f"quotary with Nix {nix.version()}"
+        finally:
+            nix.remove()
     predicate = rebuild_predicate(head, found.statement_id, organisation, tool, result)
     show_unsigned(statement.write("rebuild", predicate, out), out, as_json=as_json)
     if result.verdict != "match":

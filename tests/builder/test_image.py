@@ -49,7 +49,7 @@ def parts(folder: Path, files: dict[str, bytes] = FILES, line: str = LINE) -> di
 
 
 def test_a_folder_is_published_whole_and_verifies(tmp_path: Path) -> None:
-    image = publish(parts(tmp_path / "parts"), b'{"v":1}', tmp_path / "image")
+    image = publish(parts(tmp_path / "parts"), {}, b'{"v":1}', tmp_path / "image")
     assert image == Image.load(tmp_path / "image")
     image.verify(tmp_path / "image")
     disk = (tmp_path / "image" / "policy.img").read_bytes()
@@ -59,21 +59,21 @@ def test_a_folder_is_published_whole_and_verifies(tmp_path: Path) -> None:
 
 def test_a_part_that_is_not_the_named_one_publishes_nothing(tmp_path: Path) -> None:
     with pytest.raises(Rejected, match="rootfs"):
-        publish(parts(tmp_path / "parts", FILES | {"rootfs.img": b"toor"}), None, tmp_path / "image")
+        publish(parts(tmp_path / "parts", FILES | {"rootfs.img": b"toor"}), {}, None, tmp_path / "image")
     with pytest.raises(Rejected, match="command line"):
-        publish(parts(tmp_path / "parts", line=LINE + " init=/bin/sh"), None, tmp_path / "image")
-    assert not (tmp_path / "image").exists()
+        publish(parts(tmp_path / "parts", line=LINE + " init=/bin/sh"), {}, None, tmp_path / "image")
+    assert [path.name for path in tmp_path.iterdir()] == ["parts"]
 
 
 def test_an_older_image_stays_when_the_new_one_is_broken(tmp_path: Path) -> None:
-    publish(parts(tmp_path / "parts"), None, tmp_path / "image")
+    publish(parts(tmp_path / "parts"), {}, None, tmp_path / "image")
     with pytest.raises(Rejected):
-        publish(parts(tmp_path / "parts", FILES | {"vmlinuz": b"other"}), None, tmp_path / "image")
+        publish(parts(tmp_path / "parts", FILES | {"vmlinuz": b"other"}), {}, None, tmp_path / "image")
     Image.load(tmp_path / "image").verify(tmp_path / "image")
 
 
 def test_each_changed_file_is_found_later(tmp_path: Path) -> None:
-    image = publish(parts(tmp_path / "parts"), None, tmp_path / "image")
+    image = publish(parts(tmp_path / "parts"), {}, None, tmp_path / "image")
     for name in (*FILES, "cmdline"):
         path = tmp_path / "image" / name
         kept = path.read_bytes()

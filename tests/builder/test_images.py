@@ -87,9 +87,8 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
     second = Nix.open(folder / "elsewhere" / "store-two")
     two = build(other, second, cache, work, folder / "two", say, jobs=2, cores=1)
     yield Twice(chosen.recipe, first, one, two, chosen.different)
-    for store in ("store-one", "elsewhere/store-two"):
-        subprocess.run(["chmod", "-R", "u+w", str(folder / store)], check=True)
-        shutil.rmtree(folder / store)
+    first.remove()
+    second.remove()
 
 
 def snapshot(folder: Path) -> Recipe:

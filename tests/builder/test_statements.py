@@ -49,7 +49,7 @@ def image(folder: Path, files: dict[str, bytes] = FILES, policy: str = "ef" * 32
     boot = document(files, LINE) | {"policy_sha256": policy}
     given = parts(folder.with_name("parts-" + folder.name), files, LINE)
     given["boot.json"].write_text(json.dumps(boot))
-    publish(given, None, folder)
+    publish(given, {}, None, folder)
     record = {
         "source": {"revision": "0" * 40},
         "lock_sha256": lock_sha256(LOCK),

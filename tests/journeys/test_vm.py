@@ -95,11 +95,11 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         makes = log.authority
         log.submit(makes.allocation(), makes.delegation(), makes.floor(product=FMSPC.hex(), floor=floor_of()))
         platform = Platform(vendor, CURRENT, LATEST, now)
-        recipe = snapshot(folder / "source")
-        yield Ground(folder, log, platform, policy, recipe, Nix.open(folder / "store"))
+        nix = Nix.open(folder / "store")
+        yield Ground(folder, log, platform, policy, snapshot(folder / "source"), nix)
+        nix.remove()
     finally:
         log.stop()
-        shutil.rmtree(folder / "store", ignore_errors=True)
 
 
 @pytest.mark.image
