@@ -60,6 +60,8 @@ def issue(
     end: datetime = NOW + timedelta(hours=2),
     organisation: str = "Amazon",
     key: ec.EllipticCurvePrivateKey | None = None,
+    serial: int | None = None,
+    extensions: dict[str, bytes] | None = None,
 ) -> Signer:
     key = key or ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name(
@@ -74,12 +76,14 @@ def issue(
         .subject_name(subject)
         .issuer_name(issuer.certificate.subject if issuer else subject)
         .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial or x509.random_serial_number())
         .not_valid_before(begin)
         .not_valid_after(end)
         .add_extension(x509.BasicConstraints(ca, path_length if ca else None), True)
         .add_extension(usage, True)
     )
+    for oid, value in (extensions or {}).items():
+        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), False)
     return Signer(builder.sign(issuer.key if issuer else key, SHA384()), key)
 
 

@@ -1,0 +1,170 @@
+"""All devices of one machine: the evidence list, every device by itself, and that they belong together.
+
+The list is NVIDIA's SDK format: a JSON array of ``{arch, certificate, evidence, nonce}``, certificate and
+evidence in base64. ``arch`` and ``nonce`` are labels beside the evidence and are not believed. What ties GPUs
+and switches to each other is the PDI, a device's identity on NVLink: switches report the GPUs on their ports,
+GPUs report the switches on their links. Nothing here ties them to the CPU: the binding's digest over these
+very bytes does.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from quotary.attestation import spdm
+from quotary.attestation.certificates import Certificate
+from quotary.attestation.facts import Check
+from quotary.attestation.nvidia import DeviceFacts, parse_device_chain, verify
+from quotary.attestation.roots import Root
+from quotary.attestation.spdm import DeviceReport
+from quotary.canonical import unb64
+from quotary.errors import Malformed, Refused, Rejected
+
+MAX_EVIDENCE = 1 << 20
+MAX_DEVICES = 64
+MAX_CHAIN = 16 * 1024
+
+# Feature flag of newer GPUs: how the machine was set up.
+MODES = {b"\0\0": "single-gpu", b"\1\0": "multi-gpu", b"\2\0": "protected-pcie"}
+PROTECTED_PCIE_ON = b"\xaa"
+
+_MEMBERS = {"arch", "certificate", "evidence", "nonce"}
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceEvidence:
+    """One device's evidence, not yet believed."""
+
+    report: DeviceReport
+    chain: tuple[Certificate, ...]
+
+
+class Rule(Protocol):
+    """What a row demands of the machine's GPUs (``devices`` of a release's row)."""
+
+    @property
+    def architecture(self) -> str: ...
+    @property
+    def count(self) -> int: ...
+    @property
+    def drivers(self) -> tuple[str, ...]: ...
+    @property
+    def vbios(self) -> tuple[str, ...]: ...
+
+
+def parse_evidence(data: bytes) -> tuple[DeviceEvidence, ...]:
+    """Read an evidence list of at most ``MAX_EVIDENCE`` bytes and 1 to ``MAX_DEVICES`` devices."""
+    if len(data) > MAX_EVIDENCE:
+        raise Malformed(f"device evidence has {len(data)} bytes, at most {MAX_EVIDENCE} are allowed")
+    try:
+        found = json.loads(data.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse)
+    except (ValueError, RecursionError) as error:
+        raise Malformed("device evidence is not JSON") from error
+    if not isinstance(found, list) or not 1 <= len(found) <= MAX_DEVICES:
+        raise Malformed(f"device evidence is not a list of 1 to {MAX_DEVICES} devices")
+    return tuple(_device(member) for member in found)
+
+
+def verify_devices(
+    evidence: Sequence[DeviceEvidence], nonces: Sequence[bytes], now: datetime, roots: Sequence[Root]
+) -> tuple[DeviceFacts, ...]:
+    """Believe every device over the nonce of its place in the list, and that each is there once."""
+    if len(nonces) != len(evidence):
+        raise Rejected("device count", str(len(evidence)), f"{len(nonces)}, one for each nonce")
+    found = tuple(
+        verify(item.report, item.chain, nonce, now, roots)
+        for item, nonce in zip(evidence, nonces, strict=True)
+    )
+    for identities in ([device.serial for device in found], [device.pdi.hex() for device in found]):
+        twice = [identity for index, identity in enumerate(identities) if identity in identities[:index]]
+        if twice:
+            raise Rejected("device identity", f"{twice[0]} twice", "each device once")
+    return found
+
+
+def meet_rule(devices: Sequence[DeviceFacts], rule: Rule, modes: Sequence[str]) -> tuple[Check, ...]:
+    """Hold the GPUs against a row: how many, which architecture, which driver and VBIOS, which mode.
+
+    modes: admitted ``mode`` words; older firmware reports none, which is ``unreported``
+    """
+    gpus = [device for device in devices if device.kind == "gpu"]
+    if len(gpus) != rule.count:
+        raise Refused("device count", f"{len(gpus)} GPUs", f"{rule.count}")
+    for device in gpus:
+        rows = (
+            ("device architecture", device.architecture.lower(), (rule.architecture.lower(),)),
+            ("driver version", device.driver, rule.drivers),
+            ("vbios version", device.vbios.upper(), tuple(version.upper() for version in rule.vbios)),
+            ("device mode", mode(device), tuple(modes)),
+        )
+        for check, found, wanted in rows:
+            if found not in wanted:
+                raise Refused(check, found, ", ".join(wanted) or "none")
+    text = f"{len(gpus)} {rule.architecture}"
+    return (Check("devices", text, f"{text}, listed driver, VBIOS and mode", "row of the release"),)
+
+
+def mode(device: DeviceFacts) -> str:
+    """Say how a GPU was set up, from its feature flag and its protected PCIe state."""
+    flag, protected = device.opaque.get(spdm.FEATURE_FLAG), device.opaque.get(spdm.PROTECTED_PCIE)
+    if flag is None:
+        return "protected-pcie" if protected == PROTECTED_PCIE_ON else "unreported"
+    found = MODES.get(flag, "unknown")
+    # The two fields must tell one story.
+    return found if (found == "protected-pcie") == (protected == PROTECTED_PCIE_ON) else "unknown"
+
+
+def require_one_machine(devices: Sequence[DeviceFacts], switches: int) -> tuple[Check, ...]:
+    """Require that all GPUs hang on one set of switches, and that the switches are those.
+
+    switches: how many NVSwitches must be in the evidence; 0 where only the GPUs' word is wanted
+    1. Every GPU reports links, and all report the same set of switches (check ``gpu links``).
+    2. Where switches are wanted: there are as many, and the GPUs' links are exactly they (``switch count``,
+       ``gpu links``).
+    3. Every switch lists exactly the GPUs (``switch gpus``).
+    """
+    gpus = {device.pdi for device in devices if device.kind == "gpu"}
+    found = [device for device in devices if device.kind == "switch"]
+    if len(found) != switches:
+        raise Refused("switch count", str(len(found)), str(switches))
+    links = {frozenset(device.links) for device in devices if device.kind == "gpu"}
+    if len(links) != 1 or not min(links):
+        raise Rejected("gpu links", f"{len(links)} sets of switches", "one set, the same on every GPU")
+    (linked,) = links
+    present = {device.pdi for device in found}
+    if found and linked != present:
+        raise Rejected("gpu links", _names(linked), f"{_names(present)} of the switches")
+    for device in found:
+        if set(device.gpus) != gpus:
+            raise Rejected("switch gpus", _names(set(device.gpus)), f"{_names(gpus)} of the GPUs")
+    text = f"{len(gpus)} GPUs on {len(linked)} switches"
+    return (Check("one machine", text, "the same devices in every report", "device reports"),)
+
+
+def _device(member: object) -> DeviceEvidence:
+    if not isinstance(member, dict) or set(member) != _MEMBERS:
+        raise Malformed("a device has not exactly the members arch, certificate, evidence, nonce")
+    if not all(isinstance(value, str) for value in member.values()):
+        raise Malformed("a device's members are not all text")
+    chain = unb64(member["certificate"])
+    if len(chain) > MAX_CHAIN or re.search(rb"[^\x00-\x7f]", chain):
+        raise Malformed(f"a device's chain is longer than {MAX_CHAIN} bytes or no text")
+    return DeviceEvidence(DeviceReport.parse(unb64(member["evidence"])), parse_device_chain(chain))
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("device evidence has a member twice")
+    return found
+
+
+def _refuse(text: str) -> object:
+    raise Malformed(f"device evidence has the constant {text}")
+
+
+def _names(identities: set[bytes] | frozenset[bytes]) -> str:
+    return ", ".join(sorted(identity.hex() for identity in identities)) or "none"
