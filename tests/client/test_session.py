@@ -1,122 +1,29 @@
 """The SDK and the proxy against an enclave in this process: real channel, real receipts, a network that is a function."""
 
-import hashlib
 import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from quotary import Client
+from quotary.canonical import canonical
 from quotary.client.clock import FixedClock
 from quotary.client.files import EvidenceFile, verify_file
 from quotary.client.policy import Policy
 from quotary.client.proxy import Proxy
-from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature, commitment
-from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, ResponseHead, open_request
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, NotInLog, Refused, Rejected, Usage
-from quotary.net.transport import Reply, Request, Stream
 from tests.fakes import authority
+from tests.fakes.enclave import ANSWER, FakeEnclave
 from tests.fakes.log import policy_bytes
-from tests.fakes.machine import World, registers
+from tests.fakes.machine import World
 
-ANSWER = json.dumps({"choices": [{"message": {"role": "assistant", "content": "a log"}}]}).encode()
-SALT = b"\x05" * 32
-
-
-@dataclass(slots=True)
-class FakeEnclave:
-    """Answers a transport's requests as an enclave and its log would; flags make it lie."""
-
-    world: World
-    seen: list[Request] = field(default_factory=list)
-    status: int = 200
-    weights: bytes = bytes.fromhex("04" * 32)
-    complete: bool = True
-    receipts: bool = True
-    cut: int = 0
-    forget_keyset_once: bool = False
-    measured_as: str = "machine"
-    log_down: bool = False
-    show_bundle: bool = False
-    prompts: list[bytes] = field(default_factory=list)
-
-    def send(self, request: Request) -> Reply:
-        self.seen.append(request)
-        if "/v1/attestation" in request.url:
-            nonce = bytes.fromhex(request.url.partition("nonce=")[2])
-            document = self.world.document(nonce=nonce, found=registers(self.measured_as))
-            if self.show_bundle:
-                document = replace(document, bundle=self.world.bundle())
-            return Reply(200, {}, document.encode())
-        if "/api/v1/bundles/" in request.url:
-            if self.log_down:
-                raise CannotTell("no answer from the log")
-            measurement = bytes.fromhex(request.url.rpartition("/")[2])
-            if measurement == self.world.measurement:
-                return Reply(200, {}, self.world.bundle())
-            return Reply(200, {}, self.world.log.absence(measurement, ts=self.world.ts).encode())
-        return Reply(404, {}, b"{}")
-
-    @contextmanager
-    def open(self, request: Request) -> Iterator[Stream]:
-        self.seen.append(request)
-        if self.forget_keyset_once:
-            self.forget_keyset_once = False
-            yield Stream(422, {}, iter([b'{"error":{"message":"attest again"}}']))
-            return
-        assert request.body is not None
-        keyset = self.world.document().keyset
-        opened = open_request(request.body, self.world.channel, hashlib.sha256(keyset).digest())
-        self.prompts.append(opened.body)
-        wire = self._respond(opened, hashlib.sha256(keyset).digest())
-        wire = wire[: len(wire) - self.cut]
-        yield Stream(
-            200, {"content-type": MEDIA_TYPE}, (wire[at : at + 100] for at in range(0, len(wire), 100))
-        )
-
-    def _respond(self, opened: OpenedRequest, keyset: bytes) -> bytes:
-        sealer = opened.respond()
-        wire = sealer.start(ResponseHead(self.status, {"content-type": "application/json"}))
-        wire += sealer.data(ANSWER)
-        size = len(self.world.log.entries)
-        receipt = Receipt(
-            1,
-            Served(
-                "ab" * 16, "chatcmpl-1", opened.head.path, self.world.ts, self.world.ts, self.complete, "stop"
-            ),
-            Commitments(
-                commitment("request", SALT, opened.body),
-                commitment("response", SALT, ANSWER),
-                bytes(32),
-                bytes(32),
-                3,
-                2,
-            ),
-            Origin(
-                authority.SERVICE,
-                "model",
-                self.weights,
-                self.world.measurement,
-                "sim-tdx",
-                bytes(32),
-                keyset,
-                self.world.log.origin,
-                size,
-                size,
-            ),
-            {"seed": 1},
-            Channel(opened.wire_digest, sealer.frames, sealer.chain),
-            salt=SALT,
-        )
-        signature = authority.key("receipt").sign(receipt.signed_bytes())
-        signed = replace(receipt, signatures=(Signature("receipt-1", signature),))
-        return wire + sealer.end(signed.encode() if self.receipts else b"")
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats" / "evidence-file.md"
 
 
 @pytest.fixture
@@ -266,6 +173,13 @@ def test_evidence_without_receipt_says_so(enclave: FakeEnclave) -> None:
     policy = Policy.parse(policy_bytes(enclave.world.policy()))
     verify_file(replace(kept(enclave), receipt=None), policy, trail)
     assert (trail.checks[-1].name, trail.checks[-1].outcome) == ("receipt", "not checked")
+
+
+def test_the_formats_page_shows_an_evidence_file_that_is_read() -> None:
+    example = PAGE.read_text().split("```json\n")[1].split("\n```")[0]
+    file = EvidenceFile.parse(canonical(json.loads(example)))
+    assert file.nonce is not None
+    assert file.receipt is not None
 
 
 # The proxy

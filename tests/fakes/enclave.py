@@ -1,0 +1,143 @@
+"""An enclave and its log in this process: real channel, real receipts, and flags that make it lie."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature, commitment
+from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, ResponseHead, open_request
+from quotary.errors import CannotTell
+from quotary.net.transport import Reply, Request, Stream
+from tests.fakes import authority
+from tests.fakes.machine import World, registers
+
+ANSWER = json.dumps({"choices": [{"message": {"role": "assistant", "content": "a log"}}]}).encode()
+SALT = b"\x05" * 32
+
+
+@dataclass(slots=True)
+class FakeEnclave:
+    """Answers a transport's requests as an enclave and its log would; flags make it lie."""
+
+    world: World
+    seen: list[Request] = field(default_factory=list)
+    status: int = 200
+    weights: bytes = bytes.fromhex("04" * 32)
+    complete: bool = True
+    receipts: bool = True
+    cut: int = 0
+    forget_keyset_once: bool = False
+    measured_as: str = "machine"
+    log_down: bool = False
+    show_bundle: bool = False
+    prompts: list[bytes] = field(default_factory=list)
+
+    def send(self, request: Request) -> Reply:
+        self.seen.append(request)
+        if "/v1/attestation" in request.url:
+            nonce = bytes.fromhex(request.url.partition("nonce=")[2])
+            document = self.world.document(nonce=nonce, found=registers(self.measured_as))
+            if self.show_bundle:
+                document = replace(document, bundle=self.world.bundle())
+            return Reply(200, {}, document.encode())
+        if "/api/v1/bundles/" in request.url:
+            if self.log_down:
+                raise CannotTell("no answer from the log")
+            measurement = bytes.fromhex(request.url.rpartition("/")[2])
+            if measurement == self.world.measurement:
+                return Reply(200, {}, self.world.bundle())
+            return Reply(200, {}, self.world.log.absence(measurement, ts=self.world.ts).encode())
+        return Reply(404, {}, b"{}")
+
+    @contextmanager
+    def open(self, request: Request) -> Iterator[Stream]:
+        self.seen.append(request)
+        if self.forget_keyset_once:
+            self.forget_keyset_once = False
+            yield Stream(422, {}, iter([b'{"error":{"message":"attest again"}}']))
+            return
+        assert request.body is not None
+        keyset = self.world.document().keyset
+        opened = open_request(request.body, self.world.channel, hashlib.sha256(keyset).digest())
+        self.prompts.append(opened.body)
+        wire = self._respond(opened, hashlib.sha256(keyset).digest())
+        wire = wire[: len(wire) - self.cut]
+        yield Stream(
+            200, {"content-type": MEDIA_TYPE}, (wire[at : at + 100] for at in range(0, len(wire), 100))
+        )
+
+    def _respond(self, opened: OpenedRequest, keyset: bytes) -> bytes:
+        sealer = opened.respond()
+        wire = sealer.start(ResponseHead(self.status, {"content-type": "application/json"}))
+        wire += sealer.data(ANSWER)
+        size = len(self.world.log.entries)
+        receipt = Receipt(
+            1,
+            Served(
+                "ab" * 16, "chatcmpl-1", opened.head.path, self.world.ts, self.world.ts, self.complete, "stop"
+            ),
+            Commitments(
+                commitment("request", SALT, opened.body),
+                commitment("response", SALT, ANSWER),
+                bytes(32),
+                bytes(32),
+                3,
+                2,
+            ),
+            Origin(
+                authority.SERVICE,
+                "model",
+                self.weights,
+                self.world.measurement,
+                "sim-tdx",
+                bytes(32),
+                keyset,
+                self.world.log.origin,
+                size,
+                size,
+            ),
+            {"seed": 1},
+            Channel(opened.wire_digest, sealer.frames, sealer.chain),
+            salt=SALT,
+        )
+        signature = authority.key("receipt").sign(receipt.signed_bytes())
+        signed = replace(receipt, signatures=(Signature("receipt-1", signature),))
+        return wire + sealer.end(signed.encode() if self.receipts else b"")
+
+
+@contextmanager
+def over_http(enclave: FakeEnclave) -> Iterator[str]:
+    """Serve an enclave and its log on loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            reply = enclave.send(Request(self.path))
+            self._answer(reply.status, reply.body)
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            with enclave.open(Request(self.path, "POST", body)) as stream:
+                self._answer(stream.status, b"".join(stream.chunks))
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+        def _answer(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=lambda: server.serve_forever(0.05), daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
