@@ -9,6 +9,7 @@ that names the check. No clock, file or network but those that are passed in.
 from dataclasses import dataclass
 
 from quotary.attestation.document import AttestationDocument
+from quotary.client.authority import check_authority
 from quotary.client.clock import Clock
 from quotary.client.evidence import (
     require_devices,
@@ -21,7 +22,6 @@ from quotary.client.policy import Policy
 from quotary.client.standing import (
     Times,
     bound_age,
-    check_authority,
     check_checkpoint,
     check_records,
     check_release,

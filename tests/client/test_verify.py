@@ -9,6 +9,7 @@ from datetime import timedelta
 import pytest
 
 from quotary.attestation.document import NonceProof
+from quotary.canonical import time_text
 from quotary.client.clock import FixedClock
 from quotary.client.policy import Policy
 from quotary.client.trust import Accepted, ProcessMemory
@@ -16,6 +17,7 @@ from quotary.client.verdict import NAMES
 from quotary.client.verify import judge, verify_bundle, verify_proof, verify_release
 from quotary.errors import InvalidProof, Judged, Malformed, NotInLog, Refused, Rejected, Unsupported, Usage
 from quotary.statements.bundle import Bundle, Included, Proven
+from quotary.statements.envelope import Envelope
 from quotary.statements.keys import key_measurement
 from quotary.statements.records import MeasurementRecord, parse_record
 from quotary.tlog import trie
@@ -166,7 +168,7 @@ def demand_more_entries(attempt: Attempt) -> None:
 
 
 def demand_a_later_time(attempt: Attempt) -> None:
-    attempt.policy["minimum"]["time"] = authority.time_text(attempt.world.now + timedelta(seconds=1))
+    attempt.policy["minimum"]["time"] = time_text(attempt.world.now + timedelta(seconds=1))
 
 
 # 5. age
@@ -312,7 +314,7 @@ def sign_as_somebody_else(attempt: Attempt) -> None:
 
 def sign_badly(attempt: Attempt) -> None:
     entry = attempt.world.release
-    envelope = authority.Envelope.parse(entry)
+    envelope = Envelope.parse(entry)
     bad = replace(envelope.signatures[0], sig=envelope.signatures[0].sig[:-1] + b"\x00")
     logged(attempt, replace(envelope, signatures=(bad,)).encode(), start=4)
     attempt.change_bundle(release=attempt.world.log.included(4))
@@ -374,7 +376,7 @@ def suspend(attempt: Attempt) -> None:
 
 def end(attempt: Attempt) -> None:
     world = attempt.world
-    ends = authority.time_text(world.now + timedelta(seconds=60))
+    ends = time_text(world.now + timedelta(seconds=60))
     release = world.log.maker.release(rows=[authority.row(SEED)], not_after=ends)
     world.log.append(release, world.log.maker.rebuild(release, {SEED: True}))
     attempt.renew()
@@ -418,7 +420,7 @@ def lose_the_floor(attempt: Attempt) -> None:
 
 def let_the_floor_end(attempt: Attempt) -> None:
     world = attempt.world
-    ends = authority.time_text(world.now + timedelta(seconds=60))
+    ends = time_text(world.now + timedelta(seconds=60))
     world.log.append(world.log.maker.floor(product=PRODUCT, floor=FLOOR, expires=ends))
     attempt.renew()
     attempt.now += timedelta(seconds=60)
@@ -786,9 +788,13 @@ def test_a_record_whose_release_has_no_such_row_is_rejected(world: World) -> Non
     log.records[key] = replace(record, measurement=authority.measurement("foreign")).encode()
     log.map_root = trie.insert(log.nodes, log.map_root, key, hashlib.sha256(log.records[key]).digest())
     log.close(world.ts)
-    bundle = log.bundle(authority.measurement("foreign"), ts=world.ts).encode()
+    attempt.bundle = log.bundle(authority.measurement("foreign"), ts=world.ts)
     with pytest.raises(Rejected, match="a row of the release"):
-        verify_bundle(bundle, None, policy, ProcessMemory(), clock)
+        verify_bundle(attempt.bundle.encode(), None, policy, ProcessMemory(), clock)
+    attempt.document = world.document(found=registers("foreign"))
+    with pytest.raises(Rejected, match="one of 1 rows") as raised:
+        attempt.judge()
+    assert raised.value.check == "row"
 
 
 def test_a_release_is_the_one_in_force_or_it_is_not(world: World) -> None:

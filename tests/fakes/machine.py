@@ -92,7 +92,8 @@ class World:
             maker.delegation(),
             maker.floor(product=PRODUCT, floor=FLOOR),
         )
-        rows = [authority.row(SEED, **require)]
+        row = authority.row(SEED)
+        rows = [{**row, "require": {"configuration": "none", **require}}]
         self.release = maker.release(rows=rows)
         self.log.append(self.release, maker.rebuild(self.release, {SEED: True}))
         self.log.close(self.ts)
