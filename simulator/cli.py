@@ -46,6 +46,7 @@ def program_options(command: F) -> F:
     """Add what decides a process's registers."""
     for option in (
         click.argument("more", nargs=-1, metavar="[-- WORDS]..."),
+        click.option("--code", type=FOLDER, help="Checkout whose packages run. [default: this installation]"),
         click.option("--threads", type=click.IntRange(1, 1024), help="Threads of the model (measured)."),
         click.option("--listen", required=True, help="HOST:PORT of the enclave's own server (measured)."),
         click.option("--service", required=True, help="The service whose release this is (measured)."),
@@ -98,6 +99,7 @@ def simulate(
     service: str,
     listen: str,
     threads: int | None,
+    code: Path | None,
     more: tuple[str, ...],
     tcb_svn: str | None,
     sgx_tcb_svn: str | None,
@@ -115,13 +117,13 @@ def simulate(
     tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
     vendor = _vendor(directory, now)
     platform = Platform(vendor, tcb, publication, now)
-    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more))
+    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more, code))
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     work = _folder(directory) / "run"
     work.mkdir(mode=0o700, exist_ok=True)
     with MeasuredProcess(taken, platform, work) as child:
-        code = child.wait()
-    sys.exit(code)
+        ended = child.wait()
+    sys.exit(ended)
 
 
 @click.command(
@@ -187,6 +189,7 @@ def measure_process(
     service: str,
     listen: str,
     threads: int | None,
+    code: Path | None,
     more: tuple[str, ...],
     as_json: bool,
 ) -> None:
@@ -195,7 +198,7 @@ def measure_process(
     from simulator.program import enclave_program
     from simulator.row import describe
 
-    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more))
+    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more, code))
     document, text = describe(taken)
     emit(document, text, as_json=as_json)
 

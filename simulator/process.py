@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quotary.attestation.measure.process import ProcessImage, measure
-from quotary.errors import CannotTell, Malformed, Rejected, Usage
-from quotary.manifest import NAME, Manifest, ManifestFile
+from quotary.errors import CannotTell, Malformed, Usage
+from quotary.manifest import NAME, Manifest
 from simulator.files import (
     Named,
     closure,
@@ -127,17 +127,14 @@ def snapshot(program: Program) -> Snapshot:
 
 
 def weights_digest(model: Path) -> bytes:
-    """Hash the model's files into a manifest, require that it is the folder's own, and give its digest."""
+    """Give the digest of the model's manifest; the enclave holds every file against it while it loads.
+
+    As with a disk whose root hash stands on the command line: what is measured is what the program must
+    find, and the program refuses what it finds instead.
+    """
     if not model.is_dir():
         raise CannotTell(f"no model folder at {model}")
-    contents = {name.removeprefix("model/"): _read((name, path))[1] for name, path in walk(model, "model")}
-    said = contents.pop(NAME, b"")
-    found = Manifest(
-        {name: ManifestFile(hashlib.sha256(data).digest(), len(data)) for name, data in contents.items()}
-    )
-    if said != found.encode():
-        raise Rejected("weights manifest", f"{NAME} is not about these files", "a manifest of exactly them")
-    return found.digest
+    return Manifest.parse(_read((NAME, model / NAME))[1]).digest
 
 
 def stage(taken: Snapshot, parent: Path) -> Path:

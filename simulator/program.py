@@ -18,11 +18,13 @@ def enclave_program(
     listen: str,
     threads: int | None,
     more: tuple[str, ...],
+    checkout: Path | None = None,
 ) -> Program:
     """Say what ``quotary enclave serve`` of this installation runs with; every word of it is measured.
 
     threads: of the model, or None to leave it to the libraries
     more:    further words for the command
+    checkout: folder with the packages to run instead of this installation's own
     """
     options = {
         "policy": POLICY,
@@ -34,7 +36,7 @@ def enclave_program(
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     return Program(
-        code={name: _package(name) for name in PACKAGES},
+        code={name: checkout / name if checkout else _package(name) for name in PACKAGES},
         requirements=ENCLAVE_REQUIREMENTS,
         arguments=("-m", "quotary", "enclave", "serve", *words, *more),
         environment={}
