@@ -1,9 +1,9 @@
 """Azure's wrapper around a hardware report: the paravisor's own report and the keys that it vouches for.
 
 On Azure a guest cannot choose the report data of its CPU: the paravisor ("HCL") puts the digest of a JSON
-document there, and keeps the whole in the vTPM's NV index 0x01400001. The document holds the vTPM's attestation
-key; a nonce then goes into a vTPM quote by that key, which this module does not read. Microsoft, "Azure
-confidential VM guest attestation design", section "Attestation report"; integers are little endian.
+document there, and keeps the whole in the vTPM's NV index 0x01400001. The document holds the vTPM's
+attestation key; a nonce then goes into a vTPM quote by that key, which this module does not read. Microsoft,
+"Azure confidential VM guest attestation design", section "Attestation report"; integers are little endian.
 """
 
 import base64
