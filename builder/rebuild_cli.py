@@ -2,7 +2,6 @@
 
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -72,11 +71,7 @@ def run(
     release = found.predicate
     if not isinstance(release, Release):
         raise Usage(f"{file} is a {found.kind}, not a release")
-    profile = release.material.get("profile")
-    if not isinstance(profile, str):
-        raise Malformed("the release's material has no profile")
-    checkout = find_source(source)
-    recipe = replace(Recipe(checkout, profile, checkout / "nix" / "lock"), model=model)
+    recipe = _recipe(release, find_source(source), model)
     head = Head(
         found.log, found.service, sequence_of(sequence, url, found.service, "rebuild"), statement.now()
     )
@@ -99,3 +94,10 @@ def run(
         raise Rejected(
             "rebuild", result.detail or "other registers from the same files", "every measurement id"
         )
+
+
+def _recipe(release: Release, checkout: Path, model: Path | None) -> Recipe:
+    profile = release.material.get("profile")
+    if not isinstance(profile, str):
+        raise Malformed("the release's material has no profile")
+    return Recipe(checkout, profile, checkout / "nix" / "lock", model=model)
