@@ -1,9 +1,10 @@
 """``quotary demo``: the whole story on this machine, told by running our own commands."""
 
 import json
+import shlex
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,7 +20,7 @@ SERVICE = "demo/chat"
 PORT = 8470
 POLL_SECONDS = 2
 MAX_AGE_SECONDS = 600
-QUESTION = "What does the log say?"
+QUESTION = "What is a log?"
 
 
 @click.command(
@@ -27,11 +28,14 @@ QUESTION = "What does the log say?"
     "40 something is missing on this machine."
 )
 @click.option(
-    "--folder", type=click.Path(path_type=Path, file_okay=False), default=Path("var/demo"), show_default=True,
-    help="Where the run's files go; emptied at the start.",
-)  # fmt: skip
+    "--folder",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("var/demo"),
+    show_default=True,
+    help="Where the run's files go; its folder `run` is emptied at the start.",
+)
 @click.option(
-    "--port", default=PORT, show_default=True, help="First of four ports on 127.0.0.1; 0 takes any."
+    "--port", default=PORT, show_default=True, help="First of four ports of 127.0.0.1; 0 takes any."
 )
 @click.option("--exit", "leave", is_flag=True, help="End after the last chapter instead of serving on.")
 @click.option("--vm", is_flag=True, help="Also boot the built image with the model in QEMU (minutes).")
@@ -42,286 +46,235 @@ def demo(folder: Path, port: int, leave: bool, vm: bool) -> None:
         for chapter in story.chapters(vm):
             chapter()
         stage.save_repeats()
-        story.farewell()
+        story.farewell(leave)
         if not leave:
-            click.pause("", err=True)
-            stage.running["registry"].wait()
+            stage.wait_until_interrupted()
 
 
 class Story:
-    """The chapters, in order; each stands on what the ones before it left in the folder."""
+    """The chapters, in order; each stands on what the ones before it left in the folder.
+
+    A command is written as a reader would type it; ``{names}`` stand for this run's files and addresses.
+    """
 
     def __init__(self, stage: Stage, folder: Path, ports: list[int]) -> None:
         self.stage = stage
         self.here = stage.folder
         self.kept = folder
-        self.ports = dict(zip(("registry", "witness", "enclave", "vm"), ports, strict=True))
-        self.url = f"http://127.0.0.1:{self.ports['registry']}"
-        self.enclave = f"http://127.0.0.1:{self.ports['enclave']}"
-        self.measurement = ""
-        self.release_id = ""
-        self.floor: Mapping[str, object] = {}
+        registry, witness, enclave, machine = (f"127.0.0.1:{port}" for port in ports)
+        self.ports = dict(zip(("registry", "witness", "enclave", "machine"), ports, strict=True))
+        self.vendor: Mapping[str, object] = {}
+        here = shlex.quote(str(stage.folder))
+        self.names = {
+            "here": here,
+            "kept": shlex.quote(str(folder)),
+            "origin": ORIGIN,
+            "service": SERVICE,
+            "url": f"http://{registry}",
+            "registry": registry,
+            "witness": witness,
+            "machine": machine,
+            "enclave": f"http://{enclave}",
+            "policy": f"--policy {here}/policy.json --simulation",
+            "program": f"--policy {here}/policy.json --model {here}/model --registry http://{registry}"
+            f" --service {SERVICE} --listen {enclave}",
+            "vendor": f"--directory {here}/vendor",
+            "statement": f"--origin {ORIGIN} --service {SERVICE} --url http://{registry}",
+        }
 
-    def chapters(self, vm: bool) -> list:  # type: ignore[type-arg]
-        told = [
-            self.opening, self.log, self.authority, self.policy, self.image, self.unlogged, self.logged,
-            self.serves, self.changed_weights, self.changed_program, *([self.machine] if vm else []),
-            self.raised_floor, self.revoked,
-        ]  # fmt: skip
-        return told
-
-    # --- what stands before the first refusal ---
+    def chapters(self, vm: bool) -> list[Callable[[], None]]:
+        """Give the chapters of a run, with or without the virtual machine's."""
+        first = [self.opening, self.log, self.authority, self.policy, self.image, self.unlogged, self.logged]
+        second = [self.serves, self.changed_weights, self.changed_program]
+        return [*first, *second, *([self.boots] if vm else []), self.raised_floor, self.revoked]
 
     def opening(self) -> None:
         self.stage.chapter("Quotary: which program may read your prompt, and who vouches for it")
         say = self.stage.say
         say("Mode: process/v1. The TEE is SIMULATED: same bytes as Intel TDX, keys of a vendor of our own.")
-        say("It proves nothing about this machine; a production policy cannot even name it.")
+        say("It proves nothing about this machine, and no production policy can be written that accepts it.")
         say(
-            f"Intervals are shortened in the measured policy: the enclave looks at the log every {POLL_SECONDS} s."
+            f"Shortened in the measured policy: the enclave looks at the log every {POLL_SECONDS} s, not 30 s."
         )
-        model = self.kept / "model"
-        if not (model / "MANIFEST").is_file():
-            say("The model does not exist yet: a small one is trained on the project's own text, once.")
-            self.stage.run("build", "model", "--out", model)
-        shutil.copytree(model, self.here / "model")
+        if not (self.kept / "model" / "MANIFEST").is_file():
+            say("There is no model yet: a small one is trained on the project's own text, once.")
+            self.run("build model --out {kept}/model")
+        shutil.copytree(self.kept / "model", self.here / "model")
 
     def log(self) -> None:
         self.stage.chapter("1. A log, and a witness that holds it to one history")
-        run, here = self.stage.run, self.here
-        witness = run(
-            "registry",
-            "witness",
-            "init",
-            "--dir",
-            here / "witness",
-            "--name",
-            "witness.demo.quotary.dev",
-            quiet=True,
+        made = self.run(
+            "registry witness init --dir {here}/witness --name witness.demo.quotary.dev", quiet=True
         )
-        keys = run(
-            "registry", "init", "--dir", here / "log", "--origin", ORIGIN, "--bind", _local(self.url), "--publish-interval",
-            "0.3", "--refresh", "5", "--witness", f"http://127.0.0.1:{self.ports['witness']}", witness.split()[-1], quiet=True,
-        )  # fmt: skip
-        vkeys = keys.split()
-        self.stage.say(f"log key (Ed25519):   {vkeys[0]}")
-        self.stage.say(f"log key (ML-DSA-44): {vkeys[1][:60]}… ({len(vkeys[1])} characters)")
-        self.stage.say(f"witness key:         {witness.split()[-1]}")
-        follow = [word for vkey in vkeys[:2] for word in ("--log", vkey)]
-        run("registry", "witness", "follow", "--dir", here / "witness", *follow, show=False, quiet=True)
-        bind = f"127.0.0.1:{self.ports['witness']}"
-        self.stage.start("witness", "registry", "witness", "serve", "--dir", here / "witness", "--bind", bind)
+        self.names["witness_key"] = made.split()[-1]
+        keys = self.run(
+            "registry init --dir {here}/log --origin {origin} --bind {registry} --publish-interval 0.3"
+            " --refresh 5 --witness http://{witness} {witness_key}",
+            quiet=True,
+        ).split()
+        self.stage.say(f"log's key (Ed25519):   {keys[0]}")
+        self.stage.say(f"log's key (ML-DSA-44): {keys[1][:60]}… ({len(keys[1])} characters)")
+        self.stage.say(f"witness's key:         {self.names['witness_key']}")
+        followed = " ".join(f"--log {key}" for key in keys[:2])
+        self.run(f"registry witness follow --dir {{here}}/witness {followed}", show=False, quiet=True)
+        self.start("witness", "registry witness serve --dir {here}/witness --bind {witness}")
         self.stage.wait_for("witness", lambda: answers(self.ports["witness"]), "listening")
-        self.stage.start("registry", "registry", "serve", "--dir", here / "log")
+        self.start("registry", "registry serve --dir {here}/log")
         self.stage.wait_for("registry", lambda: answers(self.ports["registry"]), "listening")
 
     def authority(self) -> None:
-        self.stage.chapter("2. Who may say what: keys of an owner, a builder, a rebuilder")
-        run, here = self.stage.run, self.here
+        self.stage.chapter("2. Who may say what: an owner, a builder, a rebuilder, and who sets floors")
         for name in ("owner", "builder"):
-            run("keys", "new", here / f"{name}.key", "--public", here / f"{name}.pub", show=False, quiet=True)
-        keys = here / "log" / "keys"
-        for role in ("rebuilder", "tcb"):
-            self._public(keys / f"{role}.pem", here / f"{role}.pub")
-        expires = f"{datetime.now(UTC) + timedelta(days=365):%Y-%m-%d}"
-        common = (
-            "--origin",
-            ORIGIN,
-            "--service",
-            SERVICE,
-            "--expires",
-            expires,
-            "--url",
-            self.url,
-            "--submit",
+            self.run(f"keys new {{here}}/{name}.key --public {{here}}/{name}.pub", show=False, quiet=True)
+        spki = self.ask("keys show {here}/log/keys/rebuilder.pem")["spki"]
+        pem = f"-----BEGIN PUBLIC KEY-----\n{spki}\n-----END PUBLIC KEY-----\n"
+        (self.here / "rebuilder.pub").write_text(pem)
+        self.names["expires"] = f"--expires {datetime.now(UTC) + timedelta(days=365):%Y-%m-%d}"
+        common = "delegate {statement} {expires} --submit --role owner={here}/owner.pub"
+        first = self.ask(f"{common} --sequence 1 --key {{here}}/log/keys/root.pem")
+        self.stage.say(
+            f"the log's root allocates the name {SERVICE} to the owner's key; the owner then names a builder:"
         )
-        owner = ("--role", f"owner={here / 'owner.pub'}")
-        first = self.stage.ask("delegate", *common, *owner, "--sequence", "1", "--key", keys / "root.pem")
-        self.stage.say(f"the log's root allocates {SERVICE} to the owner")
-        run(
-            "delegate", *common, *owner, "--role", f"builder={here / 'builder.pub'}", "--sequence", "2", "--previous",
-            str(first["statement_id"]), "--key", here / "owner.key",
-        )  # fmt: skip
-        vendor = self.stage.ask("enclave", "simulate-init", "--directory", here / "vendor")
-        self.vendor = vendor
-        self._set_floor(dict(vendor["minimum"]))  # type: ignore[call-overload]
+        builder = f"--previous {first['statement_id']} --role builder={{here}}/builder.pub"
+        self.run(f"{common} {builder} --sequence 2 --key {{here}}/owner.key")
+        self.vendor = self.ask("enclave simulate-init {vendor}")
+        self._set_floor(self._minimum())
 
     def policy(self) -> None:
         self.stage.chapter("3. What client and enclave demand: one policy, measured with the program")
-        self.stage.run(
-            "policy", "new", "--from-log", self.url, "--service", SERVICE, "--owner", self.here / "owner.pub", "--platform",
-            "sim-tdx", "--floors", "log", "--simulator-root", str(self.vendor["root_sha256"]), "--map-auditor", "none",
-            "--rebuilders", self.here / "rebuilder.pub", "--max-age", str(MAX_AGE_SECONDS), "--poll", str(POLL_SECONDS),
-            "--out", self.here / "policy.json",
-        )  # fmt: skip
+        self.run(
+            "policy new --from-log {url} --service {service} --owner {here}/owner.pub --platform sim-tdx"
+            f" --floors log --simulator-root {self.vendor['root_sha256']} --map-auditor none"
+            f" --rebuilders {{here}}/rebuilder.pub --max-age {MAX_AGE_SECONDS} --poll {POLL_SECONDS}"
+            " --out {here}/policy.json"
+        )
 
     def image(self) -> None:
-        self.stage.chapter(
-            "4. An image, built by Nix from a lock, and the numbers a machine would show for it"
+        self.stage.chapter("4. An image, built by Nix from a lock, and what a machine would show for it")
+        self.run(
+            "build run --profile ci --policy {here}/policy.json --model {here}/model --set service={service}"
+            " --fresh-lock --out {here}/image"
         )
-        run, here = self.stage.run, self.here
-        run(
-            "build", "run", "--profile", "ci", "--policy", here / "policy.json", "--model", here / "model", "--set",
-            f"service={SERVICE}", "--fresh-lock", "--out", here / "image",
-        )  # fmt: skip
-        run("measure", "run", here / "image", "--platform", "sim-tdx", "--out", here / "image-rows.json")
-        run("measure", "run", here / "image", "--platform", "snp", expect=20)
-        self.stage.say("And the program that this demo starts as a measured process:")
-        found = run("measure", "process", *self._program(), "--json", quiet=True)
-        (here / "process-rows.json").write_text(found)
-        self.measurement = str(json.loads(found)["measurement"])
-        self.stage.say(f"measurement id {self.measurement}")
-
-    # --- refused, logged, served ---
+        self.run("measure run {here}/image --platform sim-tdx --out {here}/image-rows.json")
+        self.run("measure run {here}/image --platform snp", expect=20)
+        self.stage.say("The program that this demo starts as a measured process gets a row of its own:")
+        found = self.run("measure process {program} --json", quiet=True)
+        (self.here / "process-rows.json").write_text(found)
+        self.names["id"] = str(json.loads(found)["measurement"])
+        self.stage.say(f"measurement id {self.names['id']}")
 
     def unlogged(self) -> None:
-        self.stage.chapter("5. Refused: the program is not in the log (12)")
-        self.stage.say(
-            "It starts, asks its (simulated) TEE for a quote, asks the log for its own measurement, and stops:"
-        )
-        self.stage.run("enclave", "simulate", *self._program(), *self._vendor(), expect=12)
-        absence = self.here / "absence.json"
-        self.stage.run(
-            "bundle",
-            SERVICE,
-            self.measurement,
-            *self._policy(),
-            "--url",
-            self.url,
-            "--out",
-            absence,
-            expect=12,
-        )
-        self.stage.repeat("absence", "verify", absence, *self._policy(), "--offline", exit_code=12)
+        self.stage.chapter("5. Refused: a program that is not in the log (12)")
+        self.stage.say("It asks its TEE for a quote and the log for its own measurement, and stops:")
+        self.run("enclave simulate {program} {vendor}", expect=12)
+        self.run("bundle {service} {id} {policy} --url {url} --out {here}/absence.json", expect=12)
+        self.repeat("absence", "verify {here}/absence.json {policy} --offline", 12)
 
     def logged(self) -> None:
         self.stage.chapter("6. Logged, and built a second time")
-        run, here = self.stage.run, self.here
-        common = ("--origin", ORIGIN, "--service", SERVICE, "--url", self.url)
-        run(
-            "release", "new", here / "image", "--rows", here / "image-rows.json", "--rows", here / "process-rows.json",
-            *common, "--source-uri", "https://quotary.dev/source", "--out", here / "release.json",
-        )  # fmt: skip
-        self._log("release", here / "builder.key")
+        self.run(
+            "release new {here}/image --rows {here}/image-rows.json --rows {here}/process-rows.json {statement}"
+            " --source-uri https://quotary.dev/source --out {here}/release.json"
+        )
+        self._log("release", "{here}/builder.key")
         self.stage.say(
             "The log has it, but nobody has repeated the build, and the policy demands one rebuilder:"
         )
-        run(
-            "bundle",
-            SERVICE,
-            self.measurement,
-            *self._policy(),
-            "--url",
-            self.url,
-            "--out",
-            here / "too-early.json",
-            expect=11,
+        self.run("bundle {service} {id} {policy} --url {url} --out {here}/too-early.json", expect=11)
+        again = self.run("measure process {program} --json", show=False, quiet=True)
+        (self.here / "rebuilt-rows.json").write_text(again)
+        self.run(
+            "rebuild run {here}/release.entry --organisation 'A second builder' --model {here}/model"
+            " --measured {here}/rebuilt-rows.json --url {url} --out {here}/rebuild.json"
         )
-        again = run("measure", "process", *self._program(), "--json", show=False, quiet=True)
-        (here / "rebuilt-rows.json").write_text(again)
-        run(
-            "rebuild", "run", here / "release.entry", "--organisation", "A second builder", "--model", here / "model",
-            "--measured", here / "rebuilt-rows.json", "--url", self.url, "--out", here / "rebuild.json",
-        )  # fmt: skip
-        self._log("rebuild", here / "log" / "keys" / "rebuilder.pem")
-        bundle = here / "bundle.json"
-        run("bundle", SERVICE, self.measurement, *self._policy(), "--url", self.url, "--out", bundle)
-        self.stage.repeat("bundle", "verify", bundle, *self._policy(), "--offline")
+        self._log("rebuild", "{here}/log/keys/rebuilder.pem")
+        self.run("bundle {service} {id} {policy} --url {url} --out {here}/bundle.json")
+        self.repeat("bundle", "verify {here}/bundle.json {policy} --offline")
 
     def serves(self) -> None:
         self.stage.chapter("7. The enclave serves, a question is answered, its receipt verified")
-        self._start_enclave("enclave")
-        self._ask("answer")
+        self._start_enclave()
+        self._ask_enclave("answer")
 
     def changed_weights(self) -> None:
         self.stage.chapter("8. Refused: changed weights under the logged command line (10)")
         weights = self.here / "model" / "model.safetensors"
         good = weights.read_bytes()
         weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-        self.stage.say(
-            f"one bit of {weights} is flipped; the manifest, and so the measurement, stays as it is"
-        )
+        self.stage.say(f"one bit of {weights} is flipped; the manifest, and so the measurement, stays:")
         try:
-            self.stage.run("enclave", "simulate", *self._program(), *self._vendor(), expect=10)
+            self.run("enclave simulate {program} {vendor}", expect=10)
         finally:
             weights.write_bytes(good)
 
     def changed_program(self) -> None:
         self.stage.chapter("9. Refused: a changed program (12)")
-        code = self.here / "changed"
-        root = Path(__file__).resolve().parents[2]
+        code, root = self.here / "changed", Path(__file__).resolve().parents[2]
         for package in ("quotary", "enclave"):
             shutil.copytree(root / package, code / package, ignore=shutil.ignore_patterns("__pycache__"))
-        with open(code / "enclave" / "__init__.py", "a") as file:
-            file.write("# one line more\n")
-        self.stage.say(f"one comment is added to {code / 'enclave' / '__init__.py'}")
-        self.stage.run("enclave", "simulate", *self._program(), *self._vendor(), "--code", code, expect=12)
-
-    def machine(self) -> None:
-        self.stage.chapter("10. The built image boots in QEMU, checks itself, and serves")
-        raise NotImplementedError
+        changed = code / "enclave" / "__init__.py"
+        changed.write_text(changed.read_text() + "# one line more\n")
+        self.stage.say(f"one comment is added to a copy of the program, {changed}:")
+        self.run("enclave simulate {program} {vendor} --code {here}/changed", expect=12)
 
     def raised_floor(self) -> None:
-        self.stage.chapter("11. Refused: the firmware floor is raised above this machine (11)")
-        minimum = dict(self.vendor["minimum"])  # type: ignore[call-overload]
+        self.stage.chapter("10. Refused: the firmware floor is raised above this machine (11)")
+        minimum = self._minimum()
         raised = _raised(str(minimum["tee_tcb_svn"]))
         self._set_floor({**minimum, "tee_tcb_svn": raised})
-        self._wait_refusing("tcb")
+        self._wait_refusing()
         self.stage.stop("enclave")
         self.stage.say("A new start is refused as well:")
-        self.stage.run("enclave", "simulate", *self._program(), *self._vendor(), expect=11)
+        self.run("enclave simulate {program} {vendor}", expect=11)
         self.stage.say(
-            "After the firmware update (the simulated platform starts with the newer level) it serves again:"
+            "After the firmware update, simulated by a platform of the newer level, it serves again:"
         )
-        self._start_enclave("enclave", "--tcb-svn", raised)
-        self._ask("patched")
+        self._start_enclave(f"--tcb-svn {raised}")
+        self._ask_enclave("patched")
 
     def revoked(self) -> None:
-        self.stage.chapter("12. The release is revoked while the enclave serves")
-        here = self.here
-        self.stage.run(
-            "revoke", "--release", self.release_id, "--service", SERVICE, "--reason", "the demo ends here", "--origin",
-            ORIGIN, "--url", self.url, "--out", here / "revocation.json",
-        )  # fmt: skip
-        self._log("revocation", here / "builder.key")
-        self._wait_refusing("status")
-        self.stage.say("The client refuses by its own look at the log, whatever the enclave says:")
-        bundle = here / "revoked.json"
-        self.stage.run(
-            "bundle",
-            SERVICE,
-            self.measurement,
-            *self._policy(),
-            "--url",
-            self.url,
-            "--out",
-            bundle,
-            expect=11,
+        self.stage.chapter("11. Revoked while it serves (11)")
+        self.run(
+            "revoke --release {release} --reason 'end of the demo' {statement} --out {here}/revocation.json"
         )
-        self.stage.repeat("revoked", "verify", bundle, *self._policy(), "--offline", exit_code=11)
+        self._log("revocation", "{here}/builder.key")
+        self._wait_refusing()
+        self.stage.say("The client refuses by its own look at the log, whatever the enclave says:")
+        self.run("bundle {service} {id} {policy} --url {url} --out {here}/revoked.json", expect=11)
+        self.repeat("revoked", "verify {here}/revoked.json {policy} --offline", 11)
         self.stage.stop("enclave")
 
-    def farewell(self) -> None:
+    def farewell(self, leave: bool) -> None:
         self.stage.chapter("What is left")
         say = self.stage.say
-        say(
-            f"pages:      {self.url}/  (entry, measurement and search pages; your browser recomputes what they claim)"
-        )
+        say(f"pages:      {self.names['url']}/ (your browser recomputes what they claim)")
         say(f"log's keys: {self.here / 'log' / 'policy.tlog'}")
-        say(
-            f"files:      {self.here}; the commands to repeat every verdict are in {self.here / 'repeat.json'}"
-        )
-        say("stop:       Ctrl-C; everything that was started ends with it")
+        say(f"files:      {self.here}; every repeat command is in {self.here / 'repeat.json'}")
+        say("stop:       it stops now" if leave else "stop:       Ctrl-C; all that was started ends with it")
 
-    # --- the parts that several chapters share ---
+    def run(self, line: str, *, expect: int = 0, show: bool = True, quiet: bool = False) -> str:
+        return self.stage.run(*self._words(line), expect=expect, show=show, quiet=quiet)
 
-    def _public(self, secret: Path, public: Path) -> None:
-        found = self.stage.ask("keys", "show", secret)
-        public.write_text(f"-----BEGIN PUBLIC KEY-----\n{found['spki']}\n-----END PUBLIC KEY-----\n")
+    def ask(self, line: str) -> Mapping[str, object]:
+        return self.stage.ask(*self._words(line))
 
-    def _set_floor(self, minimum: dict[str, object]) -> None:
+    def start(self, name: str, line: str) -> None:
+        self.stage.start(name, *self._words(line))
+
+    def repeat(self, title: str, line: str, exit_code: int = 0) -> None:
+        self.stage.repeat(title, *self._words(line), exit_code=exit_code)
+
+    def _words(self, line: str) -> list[str]:
+        return shlex.split(line.format_map(self.names).format_map(self.names))
+
+    def _minimum(self) -> dict[str, object]:
+        minimum = self.vendor["minimum"]
+        assert isinstance(minimum, dict), "our own command's JSON"
+        return minimum
+
+    def _set_floor(self, minimum: Mapping[str, object]) -> None:
         floor = {
-            "minimum": minimum,
+            "minimum": dict(minimum),
             "evaluation_number": self.vendor["evaluation_number"],
             "accepted_status": ["UpToDate"],
             "grace_seconds": 0,
@@ -329,69 +282,47 @@ class Story:
             "denied_families": [],
             "denied_chips": [],
         }
-        (self.here / "floor.json").write_text(json.dumps(floor))
-        expires = f"{datetime.now(UTC) + timedelta(days=90):%Y-%m-%d}"
-        self.stage.run(
-            "floor", "--platform", "sim-tdx", "--product", str(self.vendor["product"]), "--floor", self.here / "floor.json",
-            "--origin", ORIGIN, "--expires", expires, "--key", self.here / "log" / "keys" / "tcb.pem", "--url", self.url,
-            "--submit",
-        )  # fmt: skip
-
-    def _program(self) -> tuple[str | Path, ...]:
-        return (
-            "--policy", self.here / "policy.json", "--model", self.here / "model", "--registry", self.url, "--service",
-            SERVICE, "--listen", _local(self.enclave),
-        )  # fmt: skip
-
-    def _policy(self) -> tuple[str | Path, ...]:
-        return ("--policy", self.here / "policy.json", "--simulation")
-
-    def _vendor(self) -> tuple[str | Path, ...]:
-        return ("--directory", self.here / "vendor")
-
-    def _log(self, name: str, key: Path) -> None:
-        """Sign and submit NAME.json; keep its entry and its proof, and say how to check them offline."""
-        entry, proof = self.here / f"{name}.entry", self.here / f"{name}.tlog-proof"
-        signed = self.stage.ask("sign", self.here / f"{name}.json", "--key", key, "--out", entry)
-        if name == "release":
-            self.release_id = str(signed["statement_id"])
-        self.stage.run("submit", entry, "--url", self.url, "--wait")
-        index = leaf_hash(entry.read_bytes()).hex()
-        self.stage.run("proof", index, *self._policy(), "--url", self.url, "--out", proof)
-        self.stage.repeat(
-            f"{name} in the log", "verify", proof, "--entry", entry, *self._policy(), "--offline"
+        (self.here / "floor.json").write_text(json.dumps(floor, indent=1))
+        self.run(
+            f"floor --platform sim-tdx --product {self.vendor['product']} --floor {{here}}/floor.json"
+            " --origin {origin} {expires} --key {here}/log/keys/tcb.pem --url {url} --submit"
         )
 
-    def _start_enclave(self, name: str, *words: str) -> None:
-        self.stage.start(name, "enclave", "simulate", *self._program(), *self._vendor(), *words)
-        self.stage.wait_for(name, lambda: self._phase() == "ready", "ready")
-        self.stage.show_log(name)
+    def _log(self, name: str, key: str) -> None:
+        """Sign and submit NAME.json; keep its entry and its proof, and say how to check them offline."""
+        signed = self.ask(f"sign {{here}}/{name}.json --key {key} --out {{here}}/{name}.entry")
+        self.names[name] = str(signed["statement_id"])
+        self.run(f"submit {{here}}/{name}.entry --url {{url}} --wait")
+        found = leaf_hash((self.here / f"{name}.entry").read_bytes()).hex()
+        self.run(f"proof {found} {{policy}} --url {{url}} --out {{here}}/{name}.tlog-proof")
+        proof = f"verify {{here}}/{name}.tlog-proof --entry {{here}}/{name}.entry"
+        self.repeat(f"the {name} is in the log", f"{proof} {{policy}} --offline")
 
-    def _ask(self, name: str) -> None:
-        evidence = self.here / f"{name}.evidence.json"
-        self.stage.run(
-            "chat", self.enclave, *self._policy(), "--log", self.url, "--prompt", QUESTION, "--max-tokens", "40", "--keep",
-            evidence,
-        )  # fmt: skip
-        self.stage.repeat(f"{name} and its receipt", "verify", evidence, *self._policy(), "--offline")
+    def _start_enclave(self, more: str = "") -> None:
+        self.start("enclave", f"enclave simulate {{program}} {{vendor}} {more}")
+        self.stage.wait_for("enclave", lambda: self._phase() == "ready", "ready")
+        self.stage.show_log("enclave")
+
+    def _ask_enclave(self, name: str) -> None:
+        self.run(
+            f"chat {{enclave}} {{policy}} --log {{url}} --prompt '{QUESTION}' --max-tokens 40"
+            f" --keep {{here}}/{name}.evidence.json"
+        )
+        self.repeat(f"{name} and its receipt", f"verify {{here}}/{name}.evidence.json {{policy}} --offline")
 
     def _phase(self) -> str:
         try:
-            reply = HTTP().send(Request(f"{self.enclave}/v1/state"))
+            reply = HTTP().send(Request(f"{self.names['enclave']}/v1/state"))
             return str(json.loads(reply.body)["phase"])
         except (CannotTell, ValueError, KeyError, TypeError):
             return "unreachable"
 
-    def _wait_refusing(self, check: str) -> None:
+    def _wait_refusing(self) -> None:
         before = time.monotonic()
-        self.stage.wait_for("enclave", lambda: self._phase() == "refusing", f"refusing ({check})")
-        self.stage.say(f"the running enclave refuses, {time.monotonic() - before:.1f} s later")
+        self.stage.wait_for("enclave", lambda: self._phase() == "refusing", "refusing")
+        self.stage.say(f"the running enclave takes no more prompts, {time.monotonic() - before:.1f} s later")
 
 
 def _raised(svn: str) -> str:
     """Raise the first component of a TDX SVN (32 hex digits) by one."""
     return f"{int(svn[:2], 16) + 1:02x}{svn[2:]}"
-
-
-def _local(url: str) -> str:
-    return url.removeprefix("http://")

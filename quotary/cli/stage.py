@@ -132,7 +132,7 @@ class Stage:
     def wait_for(
         self, name: str, ready: Callable[[], bool], what: str, seconds: float = START_SECONDS
     ) -> None:
-        """Wait until a background process is ready; its end or the deadline shows its log and stops the demo."""
+        """Wait until a background process is ready; at its end or the deadline, show its log and stop."""
         deadline = time.monotonic() + seconds
         while not ready():
             ended = self.running[name].poll()
@@ -142,20 +142,7 @@ class Stage:
                 raise OutOfPlan(f"{name} {how}")
             select.select([], [], [], 0.1)
 
-    def wait_end(self, name: str, expect: int, seconds: float = START_SECONDS) -> None:
-        """Wait for a background process to end by itself with an exit code."""
-        try:
-            code = self.running[name].wait(seconds)
-        except subprocess.TimeoutExpired as error:
-            self.show_log(name)
-            raise OutOfPlan(f"{name} still runs after {seconds:.0f} s") from error
-        del self.running[name]
-        self.show_log(name)
-        if code != expect:
-            raise OutOfPlan(f"{name} ended with {code}, the plan says {expect}")
-        self.say(f"exit code {code}, as it must be.")
-
-    def show_log(self, name: str, lines: int = 30) -> None:
+    def show_log(self, name: str, lines: int = 60) -> None:
         text = (self.folder / f"{name}.log").read_text("utf-8", "replace")
         shown = [line for line in text.splitlines() if not line.startswith("{")]
         _indented("\n".join(shown[-lines:]))
@@ -169,6 +156,15 @@ class Stage:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+    def wait_until_interrupted(self) -> None:
+        """Serve on until Ctrl-C or SIGTERM, or until something that should run ends."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        try:
+            while all(process.poll() is None for process in self.running.values()):
+                select.select([], [], [], 1)
+        except KeyboardInterrupt:
+            click.echo("\nstopping", err=True)
 
     def save_repeats(self) -> None:
         """Write the repeat commands to ``repeat.json``, for a second shell and for the test."""
