@@ -86,7 +86,6 @@ enclave = LazyGroup(
         "serve": Lazy("enclave.cli:serve", "Check itself, then answer prompts.", "Enclave", "enclave"),
         "simulate-init": Lazy("simulator.cli:simulate_init", "Make the simulated vendor.", "Simulation"),
         "simulate": Lazy("simulator.cli:simulate", "Start a measured process (software only).", "Simulation"),
-        "simulate-init": Lazy("simulator.cli:simulate_init", "Make the simulated vendor.", "Simulation"),
         "simulate-vm": Lazy("simulator.cli:simulate_vm", "Start the built image in QEMU.", "Simulation"),
     },
     summary="Check, serve or simulate an enclave.",
