@@ -21,7 +21,11 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     wheel = next(folder.glob("quotary-*.whl"))
     constraints = folder / "constraints.txt"
     constraints.write_text(
-        "".join(line.split(" ")[0] + "\n" for line in (ROOT / "requirements.lock").read_text().splitlines() if "==" in line)
+        "".join(
+            line.split(" ")[0] + "\n"
+            for line in (ROOT / "requirements.lock").read_text().splitlines()
+            if "==" in line
+        )
     )
     into = ["--python", str(folder / "env"), "install", "--constraint", str(constraints), str(wheel)]
     subprocess.run([*pip, *into], check=True, capture_output=True, timeout=300)
@@ -29,7 +33,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(installed: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([str(installed / "quotary"), *words], cwd="/", capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(
+        [str(installed / "quotary"), *words], cwd="/", capture_output=True, text=True, check=False, timeout=60
+    )
 
 
 def test_the_command_answers_outside_the_clone(installed: Path) -> None:
@@ -50,7 +56,9 @@ def test_a_missing_extra_is_named_with_the_command_that_adds_it(installed: Path,
     assert f"quotary[{group}]" in result.stderr
 
 
-@pytest.mark.parametrize("package", ["web/templates/base.html", "web/static/verify.js", "nix/default.nix", "migrations/env.py"])
+@pytest.mark.parametrize(
+    "package", ["web/templates/base.html", "web/static/verify.js", "nix/default.nix", "migrations/env.py"]
+)
 def test_data_files_travel_in_the_wheel(installed: Path, package: str) -> None:
     site = next((installed.parent / "lib").glob("python3*/site-packages"))
     assert (site / package).is_file()
