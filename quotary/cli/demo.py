@@ -15,12 +15,13 @@ from quotary.errors import CannotTell
 from quotary.net.transport import HTTP, Request
 from quotary.tlog.merkle import leaf_hash
 
-ORIGIN = "demo.quotary.dev/simulation"
 SERVICE = "demo/chat"
 PORT = 8470
 POLL_SECONDS = 2
 MAX_AGE_SECONDS = 600
 QUESTION = "What is a log?"
+VM_MIB = 2048
+VM_SECONDS = 840.0
 
 
 @click.command(
@@ -65,21 +66,23 @@ class Story:
         self.ports = dict(zip(("registry", "witness", "enclave", "machine"), ports, strict=True))
         self.vendor: Mapping[str, object] = {}
         here = shlex.quote(str(stage.folder))
+        # Each run is another log: this machine's memory of an earlier one must not be asked to forget it.
+        origin = f"demo.quotary.dev/{datetime.now(UTC):%Y%m%dt%H%M%Sz}/simulation"
         self.names = {
             "here": here,
             "kept": shlex.quote(str(folder)),
-            "origin": ORIGIN,
+            "origin": origin,
             "service": SERVICE,
             "url": f"http://{registry}",
             "registry": registry,
             "witness": witness,
-            "machine": machine,
+            "machine": f"http://{machine}",
             "enclave": f"http://{enclave}",
             "policy": f"--policy {here}/policy.json --simulation",
             "program": f"--policy {here}/policy.json --model {here}/model --registry http://{registry}"
             f" --service {SERVICE} --listen {enclave}",
             "vendor": f"--directory {here}/vendor",
-            "statement": f"--origin {ORIGIN} --service {SERVICE} --url http://{registry}",
+            "statement": f"--origin {origin} --service {SERVICE} --url http://{registry}",
         }
 
     def chapters(self, vm: bool) -> list[Callable[[], None]]:
@@ -92,7 +95,7 @@ class Story:
         self.stage.chapter("Quotary: which program may read your prompt, and who vouches for it")
         say = self.stage.say
         say("Mode: process/v1. The TEE is SIMULATED: same bytes as Intel TDX, keys of a vendor of our own.")
-        say("It proves nothing about this machine, and no production policy can be written that accepts it.")
+        say("It proves nothing about this machine; no production policy can be written that accepts it.")
         say(
             f"Shortened in the measured policy: the enclave looks at the log every {POLL_SECONDS} s, not 30 s."
         )
@@ -173,8 +176,8 @@ class Story:
     def logged(self) -> None:
         self.stage.chapter("6. Logged, and built a second time")
         self.run(
-            "release new {here}/image --rows {here}/image-rows.json --rows {here}/process-rows.json {statement}"
-            " --source-uri https://quotary.dev/source --out {here}/release.json"
+            "release new {here}/image --rows {here}/image-rows.json --rows {here}/process-rows.json"
+            " {statement} --source-uri https://quotary.dev/source --out {here}/release.json"
         )
         self._log("release", "{here}/builder.key")
         self.stage.say(
@@ -216,6 +219,40 @@ class Story:
         changed.write_text(changed.read_text() + "# one line more\n")
         self.stage.say(f"one comment is added to a copy of the program, {changed}:")
         self.run("enclave simulate {program} {vendor} --code {here}/changed", expect=12)
+
+    def boots(self) -> None:
+        self.stage.chapter(
+            "The whole image, with torch and the model, in a machine of its own (QEMU, by software)"
+        )
+        vm, port = "{here}/vm", self.names["registry"].rpartition(":")[2]
+        self.run(
+            f"build run --profile cpu --policy {{here}}/policy.json --model {{here}}/model --fresh-lock --out {vm}"
+            f" --set service={{service}} --set log=http://10.0.2.2:{port} --set tee=virtio:quotary.tee"
+            " --set network=10.0.2.15/24,10.0.2.2 --set listen=8080"
+        )
+        self.run(f"measure run {vm} --platform sim-tdx --memory {VM_MIB} --out {{here}}/vm-rows.json")
+        start = (
+            f"enclave simulate-vm --image {vm} --memory {VM_MIB} --port {self.ports['machine']} {{vendor}}"
+        )
+        self.stage.say("Not logged yet: it boots, checks itself, and stops before torch is imported:")
+        self.run(start, expect=12)
+        self.run(
+            f"release new {vm} --rows {{here}}/vm-rows.json {{statement}} --source-uri https://quotary.dev/source"
+            " --out {here}/vm-release.json"
+        )
+        self._log("vm-release", "{here}/builder.key")
+        self.run(
+            "rebuild run {here}/vm-release.entry --organisation 'A second builder' --model {here}/model"
+            " --url {url} --out {here}/vm-rebuild.json"
+        )
+        self._log("vm-rebuild", "{here}/log/keys/rebuilder.pem")
+        self.stage.say(
+            "Logged and rebuilt: it boots again and serves. By software emulation this takes minutes:"
+        )
+        self.start("machine", start)
+        self.stage.wait_for("machine", lambda: self._phase("machine") == "ready", "ready", VM_SECONDS)
+        self._ask_enclave("vm-answer", "machine")
+        self.stage.stop("machine")
 
     def raised_floor(self) -> None:
         self.stage.chapter("10. Refused: the firmware floor is raised above this machine (11)")
@@ -303,16 +340,16 @@ class Story:
         self.stage.wait_for("enclave", lambda: self._phase() == "ready", "ready")
         self.stage.show_log("enclave")
 
-    def _ask_enclave(self, name: str) -> None:
+    def _ask_enclave(self, name: str, place: str = "enclave") -> None:
         self.run(
-            f"chat {{enclave}} {{policy}} --log {{url}} --prompt '{QUESTION}' --max-tokens 40"
+            f"chat {{{place}}} {{policy}} --log {{url}} --prompt '{QUESTION}' --max-tokens 40"
             f" --keep {{here}}/{name}.evidence.json"
         )
         self.repeat(f"{name} and its receipt", f"verify {{here}}/{name}.evidence.json {{policy}} --offline")
 
-    def _phase(self) -> str:
+    def _phase(self, place: str = "enclave") -> str:
         try:
-            reply = HTTP().send(Request(f"{self.names['enclave']}/v1/state"))
+            reply = HTTP().send(Request(f"{self.names[place]}/v1/state"))
             return str(json.loads(reply.body)["phase"])
         except (CannotTell, ValueError, KeyError, TypeError):
             return "unreachable"
