@@ -1,6 +1,6 @@
 """Make a small language model of our own, so that everything runs where no weights can be downloaded.
 
-A byte-level BPE tokenizer and a Llama of about a million parameters, trained for some seconds on the text of
+A byte-level BPE tokenizer and a Llama of about a million parameters, trained for half a minute on the text of
 this project: its documents, its source, and questions made from both. It speaks like our documentation and
 knows little; it exists so that a prompt meets a real ``transformers`` model behind a real boot check. The
 seed is fixed, but nobody claims that training
@@ -49,7 +49,7 @@ class MadeModel:
     loss: float
 
 
-def make_model(out: Path, *, source: Path, steps: int = 120) -> MadeModel:
+def make_model(out: Path, *, source: Path, steps: int = 300) -> MadeModel:
     """Train on the text under ``source`` (a checkout of this project) for ``steps`` and write the
     model to ``out``.
     """

@@ -95,7 +95,7 @@ class Story:
         self.stage.chapter("Quotary: which program may read your prompt, and who vouches for it")
         say = self.stage.say
         say("Mode: process/v1. The TEE is SIMULATED: same bytes as Intel TDX, keys of a vendor of our own.")
-        say("It proves nothing about this machine; no production policy can be written that accepts it.")
+        say("It proves nothing about this machine, and no production policy can accept it.")
         say(
             f"Shortened in the measured policy: the enclave looks at the log every {POLL_SECONDS} s, not 30 s."
         )
@@ -196,11 +196,12 @@ class Story:
 
     def serves(self) -> None:
         self.stage.chapter("7. The enclave serves, a question is answered, its receipt verified")
-        self._start_enclave()
+        self._start_enclave(show=True)
         self._ask_enclave("answer")
 
     def changed_weights(self) -> None:
         self.stage.chapter("8. Refused: changed weights under the logged command line (10)")
+        self.stage.stop("enclave")
         weights = self.here / "model" / "model.safetensors"
         good = weights.read_bytes()
         weights.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
@@ -224,10 +225,10 @@ class Story:
         self.stage.chapter(
             "The whole image, with torch and the model, in a machine of its own (QEMU, by software)"
         )
-        vm, port = "{here}/vm", self.names["registry"].rpartition(":")[2]
+        vm, port = "{here}/vm", self.ports["registry"]
         self.run(
-            f"build run --profile cpu --policy {{here}}/policy.json --model {{here}}/model --fresh-lock --out {vm}"
-            f" --set service={{service}} --set log=http://10.0.2.2:{port} --set tee=virtio:quotary.tee"
+            "build run --profile cpu --policy {here}/policy.json --model {here}/model --fresh-lock"
+            f" --out {vm} --set service={{service}} --set log=http://10.0.2.2:{port} --set tee=virtio:quotary.tee"
             " --set network=10.0.2.15/24,10.0.2.2 --set listen=8080"
         )
         self.run(f"measure run {vm} --platform sim-tdx --memory {VM_MIB} --out {{here}}/vm-rows.json")
@@ -255,7 +256,10 @@ class Story:
         self.stage.stop("machine")
 
     def raised_floor(self) -> None:
-        self.stage.chapter("10. Refused: the firmware floor is raised above this machine (11)")
+        self.stage.chapter(
+            "10. Refused: the firmware floor is raised above this machine, while it serves (11)"
+        )
+        self._start_enclave()
         minimum = self._minimum()
         raised = _raised(str(minimum["tee_tcb_svn"]))
         self._set_floor({**minimum, "tee_tcb_svn": raised})
@@ -335,10 +339,12 @@ class Story:
         proof = f"verify {{here}}/{name}.tlog-proof --entry {{here}}/{name}.entry"
         self.repeat(f"the {name} is in the log", f"{proof} {{policy}} --offline")
 
-    def _start_enclave(self, more: str = "") -> None:
+    def _start_enclave(self, more: str = "", show: bool = False) -> None:
         self.start("enclave", f"enclave simulate {{program}} {{vendor}} {more}")
         self.stage.wait_for("enclave", lambda: self._phase() == "ready", "ready")
-        self.stage.show_log("enclave")
+        if show:
+            self.stage.show_log("enclave")
+        self.stage.say("ready")
 
     def _ask_enclave(self, name: str, place: str = "enclave") -> None:
         self.run(
