@@ -1,7 +1,7 @@
 """Signed manifests of reference values, as NVIDIA publishes them: a SWID tag under an XML signature.
 
-The text is written in its canonical form (W3C xml-c14n11), so that what is signed is what stands there; a test
-reads it with the verifier's own canonical form.
+The text is written in its canonical form (W3C xml-c14n11), so that what is signed is what stands there; a
+test reads it with the verifier's own canonical form.
 """
 
 import base64

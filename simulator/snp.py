@@ -1,8 +1,7 @@
 """Reports of a simulated SEV-SNP machine: version 5, byte for byte what a Genoa processor would send.
 
 AMD 56860, table "ATTESTATION_REPORT"; AMD 57230 for the certificates. Two things differ from AMD on purpose:
-every certificate is marked as simulated, and serial numbers are not zero, which the library that signs does not
-allow.
+every certificate is marked as simulated, and serial numbers are not zero, which the signing library refuses.
 """
 
 import hashlib
