@@ -37,7 +37,7 @@ def run_sequencer(config: Config) -> None:
     store = open_store(config.database_url)
     with _only_one(config), store.leadership():
         sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
-        rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()])
+        rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
         publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds)
         exporter = Exporter(PublicLog(store.read), config.public)
         sequencer.take_over()

@@ -3,7 +3,9 @@ client).
 
 Witnesses are asked in parallel; one that answers 409 is asked again with a proof from the size it names. A
 witness that has seen a larger log than we signed, or another one, means a restored backup or a fork:
-``RolledBack``.
+``RolledBack``. A status code is not evidence, though: the claim counts only when the witness shows a
+checkpoint under one of the log's own keys that our log does not continue. A witness that claims without
+showing one is faulty: it counts as absent, loudly, and the others decide whether there is a quorum.
 """
 
 import hashlib
@@ -13,10 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from quotary.canonical import b64
-from quotary.errors import CannotTell, Malformed, QuotaryError
+from quotary.errors import CannotTell, InvalidProof, InvalidSignature, Malformed, QuotaryError
 from quotary.net.transport import Limits, Reply, Request, Transport
 from quotary.tlog.checkpoint import Checkpoint
-from quotary.tlog.note import Note
+from quotary.tlog.merkle import verify_consistency
+from quotary.tlog.note import Note, VerifierKey
 from registry.errors import RolledBack
 from registry.store import Signed
 
@@ -25,6 +28,7 @@ log = logging.getLogger("registry")
 LIMITS = Limits(connect_seconds=2.0, read_seconds=5.0, total_seconds=8.0, length=65_536)
 PARALLEL = 16
 SIZE_TYPE = "text/x.tlog.size"
+STATES = ("cosigned", "unknown-log", "silent", "refused", "faulty")
 NEXT = "put back the newest backup of this log: one that holds everything it ever signed"
 
 
@@ -34,12 +38,14 @@ class Answer:
 
     url:   its submission prefix
     lines: its cosignature lines, not verified yet; empty where it gave none
-    size:  the newest size that it has seen; None where it did not say
+    size:  the newest size that it has seen; None where it did not say, or what it said is not believed
+    state: one of ``STATES``
     """
 
     url: str
     lines: tuple[bytes, ...]
     size: int | None
+    state: str = "silent"
 
 
 Prove = Callable[[int], Sequence[bytes]]
@@ -49,10 +55,12 @@ class Rounds:
     """Remembers between rounds how far each witness is.
 
     urls: submission prefixes of the policy's witnesses
+    keys: the log's own verifier keys; only what one of them signed is evidence against this log
     """
 
-    def __init__(self, transport: Transport, urls: Iterable[str]) -> None:
+    def __init__(self, transport: Transport, urls: Iterable[str], keys: Iterable[VerifierKey]) -> None:
         self._transport = transport
+        self._keys = tuple(keys)
         self._urls = tuple(dict.fromkeys(url for url in urls if url))
         self._sizes: dict[str, int] = {}
 
@@ -60,7 +68,7 @@ class Rounds:
         """Show a checkpoint to every witness.
 
         prove: gives the consistency path from an old size (1 or more) to ``signed.size``
-        Raises ``RolledBack`` where a witness is ahead or has another log.
+        Raises ``RolledBack`` where a witness proves that it has seen a larger log or another one.
         """
         return self._all(lambda url: self._exchange(url, signed, prove))
 
@@ -97,37 +105,72 @@ class Rounds:
             return Answer(url, (), None)
 
     def _look_up(self, url: str, origin: str) -> Answer:
-        path = hashlib.sha256(origin.encode("utf-8")).hexdigest()
-        reply = self._transport.send(Request(f"{url.rstrip('/')}/{path}/checkpoint", limits=LIMITS))
-        if reply.status == 404:
-            return Answer(url, (), 0)
-        if reply.status != 200:
-            return Answer(url, (), None)
-        size = Checkpoint.parse(Note.parse(reply.body).text).size
-        if size > 0:
-            raise RolledBack(
-                f"size at witness {url}", str(size), "none: nothing was signed", next_command=NEXT
-            )
-        return Answer(url, (), 0)
+        found = self._newest(url, origin)
+        if found is None:
+            return Answer(url, (), 0, "unknown-log")
+        if found.size > 0:
+            wanted = "none: nothing was signed"
+            raise RolledBack(f"size at witness {url}", str(found.size), wanted, next_command=NEXT)
+        return Answer(url, (), 0, "cosigned")
 
     def _exchange(self, url: str, signed: Signed, prove: Prove) -> Answer:
         old = self._sizes.get(url, signed.size)
         reply = self._submit(url, old, signed, prove)
-        if reply.status == 409:
-            old = self._conflict(url, reply, signed)
-            reply = self._submit(url, old, signed, prove)
-        if reply.status == 422:
-            raise RolledBack(
-                f"history at witness {url}",
-                "another log than ours",
-                f"ours, {old} to {signed.size}",
-                next_command=NEXT,
-            )
+        if reply.status == 409 and (size := _size(reply)) <= signed.size:
+            self._sizes[url] = size
+            reply = self._submit(url, size, signed, prove)
+        if reply.status in (409, 422):
+            return self._contradicted(url, reply, signed, prove)
         if reply.status != 200:
             log.warning("witness.refused", extra={"witness": url, "status": reply.status})
-            return Answer(url, (), None)
+            return Answer(url, (), None, "refused")
         self._sizes[url] = signed.size
-        return Answer(url, tuple(reply.body.splitlines(keepends=True)), signed.size)
+        return Answer(url, tuple(reply.body.splitlines(keepends=True)), signed.size, "cosigned")
+
+    def _contradicted(self, url: str, reply: Reply, signed: Signed, prove: Prove) -> Answer:
+        """Ask a witness that claims another history for the checkpoint it claims to have seen.
+
+        Raises ``RolledBack`` where a key of this log signed it and our log does not continue it.
+        """
+        try:
+            found = self._newest(url, Checkpoint.parse(Note.parse(signed.note).text).origin)
+        except QuotaryError as error:
+            return self._faulty(url, reply, str(error))
+        if found is None or found.size == 0:
+            return self._faulty(url, reply, "it shows no checkpoint of this log")
+        if found.size > signed.size:
+            wanted = f"at most {signed.size}"
+            raise RolledBack(f"size at witness {url}", str(found.size), wanted, next_command=NEXT)
+        try:
+            verify_consistency(found.size, signed.size, found.root, signed.root, prove(found.size))
+        except InvalidProof as error:
+            check, other = f"root of size {found.size} at witness {url}", found.root.hex()
+            raise RolledBack(check, other, "ours", next_command=NEXT) from error
+        self._sizes[url] = found.size
+        return self._faulty(url, reply, f"its newest checkpoint, of size {found.size}, is part of this log")
+
+    def _faulty(self, url: str, reply: Reply, why: str) -> Answer:
+        log.error("witness.faulty", extra={"witness": url, "status": reply.status, "why": why})
+        return Answer(url, (), None, "faulty")
+
+    def _newest(self, url: str, origin: str) -> Checkpoint | None:
+        """Fetch the newest checkpoint that a witness has seen; None where it knows no such log.
+
+        Raises ``InvalidSignature`` unless a key of this log signed it.
+        """
+        path = hashlib.sha256(origin.encode("utf-8")).hexdigest()
+        reply = self._transport.send(Request(f"{url.rstrip('/')}/{path}/checkpoint", limits=LIMITS))
+        if reply.status == 404:
+            return None
+        if reply.status != 200:
+            raise CannotTell(f"{url} answers {reply.status} where its newest checkpoint should be")
+        note = Note.parse(reply.body)
+        if not any(_signed_by(note, key) for key in self._keys):
+            raise InvalidSignature(f"no key of {origin} signed the checkpoint that {url} shows")
+        found = Checkpoint.parse(note.text)
+        if found.origin != origin:
+            raise Malformed(f"{url} shows a checkpoint of {found.origin}")
+        return found
 
     def _submit(self, url: str, old: int, signed: Signed, prove: Prove) -> Reply:
         path = prove(old) if 0 < old < signed.size else ()
@@ -136,12 +179,14 @@ class Rounds:
         address = url.rstrip("/") + "/add-checkpoint"
         return self._transport.send(Request(address, "POST", body, limits=LIMITS))
 
-    def _conflict(self, url: str, reply: Reply, signed: Signed) -> int:
-        size = _size(reply)
-        if size > signed.size:
-            raise RolledBack(f"size at witness {url}", str(size), f"at most {signed.size}", next_command=NEXT)
-        self._sizes[url] = size
-        return size
+
+def _signed_by(note: Note, key: VerifierKey) -> bool:
+    """Say whether one key signed; a bad line under another key must not hide a good one."""
+    try:
+        note.verify([key])
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _size(reply: Reply) -> int:

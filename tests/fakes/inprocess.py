@@ -104,7 +104,7 @@ def _assemble(
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
     sequencer = Sequencer(store, config.origin, signer, clock)
     urls = [witness.url for witness in policy.witnesses.values()] if transport else []
-    rounds = Rounds(transport, urls) if transport else Rounds(_nobody(), [])
+    rounds = Rounds(transport, urls, policy.logs) if transport else Rounds(_nobody(), [], ())
     publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds)
     loop = Loop(sequencer, publisher, Exporter(PublicLog(store.read), config.public))
     sequencer.take_over()

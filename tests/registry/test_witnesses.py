@@ -1,6 +1,7 @@
 """Rounds of cosignatures against real witnesses, each an application in this process behind a fake network."""
 
 import hashlib
+import shutil
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -10,9 +11,10 @@ from flask.testing import FlaskClient
 
 from quotary.errors import CannotTell
 from quotary.net.transport import Reply, Request, Stream
+from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.policy import TlogPolicy
 from registry.errors import RolledBack
-from registry.identity import read_public
+from registry.identity import create_log_keys, load_log_keys, read_public
 from registry.setup import WitnessLine, create_registry, write_policy
 from registry.witness_app import create_app, create_witness
 from tests.fakes.authority import NOW, ORIGIN, Authority
@@ -35,8 +37,8 @@ class Network:
         self.asked.append((request.method, request.url))
         if url in self.away:
             raise CannotTell(f"no answer from {url}")
-        if url in self.instead:
-            return self.instead[url]
+        if request.url in self.instead or url in self.instead:
+            return self.instead.get(request.url) or self.instead[url]
         answer = self.apps[url].open(request.url.removeprefix(url), method=request.method, data=request.body)
         return Reply(answer.status_code, {"content-type": answer.content_type}, answer.data)
 
@@ -137,8 +139,31 @@ def test_a_refusal_counts_as_silence(log: Local, network: Network, status: int) 
     assert cosigners(log) == {"w1.example.org", "w2.example.org"}
 
 
-def test_a_witness_ahead_of_us_stops_the_log(log: Local, network: Network) -> None:
-    network.instead = {URLS[0]: Reply(409, {"content-type": "text/x.tlog.size"}, b"99\n")}
+AHEAD = Reply(409, {"content-type": "text/x.tlog.size"}, b"99\n")
+OTHER = Reply(422, {}, b"another root\n")
+SUBMIT, SHOWN = (
+    f"{URLS[0]}/add-checkpoint",
+    f"{URLS[0]}/{hashlib.sha256(ORIGIN.encode()).hexdigest()}/checkpoint",
+)
+
+
+def note_of(log: Local, size: int, *, strangers: bool = False) -> bytes:
+    """A checkpoint of another history, by the log's own keys or by keys that only share its name."""
+    if strangers:
+        folder = log.config.folder.parent / "strangers"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        keys = create_log_keys(folder, ORIGIN)
+    else:
+        keys = load_log_keys(log.config.keys, ORIGIN)
+    return sign_checkpoint(Checkpoint(ORIGIN, size, bytes(32)), keys.signing, 1)
+
+
+@pytest.mark.parametrize(("reply", "size"), [(AHEAD, 99), (OTHER, 99)])
+def test_a_witness_that_shows_a_larger_log_of_ours_stops_the_log(
+    log: Local, network: Network, reply: Reply, size: int
+) -> None:
+    network.instead = {SUBMIT: reply, SHOWN: Reply(200, {}, note_of(log, size))}
     entry = log.authority.allocation()
     with pytest.raises(
         RolledBack, match=r"size at witness https://w0\.example\.org: found 99, wanted at most 4"
@@ -148,10 +173,51 @@ def test_a_witness_ahead_of_us_stops_the_log(log: Local, network: Network) -> No
         log.publisher.check_witnesses(ORIGIN)
 
 
-def test_a_witness_with_another_history_stops_the_log(log: Local, network: Network) -> None:
-    network.instead = {URLS[0]: Reply(422, {}, b"another root\n")}
-    with pytest.raises(RolledBack, match="another log"):
-        grow(log, log.authority.allocation())
+@pytest.mark.parametrize("reply", [AHEAD, OTHER])
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_a_witness_that_shows_another_history_of_ours_stops_the_log(
+    log: Local, network: Network, reply: Reply, size: int
+) -> None:
+    network.instead = {SUBMIT: reply, SHOWN: Reply(200, {}, note_of(log, size))}
+    entry = log.authority.allocation()
+    with pytest.raises(RolledBack, match=f"root of size {size} at witness"):
+        grow(log, entry)
+
+
+@pytest.mark.parametrize("reply", [AHEAD, OTHER])
+def test_a_claim_that_a_witness_cannot_back_makes_it_faulty_and_the_log_goes_on(
+    log: Local, network: Network, reply: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    shown = [
+        Reply(404, {}, b""),
+        Reply(500, {}, b""),
+        Reply(200, {}, b"nonsense"),
+        Reply(200, {}, note_of(log, 99, strangers=True)),
+        Reply(200, {}, note_of(log, 99).replace(b"\n99\n", b"\n98\n")),
+        Reply(200, {}, note_of(log, 0)),
+    ]
+    for answer in shown:
+        network.instead = {SUBMIT: reply, SHOWN: answer}
+        caplog.clear()
+        log.publisher.retry_now(refresh=True)
+        log.loop.round()
+        assert cosigners(log) == {"w1.example.org", "w2.example.org"}
+        assert "witness.faulty" in [record.message for record in caplog.records]
+        log.publisher.check_witnesses(ORIGIN)
+    network.instead = {SUBMIT: reply}
+    assert grow(log, log.authority.allocation()) == 4
+    assert cosigners(log) == {"w1.example.org", "w2.example.org"}
+
+
+def test_faulty_witnesses_are_no_quorum(log: Local, network: Network) -> None:
+    network.instead = {f"{url}/add-checkpoint": AHEAD for url in URLS[:2]}
+    assert grow(log, log.authority.allocation()) == 2
+    network.instead = {}
+    log.publisher.retry_now()
+    assert grow(log) == 4
+    network.instead = {f"{url}/add-checkpoint": AHEAD for url in URLS}
+    with pytest.raises(CannotTell, match="none of 3 witnesses"):
+        log.publisher.check_witnesses(ORIGIN)
 
 
 def test_before_the_first_signature_one_witness_must_have_answered(log: Local, network: Network) -> None:
@@ -171,6 +237,9 @@ def test_a_new_log_asks_whether_a_witness_knows_it_already(
         checked.check_unknown(ORIGIN)
     assert ("GET", f"{URLS[0]}/{path}/checkpoint") in network.asked
     checked.check_unknown("log.example.org/other")
+    network.instead = {SHOWN: Reply(200, {}, note_of(log, 7, strangers=True))}
+    with pytest.raises(RolledBack, match="found 2, wanted none"):
+        checked.check_unknown(ORIGIN)
     network.instead = {url: Reply(500, {}, b"") for url in URLS}
     with pytest.raises(CannotTell):
         checked.check_unknown("log.example.org/other")
