@@ -1,6 +1,7 @@
 """Manifests of reference values: every real one, every way to forge one, and what they say of real devices."""
 
 import base64
+import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -448,3 +449,17 @@ def test_a_switch_has_one_manifest_and_a_gpu_two(device: DeviceFacts) -> None:
         match(device, None, VBIOS)
     with pytest.raises(Malformed):
         match(replace(device, kind="switch"), DRIVER, VBIOS)
+
+
+def test_the_published_comparison_of_a_real_gpu_is_repeated(vectors: Path) -> None:
+    folder = vectors / "measure" / "nvidia"
+    expected = json.loads((folder / "expected.json").read_text())["gh100_driver_and_vbios"]
+    chain = (folder / "gh100-535-certchain.b64").read_bytes()
+    device = judge((folder / "gh100-535-report.bin").read_bytes(), chain)
+    golden: dict[int, tuple[bytes, ...]] = {}
+    for name in ("NV_GPU_DRIVER_GH100_535.86.09_mismatch.xml", "NV_GPU_VBIOS_1010_0200_882_96005E0001.xml"):
+        # The driver's manifest was altered on purpose: its values are compared here without believing it.
+        golden |= RIMDocument.parse((folder / name).read_bytes()).golden
+    assert len(golden) == expected["active"]
+    assert mismatches(device, golden) == tuple(expected["mismatch"])
+    assert expected["skipped"] == [rim.NVDEC0_INDEX]
