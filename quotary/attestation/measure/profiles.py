@@ -134,7 +134,28 @@ class ProcessProfile:
         )
 
 
-Profile = TDXProfile | SNPProfile | ProcessProfile
+@dataclass(frozen=True, slots=True)
+class NitroProfile:
+    """How a Nitro enclave's image is measured: the parts of the image that each PCR is over, in order.
+
+    A part is ``kernel``, ``command-line``, ``ramdisks`` (all), ``ramdisk-first`` or ``ramdisks-rest``.
+    """
+
+    name: str
+    image_version: int
+    pcr0: tuple[str, ...]
+    pcr1: tuple[str, ...]
+    pcr2: tuple[str, ...]
+
+    def document(self) -> bytes:
+        """Write the profile's canonical bytes."""
+        parts = {name: list(getattr(self, name)) for name in ("pcr0", "pcr1", "pcr2")}
+        return canonical(
+            {"v": 1, "name": self.name, "platform": "nitro", "image_version": self.image_version, **parts}
+        )
+
+
+Profile = TDXProfile | SNPProfile | ProcessProfile | NitroProfile
 
 _DEFAULT_PAT = 0x0007040600070406
 _GCE_PAT = 0x00070106
@@ -206,6 +227,13 @@ _EC2_2026 = SNPProfile(
 )
 _QEMU_LEGACY = replace(_QEMU, name="snp/qemu-legacy/v1", mxcsr=0, x87_fcw=0)
 _GCE_MILAN = replace(_QEMU_LEGACY, name="snp/gce-milan/v1", g_pat=_GCE_PAT, rdx=0x600, memory_page_type=4)
+_NITRO = NitroProfile(
+    name="nitro/eif-v4/v1",
+    image_version=4,
+    pcr0=("kernel", "command-line", "ramdisks"),
+    pcr1=("kernel", "command-line", "ramdisk-first"),
+    pcr2=("ramdisks-rest",),
+)
 
 _PROFILES: tuple[Profile, ...] = (
     ProcessProfile("process/v1"),
@@ -218,6 +246,7 @@ _PROFILES: tuple[Profile, ...] = (
     _EC2_2026,
     _GCE_MILAN,
     replace(_GCE_MILAN, name="snp/gce-genoa/v1", vmsa_gpa=0xFFFFFFFFFF000),
+    _NITRO,
 )
 
 
@@ -247,6 +276,14 @@ def snp_profile(name: str) -> SNPProfile:
     found = profile(name)
     if not isinstance(found, SNPProfile):
         raise Unsupported(f"profile {name!r} does not measure an SNP launch")
+    return found
+
+
+def nitro_profile(name: str) -> NitroProfile:
+    """Find a Nitro image profile by name, or raise ``Unsupported``."""
+    found = profile(name)
+    if not isinstance(found, NitroProfile):
+        raise Unsupported(f"profile {name!r} does not measure a Nitro image")
     return found
 
 
