@@ -1,4 +1,4 @@
-"""How long one piece of evidence takes, parse and verify, with nothing kept between runs (median, milliseconds).
+"""How long one piece of evidence takes, parse and verify, nothing kept between runs (median, milliseconds).
 
 python benchmarks/evidence.py [folder of vectors]
 """

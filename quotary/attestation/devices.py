@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Protocol
 
 from quotary.attestation import spdm
+from quotary.attestation.appraise import Floor
 from quotary.attestation.certificates import Certificate
 from quotary.attestation.facts import Check
 from quotary.attestation.nvidia import DeviceFacts, parse_device_chain, verify
@@ -105,6 +106,23 @@ def meet_rule(devices: Sequence[DeviceFacts], rule: Rule, modes: Sequence[str]) 
                 raise Refused(check, found, ", ".join(wanted) or "none")
     text = f"{len(gpus)} {rule.architecture}"
     return (Check("devices", text, f"{text}, listed driver, VBIOS and mode", "row of the release"),)
+
+
+def meet_floor(devices: Sequence[DeviceFacts], floor: Floor) -> tuple[Check, ...]:
+    """Hold devices against a floor's deny lists: architectures, and devices by serial number or PDI in hex.
+
+    A floor's minimum names nothing that a device reports as a number, so one with a minimum admits no device:
+    driver and VBIOS versions are the row's to list.
+    """
+    if floor.minimum:
+        raise Refused("tcb minimum", "no numbers", ", ".join(sorted(floor.minimum)))
+    for device in devices:
+        if device.architecture.lower() in floor.denied_families:
+            raise Refused("denied family", device.architecture.lower(), "none of the floor's list")
+        for identity in (device.serial, device.pdi.hex()):
+            if identity in floor.denied_chips:
+                raise Refused("denied chip", identity, "none of the floor's list")
+    return (Check("denied", f"{len(devices)} devices", "none denied", "floor of the devices"),)
 
 
 def mode(device: DeviceFacts) -> str:

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from quotary.attestation import devices, spdm
 from quotary.attestation.devices import (
     DeviceEvidence,
+    meet_floor,
     meet_rule,
     mode,
     parse_evidence,
@@ -178,6 +179,30 @@ def test_a_row_that_is_not_met_is_refused_by_name(our_facts, rule: Rule, modes, 
     with pytest.raises(Refused) as caught:
         meet_rule(our_facts, rule, modes)
     assert caught.value.check == check
+
+
+@dataclass(frozen=True)
+class Floor:
+    minimum: dict[str, int | bytes]
+    evaluation_number: int = 0
+    accepted_status: tuple[str, ...] = ("none",)
+    grace_seconds: int = 0
+    denied_advisories: tuple[str, ...] = ()
+    denied_families: tuple[str, ...] = ()
+    denied_chips: tuple[str, ...] = ()
+
+
+def test_a_floor_denies_devices_by_name(our_facts) -> None:
+    assert meet_floor(our_facts, Floor({}, denied_families=("gb100",), denied_chips=("00",)))
+    for floor, check in (
+        (Floor({}, denied_families=("ls10",)), "denied family"),
+        (Floor({}, denied_chips=(our_facts[3].serial,)), "denied chip"),
+        (Floor({}, denied_chips=(our_facts[11].pdi.hex(),)), "denied chip"),
+        (Floor({"driver": 580}), "tcb minimum"),
+    ):
+        with pytest.raises(Refused) as caught:
+            meet_floor(our_facts, floor)
+        assert caught.value.check == check
 
 
 @pytest.mark.parametrize(
