@@ -35,7 +35,7 @@ from quotary.tlog.merkle import EMPTY_ROOT, leaf_hash
 log = logging.getLogger(__name__)
 
 # By these the machine itself is refused, whatever the log may say later
-# (``attestation.appraise.meet_floor``).
+# (``attestation.appraise.meet_floor``; ``judge`` names them inside its step "tcb floor").
 TCB_CHECKS = frozenset(
     {
         "tcb minimum",
@@ -169,9 +169,14 @@ def consequence(error: QuotaryError) -> Consequence:
             return Consequence("measurement_revoked", final=True)
         if error.check == "status" and error.found.startswith("suspended"):
             return Consequence("measurement_suspended", final=False)
-        if error.check in TCB_CHECKS:
+        if is_below_floor(error):
             return Consequence("tcb_refused", final=True)
     return Consequence("log_stale", final=False)
+
+
+def is_below_floor(error: Refused) -> bool:
+    """Tell a machine below a floor in force from a floor that is missing or has ended."""
+    return error.check == "tcb floor" and error.found.partition(":")[0] in TCB_CHECKS
 
 
 def report(found: SelfCheck) -> str:

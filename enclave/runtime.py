@@ -212,7 +212,7 @@ class Enclave:
         try:
             return self._machine.renew(believed)
         except Refused as error:
-            if error.check not in boot.TCB_CHECKS:
+            if not boot.is_below_floor(error):
                 raise
             # The floor may have risen to collateral that is newer than what we hold; evidence of now decides.
             return self._new_keyset()

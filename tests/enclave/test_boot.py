@@ -44,6 +44,9 @@ def test_a_start_that_is_refused_stops_before_torch_is_imported(tmp_path: Path) 
 import sys
 from enclave.cli import serve
 from quotary.errors import QuotaryError
+from simulator.tcb import CURRENT
+from tests.fakes.attempt import Attempt
+from tests.fakes.machine import FLOOR, PRODUCT, World, hardware
 try:
     serve.main({words!r}, standalone_mode=False)
 except QuotaryError as error:
@@ -72,9 +75,9 @@ except QuotaryError as error:
             False,
         ),
         (Refused("status", "ended at 2026-11-22T00:00:00Z", "a release in force"), "log_stale", False),
-        (Refused("tcb minimum", "pce_svn 12", "at least 13"), "tcb_refused", True),
-        (Refused("tcb status", "OutOfDate", "UpToDate"), "tcb_refused", True),
-        (Refused("denied chip", "00", "none of the floor's list"), "tcb_refused", True),
+        (Refused("tcb floor", "tcb minimum: pce_svn 12", "at least 13"), "tcb_refused", True),
+        (Refused("tcb floor", "tcb status: OutOfDate", "UpToDate"), "tcb_refused", True),
+        (Refused("tcb floor", "denied chip: 00", "none of the floor's list"), "tcb_refused", True),
         (Refused("tcb floor", "no logged floor", "a floor"), "log_stale", False),
         (Refused("age", "700 s", "at most 600 s"), "log_stale", False),
         (Refused("rollback", "9 entries", "at least 10"), "log_stale", False),
@@ -112,3 +115,15 @@ def test_a_policy_that_cannot_be_read_starts_nothing(tmp_path: Path) -> None:
     (tmp_path / "large.json").write_bytes(b"x" * (boot.MAX_POLICY + 1))
     with pytest.raises(Malformed):
         boot.open_setup(tmp_path / "large.json", "http://127.0.0.1:1", "chat", "fd:0")
+
+
+def test_a_floor_raised_above_a_real_machine_is_final(tmp_path: Path) -> None:
+    world = World(*hardware(tmp_path)).publish()
+    attempt = Attempt.of(world)
+    attempt.judge()
+    raised = {**FLOOR["minimum"], "pce_svn": CURRENT.pce_svn + 1}  # type: ignore[dict-item]  # an object
+    world.log.append(world.log.maker.floor(product=PRODUCT, floor={**FLOOR, "minimum": raised}))
+    attempt.renew()
+    with pytest.raises(Refused) as caught:
+        attempt.judge()
+    assert boot.consequence(caught.value) == boot.Consequence("tcb_refused", final=True)
