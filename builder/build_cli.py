@@ -9,6 +9,7 @@ import click
 
 from builder.build import BUILD, Built, Recipe, build, check, default_store, fetch, find_source
 from builder.choose import choose
+from builder.eif import write_eif
 from builder.lock import Lock, difference, lock_sha256
 from builder.nix import Nix
 from builder.prefetch import Cache, still_offered
@@ -153,6 +154,22 @@ def prefetch_command(
         f"{found.from_cache} from the cache, {found.downloaded} downloaded"
     )
     emit({"schema": "quotary/build-prefetch/v1", "profile": profile, **counts}, text, as_json=as_json)
+
+
+@build_group.command(
+    name="eif",
+    epilog="\b\nExample:\n  quotary build eif image --out image.eif\n\nExit codes: 0, 2, 10, 30, 40.",
+)
+@click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@json_option
+def eif_command(folder: Path, out: Path, as_json: bool) -> None:
+    """Write the image in FOLDER as one file for AWS Nitro, unsigned, the same bytes each time."""
+    image, data = write_eif(folder, out)
+    digest = hashlib.sha256(data).hexdigest()
+    text = f"{digest}  {out}  {len(data)} bytes, {len(image.ramdisks)} ramdisks"
+    document = {"schema": "quotary/build-eif/v1", "sha256": digest, "size": len(data)}
+    emit(document | {"ramdisks": len(image.ramdisks)}, text, as_json=as_json)
 
 
 @build_group.command(

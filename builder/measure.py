@@ -10,8 +10,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.eif import eif_of
 from builder.image import Image
-from quotary.attestation.measure.profiles import profile, profile_sha256, snp_profile, tdx_profile
+from quotary.attestation.measure.nitro import measure as measure_nitro
+from quotary.attestation.measure.profiles import (
+    nitro_profile,
+    profile,
+    profile_sha256,
+    snp_profile,
+    tdx_profile,
+)
 from quotary.attestation.measure.sev import KernelHashes, sev_firmware
 from quotary.attestation.measure.snp import SNPLaunch
 from quotary.attestation.measure.snp import measure as measure_snp
@@ -31,6 +39,8 @@ PROFILES = {
     "tdx": "tdx/qemu-direct-boot+edk2-202502/v1",
     "snp": "snp/qemu-kvm-init2/v1",
     "sim-snp": "snp/qemu-kvm-init2/v1",
+    "nitro": "nitro/eif-v4/v1",
+    "sim-nitro": "nitro/eif-v4/v1",
 }
 
 
@@ -50,7 +60,12 @@ class Shape:
     acpi: Path | None = None
 
     def document(self, base: str) -> dict[str, object]:
-        """Return what a row's ``shape`` says of it, so that anybody can compute the row again."""
+        """Return what a row's ``shape`` says of it, so that anybody can compute the row again.
+
+        Nothing of the machine changes a Nitro enclave's registers.
+        """
+        if base == "nitro":
+            return {}
         if base == "snp":
             return {"vcpus": self.vcpus, "cpuid_signature": f"{self.signature:08x}"}
         return {"memory_bytes": self.memory}
@@ -58,6 +73,8 @@ class Shape:
 
 def compute(folder: Path, platform: str, name: str, shape: Shape) -> Measured:
     """Compute the registers of an image folder on a platform under a named profile, with every step."""
+    if base_platform(platform) == "nitro":
+        return measure_nitro(eif_of(folder), nitro_profile(name))
     image = Image.load(folder)
     image.verify(folder)
     read = {file: (folder / file).read_bytes() for file in ("firmware", "vmlinuz", "initrd.img")}
@@ -86,13 +103,14 @@ def row_of(platform: str, name: str, shape: Shape, found: Measured) -> dict[str,
     require: dict[str, object] = {"configuration": "none"}
     if base == "tdx":
         require["rtmr0"] = {"exact": [found.registers["rtmr0"].hex()]}
+    machine = shape.document(base)
     return {
         "platform": platform,
         "profile": name,
         "profile_sha256": profile_sha256(name).hex(),
         "registers": {register: found.registers[register].hex() for register in REGISTERS[base]},
         "require": require,
-        "shape": shape.document(base),
+        **({"shape": machine} if machine else {}),
     }
 
 

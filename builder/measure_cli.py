@@ -65,7 +65,8 @@ def run(
         found = compute(folder, platform, name, shape)
         row = row_of(platform, name, shape, found)
         rows.append(row)
-        lines += [f"{platform}, profile {name}, {shape.document(base_platform(platform))}"]
+        machine = shape.document(base_platform(platform)) or "any machine"
+        lines += [f"{platform}, profile {name}, {machine}"]
         lines += [
             f"  {register}  {found.registers[register].hex()}"
             for register in REGISTERS[base_platform(platform)]

@@ -1,0 +1,75 @@
+"""Image folders as Nitro images: everything in them is measured, and nothing depends on the moment."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from builder.build_cli import build_group
+from builder.eif import eif_of, write_eif
+from builder.measure import Shape, compute, default_profile, registers_of, row_of
+from builder.measure_cli import measure_group
+from quotary.attestation.measure.eif import EIF
+from quotary.errors import CannotTell, Rejected
+from quotary.statements.row import parse_row
+from tests.builder.test_image import FILES
+from tests.builder.test_statements import image
+
+
+def test_the_file_has_the_kernel_the_line_the_ramdisk_and_the_disks(tmp_path: Path) -> None:
+    folder = image(tmp_path / "image")
+    found, data = write_eif(folder, tmp_path / "image.eif")
+    assert (tmp_path / "image.eif").read_bytes() == data
+    assert EIF.parse(data) == found
+    assert found.kernel == FILES["vmlinuz"]
+    assert found.ramdisks[0] == FILES["initrd.img"]
+    assert b"disks/rootfs.img" in found.ramdisks[1]
+    assert FILES["rootfs.img"] in found.ramdisks[1]
+    assert write_eif(folder, tmp_path / "again.eif")[1] == data
+    assert json.loads(found.metadata or b"")["BuildMetadata"]["BuildTime"].startswith("1970")
+
+
+@pytest.mark.parametrize("platform", ["nitro", "sim-nitro"])
+def test_its_row_parses_and_is_computed_again_from_the_files(tmp_path: Path, platform: str) -> None:
+    folder = image(tmp_path / "image")
+    profile = default_profile(platform)
+    found = compute(folder, platform, profile, Shape())
+    row = parse_row(row_of(platform, profile, Shape(), found))
+    assert row.shape is None
+    assert registers_of(folder, row) == row.registers == found.registers
+
+
+def test_every_file_that_boots_changes_the_measurement(tmp_path: Path) -> None:
+    profile = default_profile("nitro")
+    before = compute(image(tmp_path / "image"), "nitro", profile, Shape())
+    said = {"vmlinuz": "kernel", "initrd.img": "ramdisk 0", "rootfs.img": "ramdisk 1"}
+    for name, part in said.items():
+        other = image(tmp_path / name, FILES | {name: b"other"})
+        after = compute(other, "nitro", profile, Shape())
+        assert before.first_difference(after).startswith(f"pcr0: {part} is ")
+
+
+def test_a_file_that_is_not_the_named_one_makes_no_image(tmp_path: Path) -> None:
+    folder = image(tmp_path / "image")
+    (folder / "rootfs.img").write_bytes(b"another")
+    with pytest.raises(Rejected):
+        eif_of(folder)
+    with pytest.raises(CannotTell):
+        eif_of(tmp_path)
+    (folder / "rootfs.img").write_bytes(FILES["rootfs.img"])
+    with pytest.raises(CannotTell):
+        write_eif(folder, tmp_path / "no" / "folder.eif")
+
+
+def test_the_commands_write_the_file_and_its_registers(tmp_path: Path) -> None:
+    folder = image(tmp_path / "image")
+    out = tmp_path / "image.eif"
+    done = CliRunner().invoke(build_group, ["eif", str(folder), "--out", str(out), "--json"])
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.output)["size"] == out.stat().st_size
+    done = CliRunner().invoke(measure_group, ["run", str(folder), "--platform", "nitro", "--json"])
+    assert done.exit_code == 0, done.output
+    assert set(json.loads(done.output)["rows"][0]["registers"]) == {"pcr0", "pcr1", "pcr2"}
+    done = CliRunner().invoke(measure_group, ["run", str(folder), "--platform", "nitro"])
+    assert "any machine" in done.output
