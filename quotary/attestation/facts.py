@@ -29,9 +29,10 @@ class Check:
 class TCB:
     """How new the platform's firmware is, in the vendor's words and in numbers.
 
-    status:            the vendor's converged word, e.g. ``UpToDate`` (TDX); empty where the vendor has none
+    status:            the vendor's converged word, e.g. ``UpToDate``; ``none`` where the vendor has none
     advisories:        the vendor's advisory ids that apply, sorted
-    level_at:          date of the matched level: everything disclosed until then is fixed
+    level_at:          date of the matched level: everything disclosed until then is fixed; the year 1 where
+                       the vendor dates nothing
     superseded_at:     date of the first newer level that is missed, where the status says out of date
     evaluation_number: number of the vendor's TCB recovery event that the judgement rests on
     components:        the numbers that a floor's ``minimum`` names; bytes are compared byte by byte
