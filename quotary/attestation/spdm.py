@@ -5,7 +5,7 @@ open verifiers. Integers are little endian, the signature is big endian. Signed 
 signature, the request too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from quotary.attestation.layout import Layout, fields, little
@@ -58,12 +58,12 @@ BLOCK = Layout(
 # Opaque fields that are read here, with the lengths that they may have.
 DRIVER_VERSION, VBIOS_VERSION, NVDEC0, CHIP_SKU, PROJECT, PROJECT_SKU = 3, 6, 11, 15, 17, 18
 FWID, PROTECTED_PCIE, SWITCH_PDI, SWITCH_GPUS, FEATURE_FLAG = 20, 21, 22, 26, 36
-_LENGTHS: Mapping[int, tuple[int, ...]] = {
+_LENGTHS: Mapping[int, Sequence[int]] = {
     NVDEC0: (1,),
     FWID: (DIGEST_LENGTH,),
     PROTECTED_PCIE: (1,),
-    SWITCH_PDI: (PDI_LENGTH, 18 * PDI_LENGTH),
-    SWITCH_GPUS: (128,),
+    SWITCH_PDI: range(PDI_LENGTH, 64 * PDI_LENGTH + 1, PDI_LENGTH),
+    SWITCH_GPUS: range(8 * PDI_LENGTH, 513),
     FEATURE_FLAG: (2,),
 }
 
