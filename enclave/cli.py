@@ -11,6 +11,7 @@ from enclave import boot
 from quotary.cli.output import emit, json_option
 from quotary.client.verdict import Trail, documents
 from quotary.errors import QuotaryError
+from quotary.net.listen import take_address
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -80,12 +81,14 @@ def serve(policy: Path, registry: str, service: str, tee: str, model: Path, list
     from enclave.serve import serve as run
 
     start_logging()
-    options = Options(boot.open_setup(policy, registry, service, tee), model, listen)
+    options = Options(boot.open_setup(policy, registry, service, tee), model)
     trail = Trail()
-    with _shown(trail):
-        found = preflight(options, trail)
-    click.echo(boot.report(found), err=True)
-    run(options)
+    # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
+    with take_address(listen, "--listen") as listener:
+        with _shown(trail):
+            found = preflight(options, trail)
+        click.echo(boot.report(found), err=True)
+        run(options, listener)
 
 
 @contextmanager

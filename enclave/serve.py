@@ -10,6 +10,7 @@ import logging
 import mmap
 import os
 import signal
+import socket
 import threading
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,10 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The measured command line. model: folder with ``MANIFEST``; listen: ``HOST:PORT``."""
+    """The measured command line. model: folder with ``MANIFEST``."""
 
     setup: Setup
     model: Path
-    listen: str
 
 
 class Outcome:
@@ -84,11 +84,11 @@ def check_manifest(model: Path, found: boot.SelfCheck) -> None:
         raise Rejected("weights digest", claimed.hex(), wanted.hex())
 
 
-def serve(options: Options) -> None:
-    """Serve until told to stop; raises ``WorkerRefused`` where the worker did not get to serving."""
+def serve(options: Options, listener: socket.socket) -> None:
+    """Serve on a bound socket until told to stop; raises ``WorkerRefused`` where the worker would not."""
     outcome = Outcome()
     try:
-        _Server(options, outcome).run()
+        _Server(options, outcome, listener.detach()).run()
     except SystemExit as stop:
         code, reason = outcome.get()
         if code:
@@ -98,13 +98,13 @@ def serve(options: Options) -> None:
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
-    def __init__(self, options: Options, outcome: Outcome) -> None:
-        self._options, self._outcome = options, outcome
+    def __init__(self, options: Options, outcome: Outcome, descriptor: int) -> None:
+        self._options, self._outcome, self._descriptor = options, outcome, descriptor
         super().__init__()
 
     def load_config(self) -> None:
         settings: dict[str, object] = {
-            "bind": [self._options.listen],
+            "bind": [f"fd://{self._descriptor}"],
             "workers": 1,
             "worker_class": "gthread",
             "threads": THREADS,

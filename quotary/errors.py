@@ -1,9 +1,11 @@
 """What can go wrong, as types; each carries the exit code that the command line gives it.
 
-Names state the fact. A message is one lower-case line that says what was found and what was wanted; ``next_command`` is
-what the user can do about it. Pure packages raise only these; other packages subclass them where they need a
-narrower fact.
+Names state the fact. A message is one lower-case line that says what was found and what was wanted;
+``next_command`` is what the user can do about it. Pure packages raise only these; others subclass them
+where they need a narrower fact.
 """
+
+from errno import EDQUOT, EFBIG, ENOSPC
 
 
 class QuotaryError(Exception):
@@ -80,7 +82,30 @@ class CannotTell(QuotaryError):
     exit_code = 40
 
 
+class PortInUse(CannotTell):
+    """The address to listen on is somebody else's, or is not this machine's."""
+
+
+class OurBug(QuotaryError):
+    """Something that nobody foresaw; the message names it in one line."""
+
+    exit_code = 1
+
+
 class NotAuthorised(QuotaryError):
     """The key is genuine and may not do this."""
 
     exit_code = 41
+
+
+def as_ours(error: Exception) -> QuotaryError:
+    """Name any failure in one line: what the operating system refused as that, the rest as our bug."""
+    if isinstance(error, QuotaryError):
+        return error
+    if isinstance(error, OSError) and error.errno is not None and error.strerror is not None:
+        where = f"{error.filename}: " if error.filename else ""
+        full = error.errno in (ENOSPC, EDQUOT, EFBIG)
+        return CannotTell(
+            f"the operating system refused: {where}{error.strerror}", next_command="df -h" if full else None
+        )
+    return OurBug(f"internal error: {type(error).__name__}: {error} (this is our bug)")

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import click
 
-from quotary.errors import CannotTell, QuotaryError, Usage
+from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
 
 EXITS = (
     "Exit codes: 0 done, 2 usage, 10 stored data contradict the entries, 11 refused (rolled back, clock), "
@@ -246,6 +246,9 @@ def main() -> None:
         if error.next_command:
             click.echo(f"next: {error.next_command}", err=True)
         sys.exit(error.exit_code)
+    except Exception as error:  # noqa: BLE001  # no traceback for users; 1 has the supervisor start it again
+        click.echo(f"error: {as_ours(error)}", err=True)
+        sys.exit(OurBug.exit_code)
 
 
 def _witness_line(url: str, vkey: str):  # type: ignore[no-untyped-def]

@@ -1,6 +1,6 @@
 """What can go wrong in the registry, beyond ``quotary.errors``; ``problems.py`` alone maps these to HTTP."""
 
-from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused, Usage
+from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused
 
 
 class HeadMoved(QuotaryError):
@@ -85,7 +85,3 @@ class Busy(CannotTell):
     def __init__(self, message: str, retry_seconds: int) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
-
-
-class PortInUse(Usage):
-    """Somebody else listens on the address."""

@@ -19,10 +19,10 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from quotary.errors import CannotTell, Usage
+from quotary.errors import CannotTell
+from quotary.net.listen import open_listener
 from registry import wire
 from registry.config import Config
-from registry.errors import PortInUse
 
 log = logging.getLogger("registry")
 
@@ -68,7 +68,7 @@ class Child:
 
 def serve(config: Config, bind: str, announce: Callable[[str], None]) -> int:
     """Run until a signal or a refusal, and give the exit code; ``announce`` hears the address."""
-    with closing(open_listener(bind)) as listener, _Signals() as signals:
+    with closing(open_listener(bind, "--bind host:port")) as listener, _Signals() as signals:
         application = f"registry.app:wsgi({str(config.folder)!r})"
         children = [
             Child("signer", _ours(config, "sign")),
@@ -94,7 +94,7 @@ def serve(config: Config, bind: str, announce: Callable[[str], None]) -> int:
 def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> int:
     """Run a witness's HTTP server until a signal; one worker, because its memory has one lock."""
     application = f"registry.witness_app:create_app({str(folder.resolve())!r})"
-    with closing(open_listener(bind)) as listener, _Signals() as signals:
+    with closing(open_listener(bind, "--bind host:port")) as listener, _Signals() as signals:
         child = Child("witness", _gunicorn(application, listener.fileno(), 1, 4), (listener.fileno(),))
         try:
             child.start()
@@ -102,27 +102,6 @@ def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> i
             return _supervise([child], signals)
         finally:
             child.stop()
-
-
-def open_listener(bind: str) -> socket.socket:
-    """Take the address before anything starts, so that a busy port is a clear error and port 0 has a
-    number.
-    """
-    host, _, port = bind.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise Usage(f"an address is host:port, found {bind}")
-    host = host.strip("[]")
-    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, int(port)))
-        listener.listen(2048)
-    except OSError as error:
-        listener.close()
-        raise PortInUse(
-            f"cannot listen on {bind}: {error.strerror}", next_command="choose another --bind host:port"
-        ) from error
-    return listener
 
 
 class _Signals:

@@ -1,5 +1,6 @@
 """Make a new registry: folder, keys, genesis, policy, database."""
 
+import shutil
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -42,21 +43,14 @@ def create_registry(
     """
     if config.folder.joinpath("registry.toml").exists():
         raise Refused("folder", f"{config.folder} holds a registry", "a new folder")
-    for folder in (config.folder, config.keys):
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    config.public.mkdir(exist_ok=True)
-    entry = genesis if genesis is not None else _own_genesis(config, now)
-    check_genesis(config.origin, entry, now)
-    public = public_keys(create_log_keys(config.keys, config.origin))
-    write_public(config.keys / "public", public)
-    create_memory(config.keys / "signed-head.json")
-    write_policy(config.policy, public, witnesses, None)
-    store = create_store(config.database_url)
-    store.write.create(EMPTY_HEAD)
-    store.write.enqueue([(leaf_hash(entry), entry)], int(now.timestamp()))
-    store.close()
-    keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
-    return public
+    existed = config.folder.exists()
+    try:
+        return _create(config, witnesses, genesis, now)
+    except BaseException:
+        # Half a registry would stand in the way of the next try.
+        if not existed:
+            shutil.rmtree(config.folder, ignore_errors=True)
+        raise
 
 
 def check_genesis(origin: str, entry: bytes, now: datetime) -> None:
@@ -80,6 +74,24 @@ def write_policy(path: Path, public: PublicKeys, witnesses: list[WitnessLine], q
     text = "".join(line + "\n" for line in lines)
     TlogPolicy.parse(text)
     keys.write_durably(path, text.encode("utf-8"), 0o644)
+
+
+def _create(config: Config, witnesses: list[WitnessLine], genesis: bytes | None, now: datetime) -> PublicKeys:
+    for folder in (config.folder, config.keys):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    config.public.mkdir(exist_ok=True)
+    entry = genesis if genesis is not None else _own_genesis(config, now)
+    check_genesis(config.origin, entry, now)
+    public = public_keys(create_log_keys(config.keys, config.origin))
+    write_public(config.keys / "public", public)
+    create_memory(config.keys / "signed-head.json")
+    write_policy(config.policy, public, witnesses, None)
+    store = create_store(config.database_url)
+    store.write.create(EMPTY_HEAD)
+    store.write.enqueue([(leaf_hash(entry), entry)], int(now.timestamp()))
+    store.close()
+    keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
+    return public
 
 
 def _own_genesis(config: Config, now: datetime) -> bytes:

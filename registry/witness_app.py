@@ -5,7 +5,7 @@ from pathlib import Path
 
 from flask import Flask, Response, request
 
-from quotary.errors import InvalidProof, Malformed, NotAuthorised
+from quotary.errors import CannotTell, InvalidProof, Malformed, NotAuthorised
 from quotary.tlog.note import SigningKey, VerifierKey
 from registry import keys, logs
 from registry.errors import NotFound
@@ -32,12 +32,18 @@ def follow_logs(folder: Path, origins: list[VerifierKey]) -> None:
 
 def open_witness(folder: Path) -> Witness:
     """Read a witness's folder."""
-    name = (folder / "name").read_text("utf-8").rstrip("\n")
+    try:
+        name = (folder / "name").read_text("utf-8").rstrip("\n")
+        lines = (folder / "logs").read_text("utf-8").splitlines()
+    except OSError as error:
+        create = f"quotary registry witness init --dir {folder} --name witness.example.org"
+        raise CannotTell(f"no witness in {folder}: {error.strerror}", next_command=create) from error
+    except UnicodeDecodeError as error:
+        raise Malformed(f"{folder} holds a name or a list of logs that is not text") from error
     key = SigningKey.cosigner(name, keys.load_ed25519(folder / "witness-ed25519.pem"))
-    header, *lines = (folder / "logs").read_text("utf-8").splitlines()
-    if header != "logs/v0" or any(not line.startswith("vkey ") for line in lines):
+    if lines[:1] != ["logs/v0"] or any(not line.startswith("vkey ") for line in lines[1:]):
         raise Malformed(f"{folder / 'logs'} is not a list of logs")
-    known = [VerifierKey.parse(line.removeprefix("vkey ")) for line in lines]
+    known = [VerifierKey.parse(line.removeprefix("vkey ")) for line in lines[1:]]
     return Witness(folder, key, known, lambda: datetime.now(UTC))
 
 
@@ -63,11 +69,17 @@ def create_app(folder: str) -> Flask:
     app.register_error_handler(Conflict, _conflict)
     for kind, status in ((Malformed, 400), (NotAuthorised, 403), (NotFound, 404), (InvalidProof, 422)):
         app.register_error_handler(kind, _refusal(status))
+    app.register_error_handler(OSError, _forgetful)
     return app
 
 
 def _conflict(error: Conflict) -> Response:
     return Response(f"{error.size}\n", 409, content_type=SIZE_TYPE)
+
+
+def _forgetful(error: OSError) -> Response:
+    """Answer that nothing was cosigned, because it could not have been remembered (a full disk, mostly)."""
+    return Response(f"nothing was cosigned: {error.strerror}\n", 507, content_type=TEXT)
 
 
 def _refusal(status: int):  # type: ignore[no-untyped-def]

@@ -11,6 +11,7 @@ import click
 
 from quotary.cli.output import emit, json_option
 from quotary.errors import Usage
+from quotary.net.listen import take_address
 from simulator.pki import FMSPC, PKI, open_pki
 from simulator.tcb import CURRENT, LATEST, TCB, Publication
 
@@ -167,6 +168,7 @@ def simulate_vm(
     tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
     vendor = _vendor(directory, now)
     loaded = Image.load(image)
+    take_address(f"127.0.0.1:{port}", "--port").close()
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     platform = Platform(vendor, tcb, publication, now)
     with MeasuredMachine(loaded, memory, port, platform, sys.stderr.buffer) as machine:

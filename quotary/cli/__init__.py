@@ -12,10 +12,9 @@ import click
 
 from quotary import __version__
 from quotary.cli.lazy import Lazy, LazyGroup
-from quotary.errors import QuotaryError
+from quotary.errors import OurBug, as_ours
 
 INTERRUPTED = 130
-OUR_BUG = 1
 
 EXIT_CODES = """\b
 Exit codes:
@@ -31,6 +30,7 @@ Exit codes:
   41  not authorised"""
 
 _READ, _BUILD, _RUN, _SERVE = "Verify and use", "Build and sign", "Run an enclave", "Operate a log"
+_AUDIT = "Audit a log"
 
 COMMANDS = {
     "demo": Lazy("quotary.cli.demo:demo", "The whole story on this machine.", "Start", "registry,enclave"),
@@ -45,6 +45,8 @@ COMMANDS = {
     "proxy": Lazy("quotary.cli.proxy:proxy", "Verify for any OpenAI client on this machine.", _READ),
     "policy": Lazy("quotary.cli.policy:policy", "Write, check and explain what is demanded.", _READ),
     "trust": Lazy("quotary.cli.trust:trust", "Show what this machine has accepted.", _READ),
+    "audit": Lazy("quotary.cli.audit:audit", "Check everything that a log ever said.", _AUDIT, "audit"),
+    "mirror": Lazy("quotary.cli.mirror:mirror", "Keep a verified, byte-exact copy of a log.", _AUDIT),
     "keys": Lazy("quotary.cli.keys:keys", "Make and show signing keys.", _BUILD),
     "build": Lazy("builder.cli:build", "Build images with Nix.", _BUILD, "builder"),
     "measure": Lazy("quotary.cli:measure", "Predict what hardware will measure.", _BUILD, "builder"),
@@ -97,8 +99,6 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command and leave with the exit code of design section 9."""
     try:
         code = quotary.main(args=arguments, prog_name="quotary", standalone_mode=False)
-    except QuotaryError as error:
-        _fail(str(error), error.exit_code, error.next_command)
     except click.exceptions.NoArgsIsHelpError as error:
         _fail(error.ctx.get_help() if error.ctx else "", 2, None, prefix="")
     except click.ClickException as error:
@@ -108,10 +108,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         _fail("interrupted", INTERRUPTED, None)
     except BrokenPipeError:
         sys.stderr.close()
-        sys.exit(OUR_BUG)
+        sys.exit(OurBug.exit_code)
     except Exception as error:  # noqa: BLE001  # the last line of defence: no traceback for users
-        kind = type(error).__name__
-        _fail(f"internal error: {kind}: {error} (this is our bug)", OUR_BUG, None)
+        known = as_ours(error)
+        _fail(str(known), known.exit_code, known.next_command)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -18,7 +18,8 @@ from typing import IO
 
 import click
 
-from quotary.errors import CannotTell, QuotaryError, Usage
+from quotary.errors import QuotaryError, Usage
+from quotary.net.listen import take_address
 
 INDENT = "    "
 START_SECONDS = 60.0
@@ -180,14 +181,7 @@ def free_ports(first: int, count: int) -> list[int]:
     found = []
     for number in range(count):
         wanted = first + number if first else 0
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", wanted))
-            except OSError as error:
-                raise CannotTell(
-                    f"port {wanted} of 127.0.0.1 is taken", next_command="quotary demo --port 0"
-                ) from error
+        with take_address(f"127.0.0.1:{wanted}", "--port, or 0 for any") as probe:
             found.append(int(probe.getsockname()[1]))
     return found
 

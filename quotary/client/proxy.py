@@ -14,6 +14,7 @@ from ipaddress import ip_address
 from quotary.client.files import EvidenceFile
 from quotary.client.session import CHAT, Client, Reply
 from quotary.errors import CannotTell, Judged, NotInLog, QuotaryError, Usage
+from quotary.net.listen import taken
 
 MAX_BODY = 8 << 20
 _PASSED = ("content-type", "retry-after")
@@ -32,7 +33,7 @@ class Proxy:
         try:
             self._server = ThreadingHTTPServer((host, port), handler)
         except OSError as error:
-            raise CannotTell(f"cannot listen on {host} port {port}: {error.strerror}") from error
+            raise taken(f"{host}:{port}", "--port", error) from error
         self._server.daemon_threads = True
         self.host, self.port = host, self._server.server_address[1]
 

@@ -352,7 +352,7 @@ def test_a_silent_witness_stops_publishing_and_nothing_else(own_log: Log) -> Non
 def test_a_port_in_use_is_said_plainly(log: Log) -> None:
     port = log.address.removeprefix("http://")
     found = command("serve", "--dir", str(log.folder), "--bind", port)
-    assert found.returncode == 2
+    assert found.returncode == 40
     assert f"cannot listen on {port}" in found.stderr
     assert "next: choose another --bind" in found.stderr
 
