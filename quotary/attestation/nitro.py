@@ -118,10 +118,17 @@ class Demands:
 def appraise(facts: Facts, floor: Floor, demands: Demands) -> Appraised:
     """Admit an enclave under a floor and demands, or raise naming the check that failed.
 
+    AWS attests no firmware version: a floor that names one admits nothing.
+    """
+    return Appraised(facts, (*meet_demands(facts, demands), *meet_floor(facts, floor)))
+
+
+def meet_demands(facts: Facts, demands: Demands) -> tuple[Check, ...]:
+    """Hold an enclave's PCRs and identity against a verifier's demands.
+
     1. PCR0, PCR1 and PCR2 are measured: all zero is AWS's mark of a debug enclave (``debug``).
     2. Each demanded PCR is there and has a listed value (``pcr``).
     3. The module id begins as demanded.
-    4. The floor's lists hold. AWS attests no firmware version: a floor that names one admits nothing.
     """
     if facts.platform.removeprefix("sim-") != PLATFORM:
         raise Unsupported(f"no Nitro appraisal for the platform {facts.platform}")
@@ -137,12 +144,11 @@ def appraise(facts: Facts, floor: Floor, demands: Demands) -> Appraised:
     if not module.startswith(demands.module_id):
         raise Refused("module id", module, f"{demands.module_id}…")
     pcrs = ", ".join(f"PCR{number}" for number in sorted(demands.pcrs)) or "none demanded"
-    checks = (
+    return (
         Check("debug", "PCR0 to PCR2 measured", "not zero", "attestation document"),
         Check("pcr", pcrs, "a listed value each", "verifier's demands"),
         Check("module id", module, demands.module_id or "any", "verifier's demands"),
     )
-    return Appraised(facts, (*checks, *meet_floor(facts, floor)))
 
 
 def require_bound(facts: Facts, user_data: bytes, nonce: bytes, public_key: bytes) -> tuple[Check, ...]:

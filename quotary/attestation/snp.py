@@ -22,6 +22,8 @@ SIGNED_LENGTH = 672
 ECDSA_P384 = 1
 NO_STATUS = "none"
 TCBS = ("reported", "committed", "launch", "current")
+# Reported keys the VCEK, committed is what the host cannot roll back below, launch measured the guest.
+HELD_TO_FLOOR = TCBS[:3]
 
 _HEAD = fields(
     ("version", 0x000, 4),
@@ -210,7 +212,9 @@ def _facts(
 
 def _tcb(report: SNPReport, product: amd.Product) -> TCB:
     versions = {name: product.components(report.fields[f"{name}_tcb"]) for name in TCBS}
-    components: dict[str, bytes | int] = dict(versions["reported"])
+    # A floor's plain name holds all versions that count: the least of them.
+    held = [versions[name] for name in HELD_TO_FLOOR]
+    components: dict[str, bytes | int] = {name: min(v[name] for v in held) for name in amd.COMPONENTS}
     for name, version in versions.items():
         components |= {f"{name} {component}": value for component, value in version.items()}
     # AMD publishes no levels, dates or words: nothing is promised to be fixed.

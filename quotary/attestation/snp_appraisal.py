@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quotary.attestation import amd
-from quotary.attestation.appraise import Floor, Masked, meet_floor
+from quotary.attestation.appraise import Floor, Masked
+from quotary.attestation.appraise import meet_floor as appraise_floor
 from quotary.attestation.facts import Appraised, Check, Facts
 from quotary.attestation.layout import little
+from quotary.attestation.snp import HELD_TO_FLOOR
 from quotary.errors import Refused, Rejected, Unsupported
 
 REQUIRED, ANY = "required", "any"
@@ -27,7 +29,6 @@ RESTRICTING = 0xFFFF | 1 << 20 | 1 << 22 | 1 << 23 | 1 << 24 | 1 << 25
 # PLATFORM_INFO: memory was checked for aliases when the machine started (AMD-SB-3015, BadRAM).
 ALIAS_CHECK = 1 << 5
 
-_HELD_TO_FLOOR = ("reported", "committed", "launch")
 _ANCHOR = "verifier's demands"
 
 
@@ -73,7 +74,7 @@ def appraise(facts: Facts, floor: Floor, requirements: Requirements, demands: De
     checks = (
         *meet_requirements(facts, requirements),
         *meet_demands(facts, demands),
-        *_meet_floor(facts, floor),
+        *meet_floor(facts, floor),
     )
     return Appraised(facts, checks)
 
@@ -129,14 +130,14 @@ def meet_demands(facts: Facts, demands: Demands) -> tuple[Check, ...]:
     )
 
 
-def _meet_floor(facts: Facts, floor: Floor) -> tuple[Check, ...]:
-    # Reported keys the VCEK, committed is what the host cannot roll back below, launch measured the guest.
-    for version in _HELD_TO_FLOOR:
+def meet_floor(facts: Facts, floor: Floor) -> tuple[Check, ...]:
+    """Hold reported, committed and launch TCB to a floor, component by component, and its lists."""
+    for version in HELD_TO_FLOOR:
         for name, least in floor.minimum.items():
             value = facts.tcb.components.get(f"{version} {name}")
             if not isinstance(value, int) or not isinstance(least, int) or value < least:
                 raise Refused("tcb minimum", f"{version} {name} {value!r}", f"at least {least!r}")
-    return meet_floor(facts, floor)
+    return appraise_floor(facts, floor)
 
 
 def _guest_policy(policy: int, rule: Masked | None) -> Check:

@@ -1,7 +1,7 @@
 """SEV-SNP reports: every real vector at its time, every byte broken, every check failing alone."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -117,6 +117,12 @@ def test_components_are_read_by_product(vectors: Path) -> None:
     aws = facts_of(vectors, "milan-v3-aws-vlek-vmpl1").tcb.components
     microcode = [aws[f"{which} microcode"] for which in ("reported", "committed", "launch", "current")]
     assert microcode == [217, 219, 219, 220]
+    assert aws["microcode"] == 217
+
+
+def test_a_floors_plain_component_is_the_least_of_what_counts(vectors: Path) -> None:
+    found = facts_of(vectors, "milan-v2-azure-hcl-vcek").tcb.components
+    assert (found["current microcode"], found["launch microcode"], found["microcode"]) == (210, 115, 115)
 
 
 def test_a_cloud_key_says_which_cloud_and_names_no_chip(vectors: Path) -> None:
@@ -493,3 +499,14 @@ def test_collateral_has_exactly_its_members(members: dict[str, str]) -> None:
 def test_collateral_that_cannot_be_read_is_malformed(chain: str, crl: str) -> None:
     with pytest.raises(Malformed):
         amd.Collateral.parse({"chain": chain, "crl": crl})
+
+
+@pytest.mark.parametrize("version", snp.HELD_TO_FLOOR)
+def test_one_old_version_of_three_is_what_a_floor_sees(genoa: Machine, version: str) -> None:
+    old = bytes([10, 0, 0, 0, 0, 0, 23, 83])
+    tcb = old if version == "reported" else genoa.tcb
+    machine = replace(genoa, tcb=tcb)
+    values = {f"{which}_tcb": genoa.tcb for which in snp.TCBS} | {f"{version}_tcb": old}
+    facts = machine.judge(machine.vcek(), fake.report(3, machine.key, machine.values(**values)))
+    assert facts.tcb.components["microcode"] == 83
+    assert facts.tcb.components["current microcode"] == 84
