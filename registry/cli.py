@@ -1,25 +1,14 @@
 """``quotary registry``: make, run and check a registry."""
 
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
 from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
-
-EXITS = (
-    "Exit codes: 0 done, 2 usage, 10 stored data contradict the entries, 11 refused (rolled back, clock), "
-    "30 malformed, 40 could not find out."
-)
-F = TypeVar("F", bound=Callable[..., object])
-
-
-def _folder(command: F) -> F:
-    folder = click.Path(path_type=Path, file_okay=False)
-    return click.option("--dir", "folder", type=folder, required=True, help="The registry's folder.")(command)
+from registry.cli_options import EXITS, folder_option
+from registry.cli_upkeep import backup, export, recover, restore
 
 
 @click.group(
@@ -30,7 +19,7 @@ def registry() -> None:
 
 
 @registry.command(epilog="Example: quotary registry init --dir log --origin log.example.org\n\n" + EXITS)
-@_folder
+@folder_option
 @click.option("--origin", required=True, help="Unique name of the log, usually its address without https://.")
 @click.option("--bind", default="127.0.0.1:8480", show_default=True, help="Where serve listens.")
 @click.option("--publish-interval", default=1.0, show_default=True, help="Seconds between checkpoints.")
@@ -69,7 +58,7 @@ def init(
 
 
 @registry.command(epilog="Example: quotary registry serve --dir log --bind 127.0.0.1:0\n\n" + EXITS)
-@_folder
+@folder_option
 @click.option("--bind", help="host:port instead of the configured one; port 0 takes a free one.")
 def serve(folder: Path, bind: str | None) -> None:
     """Run signer, sequencer and HTTP server until SIGTERM; the address is the first line on stdout."""
@@ -84,7 +73,7 @@ def serve(folder: Path, bind: str | None) -> None:
 
 
 @registry.command(epilog="Example: quotary registry sequence --dir log\n\n" + EXITS)
-@_folder
+@folder_option
 def sequence(folder: Path) -> None:
     """Run the sequencer alone."""
     from registry import logs
@@ -96,7 +85,7 @@ def sequence(folder: Path) -> None:
 
 
 @registry.command(epilog="Example: quotary registry sign --dir log\n\n" + EXITS)
-@_folder
+@folder_option
 def sign(folder: Path) -> None:
     """Run the signer alone, on the socket signer.sock of the folder."""
     from registry import logs
@@ -109,7 +98,7 @@ def sign(folder: Path) -> None:
 
 
 @registry.command(epilog="Example: quotary registry fsck --dir log\n\n" + EXITS)
-@_folder
+@folder_option
 def fsck(folder: Path) -> None:
     """Recompute leaf hashes, tiles, map, records and checkpoints from the entries, and compare."""
     from quotary.tlog.policy import TlogPolicy
@@ -130,7 +119,7 @@ def fsck(folder: Path) -> None:
 
 
 @registry.command(epilog="Example: quotary registry upgrade --dir log\n\n" + EXITS)
-@_folder
+@folder_option
 def upgrade(folder: Path) -> None:
     """Bring the database to this version's schema."""
     from registry.config import load_config
@@ -142,7 +131,7 @@ def upgrade(folder: Path) -> None:
 
 
 @registry.command(epilog="Example: quotary registry doctor --dir log\n\n" + EXITS)
-@_folder
+@folder_option
 def doctor(folder: Path) -> None:
     """Look at everything that a registry needs, and say of each whether it is there."""
     from registry.config import load_config
@@ -162,7 +151,7 @@ def witness() -> None:
 
 
 @witness.command("add", epilog="Example: quotary registry witness add --dir log URL VKEY\n\n" + EXITS)
-@_folder
+@folder_option
 @click.argument("url")
 @click.argument("vkey")
 @click.option("--quorum", type=click.IntRange(1, 128), help="How many must cosign; default more than half.")
@@ -183,7 +172,7 @@ def witness_add(folder: Path, url: str, vkey: str, quorum: int | None) -> None:
 
 
 @witness.command("list", epilog="Example: quotary registry witness list --dir log\n\n" + EXITS)
-@_folder
+@folder_option
 def witness_list(folder: Path) -> None:
     """Print the log's tlog-policy: its keys, its witnesses and the quorum."""
     from registry.config import load_config
@@ -194,7 +183,7 @@ def witness_list(folder: Path) -> None:
 @witness.command(
     "init", epilog="Example: quotary registry witness init --dir w --name w.example.org\n\n" + EXITS
 )
-@_folder
+@folder_option
 @click.option("--name", required=True, help="The witness's key name.")
 @click.option("--log", "vkeys", multiple=True, help="Verifier key of a log to follow; repeatable.")
 def witness_init(folder: Path, name: str, vkeys: tuple[str, ...]) -> None:
@@ -207,7 +196,7 @@ def witness_init(folder: Path, name: str, vkeys: tuple[str, ...]) -> None:
 
 
 @witness.command("follow", epilog="Example: quotary registry witness follow --dir w --log VKEY\n\n" + EXITS)
-@_folder
+@folder_option
 @click.option("--log", "vkeys", multiple=True, required=True, help="Verifier key of a log; repeatable.")
 def witness_follow(folder: Path, vkeys: tuple[str, ...]) -> None:
     """Replace the list of logs that the witness cosigns."""
@@ -220,7 +209,7 @@ def witness_follow(folder: Path, vkeys: tuple[str, ...]) -> None:
 @witness.command(
     "serve", epilog="Example: quotary registry witness serve --dir w --bind 127.0.0.1:0\n\n" + EXITS
 )
-@_folder
+@folder_option
 @click.option(
     "--bind", default="127.0.0.1:8481", show_default=True, help="host:port; port 0 takes a free one."
 )
@@ -232,6 +221,10 @@ def witness_serve(folder: Path, bind: str) -> None:
     logs.set_up()
     open_witness(folder)
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
+
+
+for command in (backup, restore, recover, export):
+    registry.add_command(command)
 
 
 def main() -> None:

@@ -46,17 +46,26 @@ class Exporter:
         self._write("checkpoint", snapshot.note)
         return due
 
-    def _write_tile(self, path: TilePath, size: int) -> None:
+    def export_all(self) -> int:
+        """Write everything anew, and the bundle of every measurement however many; give the size."""
+        snapshot = self._public.snapshot()
+        for path in paths_at(snapshot.size):
+            self._write_tile(path, snapshot.size, anew=True)
+        self._write_bundles(snapshot, limit=None)
+        self._write("checkpoint", snapshot.note)
+        return snapshot.size
+
+    def _write_tile(self, path: TilePath, size: int, *, anew: bool = False) -> None:
         target = self._folder / str(path)
-        if not target.exists():
+        if anew or not target.exists():
             self._write(str(path), self._public.tile_bytes(path, size))
         partials = Path(f"{target}.p")
         if path.width == TILE_WIDTH and partials.exists():
             shutil.rmtree(partials)
 
-    def _write_bundles(self, snapshot: Snapshot) -> None:
+    def _write_bundles(self, snapshot: Snapshot, limit: int | None = MAX_BUNDLES) -> None:
         bundles = Bundles(self._public, snapshot)
-        for service, measurement in self._public.measurements(snapshot.size, MAX_BUNDLES):
+        for service, measurement in self._public.measurements(snapshot.size, limit):
             # A service may be called "../x"; the API answers for it, the folder does not.
             if {"", ".", ".."} & set(service.split("/")):
                 continue

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from quotary.errors import CannotTell, Rejected
 from quotary.statements.f1 import Closed
+from quotary.statements.state_entry import state_of
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.policy import TlogPolicy
-from registry.replica import Follower, state_of
+from registry.replica import Follower
 from registry.store import Head, Reader
 
 CHUNK = 1024
@@ -123,7 +124,7 @@ def _same(check: str, found: object, wanted: object) -> None:
             check,
             _short(found),
             _short(wanted),
-            next_command="put back the newest backup of this log",
+            next_command="quotary registry recover --from-mirror DIR|URL",
         )
 
 

@@ -3,12 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from quotary.statements.state_entry import StateEntry
-
 from quotary.canonical import hexbytes, parse_canonical
 from quotary.statements.envelope import Envelope
 from quotary.statements.release import Release
 from quotary.statements.schema import parse_statement
+from quotary.statements.state_entry import StateEntry
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.note import Note
 from quotary.tlog.proof import TlogProof
@@ -93,12 +92,13 @@ class PublicLog:
             raise NotPublished(f"the checkpoint covers {size} entries, you asked for {new}", size)
         return HashTree(new, self.tiles).consistency_path(old)
 
-    def measurements(self, size: int, limit: int) -> Iterator[tuple[str, bytes]]:
-        """Give service and id of the measurements in the map, at most ``limit``."""
+    def measurements(self, size: int, limit: int | None) -> Iterator[tuple[str, bytes]]:
+        """Give service and id of the measurements in the map, at most ``limit`` of them."""
+        left = limit
         for record in self.read.records(size):
             found = parse_canonical(record, MAX_RECORD)
-            if limit and isinstance(found, dict) and found.get("kind") == "measurement":
-                limit -= 1
+            if left != 0 and isinstance(found, dict) and found.get("kind") == "measurement":
+                left = None if left is None else left - 1
                 yield str(found["service"]), hexbytes(str(found["id"]), 32)
 
     def measurements_of(self, index: int) -> list[str]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from quotary.statements.f1 import F1, Closed
 from quotary.statements.outcome import Outcome
-from quotary.statements.state_entry import StateEntry, is_reserved
+from quotary.statements.state_entry import state_of
 from registry.store import Reader
 
 CHUNK = 2048
@@ -100,10 +100,3 @@ class Replica:
         for row in self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
             self._ahead.take([row.data], ts)
             self._ahead.last_id = row.id
-
-
-def state_of(entry: bytes) -> StateEntry | None:
-    """Parse a state entry; None for statements and for the log's other reserved records."""
-    if not is_reserved(entry) or b'"type":"state"' not in entry:
-        return None
-    return StateEntry.parse(entry)

@@ -35,7 +35,7 @@ def run_sequencer(config: Config) -> None:
     if policy.quorum == NO_QUORUM:
         log.warning("quorum.none", extra={"why": "nobody but this log vouches for its history"})
     store = open_store(config.database_url)
-    with _only_one(config), store.leadership():
+    with only_sequencer(config), store.leadership():
         sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
         rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
         publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds)
@@ -103,7 +103,8 @@ def _guard(config: Config, sequencer: Sequencer, publisher: Publisher, stop: thr
 
 
 @contextmanager
-def _only_one(config: Config) -> Iterator[None]:
+def only_sequencer(config: Config) -> Iterator[None]:
+    """Hold the lock of a registry's folder, or raise ``Usage`` where a sequencer runs over it."""
     with open(config.folder / "sequencer.lock", "w", encoding="ascii") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

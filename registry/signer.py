@@ -11,11 +11,10 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TextIO
 
 from quotary.canonical import Fields, b64, unb64
 from quotary.errors import InvalidProof, Malformed, QuotaryError, Usage
@@ -110,8 +109,7 @@ class Signer:
 
 def run_signer(folder: Path, origin: str, socket_path: Path) -> None:
     """Serve until SIGTERM; only one signer may run over one key folder."""
-    with open(folder / "signer.lock", "w", encoding="ascii") as lock:
-        _lock_or_refuse(lock, folder)
+    with only_signer(folder):
         keys = load_log_keys(folder, origin)
         signer = Signer(origin, keys, folder / "signed-head.json", lambda: datetime.now(UTC))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
@@ -131,8 +129,14 @@ def _serve(connection: socket.socket, signer: Signer) -> None:
             log.warning("signer.connection", extra={"why": str(error)})
 
 
-def _lock_or_refuse(lock: TextIO, folder: Path) -> None:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise Usage(f"a signer already runs over {folder}", next_command="stop the other signer") from error
+@contextmanager
+def only_signer(folder: Path) -> Iterator[None]:
+    """Hold the lock of a key folder, or raise ``Usage`` where a signer runs over it."""
+    with open(folder / "signer.lock", "w", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Usage(
+                f"a signer already runs over {folder}", next_command="stop the other signer"
+            ) from error
+        yield

@@ -29,7 +29,7 @@ LIMITS = Limits(connect_seconds=2.0, read_seconds=5.0, total_seconds=8.0, length
 PARALLEL = 16
 SIZE_TYPE = "text/x.tlog.size"
 STATES = ("cosigned", "unknown-log", "silent", "refused", "faulty")
-NEXT = "put back the newest backup of this log: one that holds everything it ever signed"
+NEXT = "quotary registry recover --from-mirror DIR|URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,19 @@ class Rounds:
     def check_unknown(self, origin: str) -> None:
         """Hear of at least one witness that it has never seen this log (its monitoring path answers 404)."""
         self._require_one(self._all(lambda url: self._look_up(url, origin)))
+
+    def newest(self, origin: str) -> dict[str, Checkpoint | None]:
+        """Fetch what each witness has seen under this log's keys; None where it has seen nothing.
+
+        A witness that does not answer, or shows what no key of the log signed, is not in the result.
+        """
+        found: dict[str, Checkpoint | None] = {}
+        for url in self._urls:
+            try:
+                found[url] = self._newest(url, origin)
+            except QuotaryError as error:
+                log.warning("witness.silent", extra={"witness": url, "why": str(error)})
+        return found
 
     def _require_one(self, answers: tuple[Answer, ...]) -> None:
         if answers and all(answer.size is None for answer in answers):

@@ -155,6 +155,13 @@ def is_reserved(entry: bytes) -> bool:
     return isinstance(value, dict) and "type" in value and "payload" not in value
 
 
+def state_of(entry: bytes) -> StateEntry | None:
+    """Read a state entry; None for statements and for the log's other reserved records."""
+    if not is_reserved(entry) or b'"type":"state"' not in entry:
+        return None
+    return StateEntry.parse(entry)
+
+
 def _reserved(entry: bytes, kind: str) -> Fields:
     fields = Fields(parse_canonical(entry, MAX_ENTRY), f"{kind} record")
     fields.choice("type", kind)

@@ -331,8 +331,16 @@ def test_a_restored_old_database_is_refused(own_log: Log, who: str) -> None:
     own_log.registry.start()
     assert own_log.registry.process is not None
     assert own_log.registry.process.wait(30) == 11
+    own_log.stop_registry()
     assert f"size at {'the signer' if who == 'signer' else 'witness'}" in own_log.registry.log()
-    assert "put back the newest backup" in own_log.registry.log()
+    assert "recover --from-mirror" in own_log.registry.log()
+    recovered = command(
+        "recover", "--dir", str(own_log.folder), "--from-mirror", str(own_log.folder / "public")
+    )
+    assert (recovered.returncode, recovered.stderr.startswith("next: ")) == (0, True), recovered
+    own_log.registry.start()
+    own_log.wait_ready()
+    assert own_log.publish(own_log.authority.release("r3")) == 12
 
 
 def test_a_silent_witness_stops_publishing_and_nothing_else(own_log: Log) -> None:

@@ -13,8 +13,13 @@ from quotary.errors import CannotTell
 from quotary.net.transport import Reply, Request, Stream
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.policy import TlogPolicy
+from registry.backup import make_backup, restore_backup
 from registry.errors import RolledBack
+from registry.export import Exporter
 from registry.identity import create_log_keys, load_log_keys, read_public
+from registry.memory import keep, recall
+from registry.public import PublicLog
+from registry.recover import Folder, recover_log
 from registry.setup import WitnessLine, create_registry, write_policy
 from registry.witness_app import create_app, create_witness
 from tests.fakes.authority import NOW, ORIGIN, Authority
@@ -244,3 +249,57 @@ def test_a_new_log_asks_whether_a_witness_knows_it_already(
     with pytest.raises(CannotTell):
         checked.check_unknown("log.example.org/other")
     assert read_public(log.config.keys / "public").log == policy_of(log).logs
+
+
+def test_neither_a_backup_nor_a_mirror_behind_a_witness_comes_back(
+    tmp_path: Path, log: Local, network: Network
+) -> None:
+    make_backup(log.config, tmp_path / "backup")
+    mirror = tmp_path / "mirror"
+    Exporter(PublicLog(log.store.read), mirror).export_all()
+    memory = recall(log.config.keys / "signed-head.json")
+    grow(log, log.authority.allocation())
+    log.store.close()
+    keep(log.config.keys / "signed-head.json", memory)
+    with pytest.raises(RolledBack, match="wanted at least 4, seen at witness"):
+        restore_backup(log.config, tmp_path / "backup", network)
+    with pytest.raises(RolledBack, match=r"size at witness .* found 4, wanted at most the mirror's 2"):
+        recover_log(log.config, Folder(mirror), network, True)
+    network.away = set(URLS)
+    with pytest.raises(CannotTell, match="none of 3 witnesses"):
+        restore_backup(log.config, tmp_path / "backup", network)
+    with pytest.raises(CannotTell, match="no witness answers"):
+        recover_log(log.config, Folder(mirror), network, False)
+
+
+def test_what_no_witness_has_seen_may_be_forgotten_when_all_of_them_say_so(
+    tmp_path: Path, log: Local, network: Network
+) -> None:
+    mirror = tmp_path / "mirror"
+    Exporter(PublicLog(log.store.read), mirror).export_all()
+    network.away = set(URLS)
+    assert grow(log, log.authority.allocation()) == 2
+    log.store.close()
+    network.away = {URLS[2]}
+    for forget in (False, True):
+        with pytest.raises(RolledBack, match="size at the signer: found 4"):
+            recover_log(log.config, Folder(mirror), network, forget)
+    network.away = set()
+    assert recover_log(log.config, Folder(mirror), network, True).published == 2
+    assert recall(log.config.keys / "signed-head.json").size == 2
+
+
+def test_a_memory_older_than_a_witness_is_not_trusted_with_a_backup(
+    tmp_path: Path, log: Local, network: Network
+) -> None:
+    memory = recall(log.config.keys / "signed-head.json")
+    grow(log, log.authority.allocation())
+    make_backup(log.config, tmp_path / "backup")
+    Exporter(PublicLog(log.store.read), tmp_path / "mirror").export_all()
+    log.store.close()
+    keep(log.config.keys / "signed-head.json", memory)
+    with pytest.raises(RolledBack, match="the signer's memory: found size 2, wanted at least 4"):
+        restore_backup(log.config, tmp_path / "backup", network)
+    (log.config.keys / "signed-head.json").unlink()
+    recover_log(log.config, Folder(tmp_path / "mirror"), network, False)
+    assert recall(log.config.keys / "signed-head.json").size == 4

@@ -1,0 +1,83 @@
+"""``quotary registry backup | restore | recover | export``: keep a log, and get it back."""
+
+from pathlib import Path
+
+import click
+
+from registry.cli_options import EXITS, folder_option
+
+
+@click.command(epilog="Example: quotary registry backup --dir log --out log.backup\n\n" + EXITS)
+@folder_option
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="A file that is new."
+)
+def backup(folder: Path, out: Path) -> None:
+    """Copy the database of a running registry to a file, whole and checked; keys are not in it."""
+    from registry.backup import make_backup
+    from registry.config import load_config
+
+    size = make_backup(load_config(folder), out)
+    click.echo(f"{out} holds {size} entries")
+    click.echo("the keys folder is not in it: keep a copy of it elsewhere, once", err=True)
+
+
+@click.command(epilog="Example: quotary registry restore --dir log log.backup\n\n" + EXITS)
+@folder_option
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+def restore(folder: Path, file: Path) -> None:
+    """Put back a backup, unless the signer or a witness has seen a larger log or another one.
+
+    The registry must be stopped. What lay in its place is kept beside it.
+    """
+    from quotary.net.transport import HTTP
+    from registry.backup import restore_backup
+    from registry.config import load_config
+
+    found = restore_backup(load_config(folder), file, HTTP())
+    click.echo(f"restored {found.entries} entries, published {found.published}; recomputed and equal")
+    click.echo(f"next: quotary registry serve --dir {folder}", err=True)
+
+
+@click.command(
+    epilog="Example: quotary registry recover --dir log --from-mirror https://mirror.example.org\n\n" + EXITS
+)
+@folder_option
+@click.option("--from-mirror", "mirror", required=True, metavar="DIR|URL", help="Checkpoint and tiles.")
+@click.option(
+    "--forget-unpublished",
+    is_flag=True,
+    help="Drop what was signed and never published; needs every witness to say that it has not seen it.",
+)
+def recover(folder: Path, mirror: str, forget_unpublished: bool) -> None:
+    """Rebuild the database from a copy of the published log, and let the signer go on from there.
+
+    Every byte is checked under the log's own policy; a mirror smaller than what the signer or a witness has
+    seen is refused. The registry must be stopped. What lay in the database's place is kept beside it.
+    """
+    from quotary.net.transport import HTTP
+    from registry.config import load_config
+    from registry.recover import open_mirror, recover_log
+
+    transport = HTTP()
+    found = recover_log(load_config(folder), open_mirror(mirror, transport), transport, forget_unpublished)
+    click.echo(f"recovered {found.entries} entries, published {found.published}; recomputed and equal")
+    click.echo(f"next: quotary registry serve --dir {folder}", err=True)
+
+
+@click.command(epilog="Example: quotary registry export --dir log /srv/log\n\n" + EXITS)
+@folder_option
+@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
+def export(folder: Path, target: Path) -> None:
+    """Write the published log as files for any static host: checkpoint, tiles, entries, every bundle."""
+    from registry.config import load_config
+    from registry.export import Exporter
+    from registry.public import PublicLog
+    from registry.store import open_store
+
+    store = open_store(load_config(folder).database_url)
+    try:
+        size = Exporter(PublicLog(store.read), target).export_all()
+    finally:
+        store.close()
+    click.echo(f"{target} holds the published log of {size} entries")
