@@ -10,7 +10,10 @@ import pytest
 
 from enclave import boot
 from quotary.errors import CannotTell, InvalidProof, Malformed, NotInLog, QuotaryError, Refused, Rejected
+from simulator.tcb import CURRENT
 from tests.conftest import ROOT
+from tests.fakes.attempt import Attempt
+from tests.fakes.machine import FLOOR, PRODUCT, World, hardware
 
 HEAVY = "['flask', 'gunicorn', 'torch', 'transformers', 'tokenizers', 'safetensors', 'numpy']"
 
