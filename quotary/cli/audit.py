@@ -1,0 +1,165 @@
+"""``quotary audit``: check everything that a log ever said, and with a key, say so."""
+
+import hashlib
+import os
+import threading
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from quotary.canonical import time_text
+from quotary.cli.files import read_bytes
+from quotary.cli.options import policy_option, read_policy, simulation_option
+from quotary.cli.output import emit, json_option
+from quotary.client.audit import Audited, Auditor
+from quotary.client.finding import Finding, keep
+from quotary.client.log import MAX_NOTE
+from quotary.client.policy import Policy
+from quotary.client.replay_store import ReplayStore
+from quotary.client.second_opinion import cross_check, entries_of
+from quotary.client.source import Files, FolderSource, HTTPSource
+from quotary.errors import CannotTell, Usage
+from quotary.net.transport import HTTP
+
+FINDINGS = "findings"
+
+
+@click.command(
+    epilog="\b\nExamples:\n  quotary audit https://log.example.org --policy policy.json\n"
+    "  quotary audit ./copy --policy policy.json --cross-check\n\n"
+    "Exit codes: 0, 2, 10 a finding, 11, 20, 30, 40."
+)
+@click.argument("log")
+@policy_option
+@simulation_option
+@click.option("--store", type=click.Path(path_type=Path), help="What the audit remembers between runs.")
+@click.option(
+    "--checkpoint",
+    "notes",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    help="A signed checkpoint from elsewhere that must be part of the same history; repeatable.",
+)
+@click.option("--continuous", is_flag=True, help="Go on auditing what the log appends, until a finding.")
+@click.option("--interval", type=click.IntRange(1, 86_400), default=30, show_default=True, help="Seconds.")
+@click.option("--cross-check", "second", is_flag=True, help="Let pymerkle rebuild the tree as well.")
+@json_option
+def audit(
+    log: str,
+    policy_file: Path,
+    simulation: bool,
+    store: Path | None,
+    notes: tuple[Path, ...],
+    continuous: bool,
+    interval: int,
+    second: bool,
+    as_json: bool,
+) -> None:
+    """Check everything that LOG, an address or a folder made by `quotary mirror`, has ever said.
+
+    Every entry, tile, root, statement, state entry and map root is recomputed; the next run goes on from
+    there. A finding is written to a file that proves it to others.
+    """
+    policy = read_policy(policy_file, simulation=simulation)
+    files = files_of(log, policy)
+    folder = store or default_store(policy.origin)
+    others = [read_bytes(path, MAX_NOTE) for path in notes]
+    with ReplayStore(folder, policy.origin) as opened:
+        try:
+            auditor = Auditor(policy, opened, progress)
+            while True:
+                _round(auditor, files, others, policy, second=second, patient=continuous, as_json=as_json)
+                if not continuous:
+                    return
+                threading.Event().wait(interval)
+        except Finding as finding:
+            path = keep(finding, policy.origin, folder / FINDINGS)
+            click.echo(f"finding: {path}", err=True)
+            raise
+
+
+def _round(
+    auditor: Auditor,
+    files: Files,
+    others: list[bytes],
+    policy: Policy,
+    *,
+    second: bool,
+    patient: bool,
+    as_json: bool,
+) -> None:
+    """Audit once and print it; a patient auditor waits for a log that does not answer."""
+    try:
+        found = auditor.audit(files, others)
+        paths = cross_check(files, auditor.note, entries_of(files, auditor.note)) if second else None
+    except CannotTell as error:
+        if not patient:
+            raise
+        click.echo(f"waiting: {error}", err=True)
+    else:
+        emit(_document(found, paths), _text(found, paths, policy), as_json=as_json)
+
+
+def files_of(log: str, policy: Policy) -> Files:
+    """Read a log from its address or from a folder."""
+    if log.startswith(("http://", "https://")):
+        return Files(HTTPSource(HTTP(plain_http=policy.simulation), log))
+    if not Path(log).is_dir():
+        raise Usage(f"neither an address nor a folder: {log}")
+    return Files(FolderSource(Path(log)))
+
+
+def default_store(origin: str) -> Path:
+    """Name the folder in which this user's audits of a log are remembered."""
+    base = os.environ.get("XDG_STATE_HOME")
+    state = Path(base) if base else Path.home() / ".local" / "state"
+    return state / "quotary" / "audit" / hashlib.sha256(origin.encode()).hexdigest()[:32]
+
+
+def progress(done: int, size: int) -> None:
+    """Say on stderr how far it is."""
+    click.echo(f"{done} of {size} entries", err=True)
+
+
+def _document(found: Audited, paths: int | None) -> dict[str, object]:
+    document: dict[str, object] = {
+        "schema": "quotary/audit/v1",
+        "origin": found.origin,
+        "size": found.size,
+        "root": found.root.hex(),
+        "log_time": _time(found.log_time),
+        "map_root": found.map_root.hex(),
+        "state_entries": found.states,
+        "outcomes": dict(found.outcomes),
+        "replayed_now": found.fresh,
+        "continued_checkpoints": found.checkpoints,
+    }
+    if found.quorum_at is not None:
+        document["quorum_time"] = _time(found.quorum_at)
+    if paths is not None:
+        document["cross_checked_paths"] = paths
+    return document
+
+
+def _text(found: Audited, paths: int | None, policy: Policy) -> str:
+    quorum = "no quorum in the policy" if found.quorum_at is None else _time(found.quorum_at)
+    outcomes = ", ".join(f"{count} {code}" for code, count in found.outcomes.items())
+    lines = [
+        f"every check held for {found.size} entries of {found.origin}",
+        f"  root        {found.root.hex()}, signed by {len(policy.tlog.logs)} log keys",
+        f"  quorum      {quorum}",
+        f"  statements  {outcomes}",
+        f"  map root    {found.map_root.hex()}, derived here, as in {found.states} state entries",
+        f"  log time    {_time(found.log_time)}",
+        f"  this run    {found.fresh} entries; continues {found.checkpoints} other checkpoints",
+    ]
+    if paths is not None:
+        lines.append(f"  pymerkle    agrees on the roots and on {paths} inclusion paths")
+    if policy.simulation:
+        lines.append("  SIMULATION  this log is about simulated evidence")
+    return "\n".join(lines)
+
+
+def _time(seconds: int) -> str:
+    return time_text(datetime.fromtimestamp(seconds, UTC))

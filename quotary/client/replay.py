@@ -1,0 +1,246 @@
+"""A log built again from its entry bundles: what every auditor does before he believes a status.
+
+``proven_batches`` gives the entries, at most 256 at a time, each proven under a checkpoint before anybody
+looks into it. ``Replay`` runs F1 over them (docs/formats/f1.md) and compares the map root of every state
+entry with the one that it derived itself. What is remembered lies in ``client.replay_store``; in memory is
+one batch, and F1's own state.
+"""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from quotary.client.finding import Exhibit, Finding
+from quotary.client.replay_store import Progress, ReplayStore
+from quotary.client.source import Files
+from quotary.errors import InvalidProof, Malformed, Rejected
+from quotary.statements.f1 import F1, Closed
+from quotary.statements.outcome import Outcome
+from quotary.statements.state_entry import MAP_FUNCTION, StateEntry, state_of
+from quotary.tlog import trie
+from quotary.tlog.checkpoint import Checkpoint
+from quotary.tlog.frontier import FullTile
+from quotary.tlog.merkle import HASH_LENGTH, leaf_hash, root_of, verify_inclusion, verify_subtree
+from quotary.tlog.tiles import (
+    TILE_WIDTH,
+    HashTree,
+    decode_entry_bundle,
+    entries_path,
+    partial_widths,
+    tile_path,
+    width_at,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Up to 256 entries of one bundle, proven to stand at these indices under a checkpoint.
+
+    start:   index of the first of ``entries``
+    hashes:  their leaf hashes
+    bundle:  the bytes of the whole entry bundle, from index ``256 * n`` on
+    tile:    the bytes of the tile over it
+    """
+
+    n: int
+    start: int
+    entries: tuple[bytes, ...]
+    hashes: tuple[bytes, ...]
+    bundle: bytes
+    tile: bytes
+
+
+def proven_batches(files: Files, checkpoint: Checkpoint, start: int, note: bytes) -> Iterator[Batch]:
+    """Give the entries from ``start`` to the checkpoint's size in log order, or raise ``Finding``."""
+    tree = HashTree(checkpoint.size, files)
+    while start < checkpoint.size:
+        batch = prove_batch(files, tree, checkpoint, start, note)
+        yield batch
+        start += len(batch.entries)
+
+
+def prove_batch(files: Files, tree: HashTree, checkpoint: Checkpoint, start: int, note: bytes) -> Batch:
+    """Give the entries from ``start`` to the end of their bundle; ``tree`` is the checkpoint's."""
+    signed = Exhibit("checkpoint", note)
+    n = start // TILE_WIDTH
+    first, width = n * TILE_WIDTH, width_at(0, n, checkpoint.size)
+    tile = _proven_tile(files, tree, checkpoint, n, width, signed)
+    bundle = files.entries(n, width)
+    try:
+        entries = decode_entry_bundle(bundle, width=width)
+    except Malformed as error:
+        shown = Exhibit(entries_path(n, width), bundle)
+        raise Finding("entry bundle", str(error), f"{width} entries", [signed, shown]) from error
+    hashes = tuple(leaf_hash(entry) for entry in entries)
+    for offset, found in enumerate(hashes):
+        wanted = tile[offset * HASH_LENGTH : (offset + 1) * HASH_LENGTH]
+        if found != wanted:
+            index = first + offset
+            exhibits = [signed, Exhibit(f"entry {index}", entries[offset]), Exhibit(_name(n, width), tile)]
+            raise Finding("leaf hash", f"{found.hex()} of entry {index}", wanted.hex(), exhibits)
+    return Batch(n, start, entries[start - first :], hashes[start - first :], bundle, tile)
+
+
+def _proven_tile(
+    files: Files, tree: HashTree, checkpoint: Checkpoint, n: int, width: int, signed: Exhibit
+) -> bytes:
+    """Give tile ``n`` of level 0 after its root was proven to be part of the checkpoint's tree."""
+    tile = files.tile(0, n, width)
+    exhibits = (signed, Exhibit(_name(n, width), tile))
+    if len(tile) != width * HASH_LENGTH:
+        raise Finding("tile", f"{len(tile)} bytes in {_name(n, width)}", str(width * HASH_LENGTH), exhibits)
+    low, high = n * TILE_WIDTH, n * TILE_WIDTH + width
+    root = root_of([tile[i : i + HASH_LENGTH] for i in range(0, len(tile), HASH_LENGTH)])
+    try:
+        path = tree.subtree_path(low, high)
+        verify_subtree(low, high, checkpoint.size, root, checkpoint.root, path)
+    except (InvalidProof, Malformed) as error:
+        raise Finding("tile", str(error), f"the signed root {checkpoint.root.hex()}", exhibits) from error
+    return tile
+
+
+def _name(n: int, width: int) -> str:
+    return tile_path(0, n, width)
+
+
+class Replay:
+    """One log as far as it was replayed, going on from what ``store`` holds.
+
+    genesis: leaf hash that entry 0 must have, from the policy
+    """
+
+    def __init__(self, origin: str, genesis: bytes, store: ReplayStore) -> None:
+        self._genesis = genesis
+        self._store = store
+        self.progress = store.progress()
+        self._f1 = F1(origin)
+        self._restore()
+
+    @property
+    def size(self) -> int:
+        """Say how many entries were replayed."""
+        return self.progress.frontier.size
+
+    def run(self, files: Files, checkpoint: Checkpoint, note: bytes) -> Iterator[int]:
+        """Replay up to a checkpoint, giving the size reached after each batch; raises ``Finding``."""
+        for batch in proven_batches(files, checkpoint, self.size, note):
+            with self._store.transaction():
+                after = self._take(files, checkpoint, note, batch)
+                self._store.save(after)
+            self.progress = after
+            yield self.size
+        self._finish(files, checkpoint, note)
+
+    def _restore(self) -> None:
+        """Feed F1 again with what had effect, and hold the result against the stored map."""
+        digests: dict[bytes, bytes] = {}
+        for ts, entries in self._store.intervals():
+            for key, record in self._f1.close(entries, ts).changes.items():
+                digests[key] = hashlib.sha256(record).digest()
+        for key, digest in digests.items():
+            if trie.lookup(self._store, self.progress.map_root, key) != digest:
+                raise Malformed(f"the audit store {self._store.path} is damaged: remove it and audit again")
+
+    def _take(self, files: Files, checkpoint: Checkpoint, note: bytes, batch: Batch) -> Progress:
+        progress = self.progress
+        self._check_prefix(batch, note)
+        frontier, full = progress.frontier.append(batch.hashes)
+        _check_full_tiles(files, full, note)
+        if batch.start == 0 and batch.hashes[0] != self._genesis:
+            exhibits = (Exhibit("checkpoint", note), Exhibit("entry 0", batch.entries[0]))
+            raise Finding("genesis", batch.hashes[0].hex(), self._genesis.hex(), exhibits)
+        progress = progress.grown(frontier)
+        for index, entry in enumerate(batch.entries, batch.start):
+            try:
+                state = state_of(entry)
+                if state is None:
+                    self._store.wait(index, entry)
+                else:
+                    progress = self._close(progress, index, entry, state)
+            except Finding as finding:
+                shown = [Exhibit("checkpoint", note), *_included(files, checkpoint, index), *finding.exhibits]
+                raise Finding(finding.check, finding.found, finding.wanted, shown) from finding
+            except Malformed as error:
+                shown = [Exhibit("checkpoint", note), Exhibit(f"entry {index}", entry)]
+                raise Finding("state", str(error), f"a state entry at {index}", shown) from error
+        return progress
+
+    def _check_prefix(self, batch: Batch, note: bytes) -> None:
+        """A tile only grows: what was replayed of it before must stand in it still."""
+        seen = self.progress.frontier.tile(0)
+        if batch.tile[: len(seen)] != seen:
+            exhibits = (Exhibit("checkpoint", note), Exhibit(_name(batch.n, len(seen) // HASH_LENGTH), seen))
+            raise Finding(
+                "fork", f"other leaf hashes before entry {batch.start}", "those of the last run", exhibits
+            )
+
+    def _close(self, before: Progress, index: int, entry: bytes, state: StateEntry) -> Progress:
+        """End an interval: the state entry follows the one before, and its map root is the one we derive."""
+        shown = [Exhibit(f"entry {index}", entry)]
+        if before.state is not None:
+            shown.append(Exhibit(f"entry {before.state.index}", before.state.encode()))
+        if state.index != index:
+            raise Finding("state", f"size {state.index} at index {index}", f"size {index}", shown)
+        try:
+            state.check_follows(before.state)
+        except Rejected as error:
+            raise Finding("state", error.found, error.wanted, shown) from error
+        closed = self._f1.close(self._store.waiting(), state.ts)
+        root = self._map_root(before.map_root, closed)
+        committed = state.maps.get(MAP_FUNCTION)
+        if committed != root:
+            shown += [Exhibit(f"entry {number}", waited) for number, waited in self._store.waiting(4096)]
+            found = "none" if committed is None else committed.hex()
+            raise Finding("map root", f"{found} in entry {index}", f"{root.hex()}, by F1", shown)
+        self._store.settle({outcome.index for outcome in closed.outcomes if outcome.effect}, state.ts)
+        return before.closed(state, root, _count(closed.outcomes))
+
+    def _map_root(self, root: bytes, closed: Closed) -> bytes:
+        values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
+        return trie.update(self._store, root, values)
+
+    def _finish(self, files: Files, checkpoint: Checkpoint, note: bytes) -> None:
+        """The edge of the tree, its root, and the state entry that ends it."""
+        frontier, signed = self.progress.frontier, Exhibit("checkpoint", note)
+        for level, width in enumerate(partial_widths(checkpoint.size)):
+            if width:
+                _same_tile(files, level, checkpoint.size >> 8 * (level + 1), frontier.tile(level), note)
+        if frontier.root() != checkpoint.root:
+            raise Finding(
+                "root", checkpoint.root.hex(), f"{frontier.root().hex()}, from the entries", [signed]
+            )
+        state = self.progress.state
+        if state is None or state.index != checkpoint.size - 1:
+            last = "none" if state is None else str(state.index)
+            wanted = f"a state entry at {checkpoint.size - 1}"
+            raise Finding("state", f"the last state entry is {last}", wanted, [signed])
+
+
+def _check_full_tiles(files: Files, full: tuple[FullTile, ...], note: bytes) -> None:
+    for tile in full:
+        if tile.level:
+            _same_tile(files, tile.level, tile.n, tile.data, note)
+
+
+def _same_tile(files: Files, level: int, n: int, wanted: bytes, note: bytes) -> None:
+    width = len(wanted) // HASH_LENGTH
+    found = files.tile(level, n, width)
+    if found != wanted:
+        path = tile_path(level, n, width)
+        exhibits = (Exhibit("checkpoint", note), Exhibit(path, found))
+        raise Finding("tile", f"other hashes in {path}", "those over the entries", exhibits)
+
+
+def _included(files: Files, checkpoint: Checkpoint, index: int) -> tuple[Exhibit, ...]:
+    """Give the inclusion path of an entry, so that the log cannot deny it."""
+    tree = HashTree(checkpoint.size, files)
+    path = tree.inclusion_path(index)
+    verify_inclusion(index, checkpoint.size, tree.leaf(index), path, checkpoint.root)
+    return (Exhibit(f"path {index}", b"".join(path)),)
+
+
+def _count(outcomes: tuple[Outcome, ...]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for outcome in outcomes:
+        counts[outcome.code] = counts.get(outcome.code, 0) + 1
+    return counts
