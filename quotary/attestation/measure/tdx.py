@@ -31,6 +31,9 @@ _TEXTS = {
     "separator": bytes(4),
 }
 
+SELF_DESCRIBING = (*_VARIABLES, *_TEXTS, "BootOrder", "Boot0000", "Boot0001")
+"""Events whose log entry holds the bytes that were hashed."""
+
 
 @dataclass(frozen=True, slots=True)
 class TDXLaunch:
@@ -62,22 +65,30 @@ def measure(launch: TDXLaunch, profile: TDXProfile) -> Measured:
     return Measured(registers, tuple(found))
 
 
-def event_digest(name: str, launch: TDXLaunch, profile: TDXProfile) -> bytes:
-    """Compute the digest of one event (48 bytes) by its name in the profile."""
+def fixed_digest(name: str, profile: TDXProfile) -> bytes | None:
+    """Give the digest of an event (48 bytes) that the profile alone decides; None for the launch's own."""
     if name in profile.constants:
         return profile.constants[name]
     if name in profile.data:
-        return hashlib.sha384(profile.data[name]).digest()
+        return sha384(profile.data[name])
     if name in _VARIABLES:
-        return hashlib.sha384(empty_variable(name, _VARIABLES[name])).digest()
-    if name in _TEXTS:
-        return hashlib.sha384(_TEXTS[name]).digest()
+        return sha384(empty_variable(name, _VARIABLES[name]))
+    if name in ACPI_BLOBS and profile.acpi == "empty":
+        return sha384(b"")
+    return sha384(_TEXTS[name]) if name in _TEXTS else None
+
+
+def event_digest(name: str, launch: TDXLaunch, profile: TDXProfile) -> bytes:
+    """Compute the digest of one event (48 bytes) by its name in the profile."""
+    fixed = None if name in ACPI_BLOBS else fixed_digest(name, profile)
+    if fixed is not None:
+        return fixed
     rules: Mapping[str, Callable[[], bytes]] = {
-        "td-hob": lambda: _sha384(td_hob(launch.memory, sections(launch.firmware))),
-        "cfv": lambda: _sha384(configuration_volume(launch.firmware)),
+        "td-hob": lambda: sha384(td_hob(launch.memory, sections(launch.firmware))),
+        "cfv": lambda: sha384(configuration_volume(launch.firmware)),
         "kernel": lambda: authenticode(_kernel(launch, profile)),
-        "load-options": lambda: _sha384(load_options(launch, profile)),
-        "initrd": lambda: _sha384(launch.initrd or b""),
+        "load-options": lambda: sha384(load_options(launch, profile)),
+        "initrd": lambda: sha384(launch.initrd or b""),
         **{blob: lambda blob=blob: _acpi(launch, profile, blob) for blob in ACPI_BLOBS},  # type: ignore[misc]
     }
     if name not in rules:
@@ -108,8 +119,9 @@ def _kernel(launch: TDXLaunch, profile: TDXProfile) -> bytes:
 def _acpi(launch: TDXLaunch, profile: TDXProfile, name: str) -> bytes:
     if (name in launch.acpi) != (profile.acpi == "given"):
         raise Malformed(f"the profile takes {profile.acpi} ACPI tables, the launch disagrees about {name}")
-    return _sha384(launch.acpi.get(name, b""))
+    return sha384(launch.acpi.get(name, b""))
 
 
-def _sha384(data: bytes) -> bytes:
+def sha384(data: bytes) -> bytes:
+    """Hash what an event is of."""
     return hashlib.sha384(data).digest()
