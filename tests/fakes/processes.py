@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,17 +92,21 @@ class Server:
 
 @dataclass(slots=True)
 class Log:
-    """A running registry, its witness, and the authorities that may write to it."""
+    """A running registry, its witness, and the authorities that may write to it.
+
+    at: where it is asked, when that is not the registry itself
+    """
 
     folder: Path
     registry: Server
     witness: Server
     authority: Authority
     http: urllib3.PoolManager = field(default_factory=lambda: urllib3.PoolManager(retries=False))
+    at: str = ""
 
     @property
     def address(self) -> str:
-        return self.registry.address
+        return self.at or self.registry.address
 
     @property
     def policy(self) -> TlogPolicy:
@@ -112,8 +116,12 @@ class Log:
     def policy_text(self) -> str:
         return (self.folder / "policy.tlog").read_text("utf-8")
 
-    def request(self, method: str, path: str, body: bytes | None = None) -> urllib3.BaseHTTPResponse:
-        return self.http.request(method, self.address + path, body=body, timeout=SECONDS, redirect=False)
+    def request(
+        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+    ) -> urllib3.BaseHTTPResponse:
+        return self.http.request(
+            method, self.address + path, body=body, headers=headers, timeout=SECONDS, redirect=False
+        )
 
     def get(self, path: str) -> bytes:
         answer = self.request("GET", path)
