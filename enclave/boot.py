@@ -21,12 +21,13 @@ from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.tdx import TDXQuote
 from quotary.cli.output import summary, table
 from quotary.client.clock import Clock, SystemClock
+from quotary.client.hint import nearest
 from quotary.client.log import LogClient
 from quotary.client.policy import MAX_POLICY, EnclaveRules, Policy
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import HERE, Check, Trail, Verdict
 from quotary.client.verify import judge
-from quotary.errors import CannotTell, QuotaryError, Refused
+from quotary.errors import CannotTell, NotInLog, QuotaryError, Refused
 from quotary.net.transport import HTTP
 from quotary.statements.measurement import measurement_id
 from quotary.statements.release import Release
@@ -152,7 +153,10 @@ class Machine:
         quoted = time.monotonic()
         bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
         fetched = time.monotonic()
-        found = _judged(setup, document, bundle, trail)
+        try:
+            found = _judged(setup, document, bundle, trail)
+        except NotInLog as error:
+            raise NotInLog(str(error), next_command=_nearest(setup, document.evidence)) from error
         took = {"quote_seconds": quoted - started, "fetch_seconds": fetched - quoted}
         log.info("boot.checked", extra=took | {"judge_seconds": time.monotonic() - fetched})
         return found
@@ -214,6 +218,18 @@ def _document(setup: Setup, keyset: bytes, nonce: bytes | None) -> AttestationDo
 
 
 def _measurement(policy: Policy, evidence: bytes) -> bytes:
+    return measurement_id(*_registers(policy, evidence))
+
+
+def _registers(policy: Policy, evidence: bytes) -> tuple[str, dict[str, bytes]]:
     body = TDXQuote.parse(evidence).body
     registers = {"mrtd": body["mr_td"], "rtmr1": body["rtmr1"], "rtmr2": body["rtmr2"]}
-    return measurement_id("sim-tdx" if policy.simulation else "tdx", registers)
+    return "sim-tdx" if policy.simulation else "tdx", registers
+
+
+def _nearest(setup: Setup, evidence: bytes) -> str | None:
+    """Say which logged release comes nearest, for people; the log's word, on which nothing rests."""
+    if not isinstance(setup.log, LogClient):
+        return None
+    found = nearest(setup.log, (setup.service,), *_registers(setup.policy, evidence))
+    return None if found is None else str(found)
