@@ -75,9 +75,9 @@ export function members(value, most) {
   return Object.entries(value);
 }
 
-export function text(value, most, least = 0) {
-  const length = typeof value === "string" ? lengthOf(value) : -1;
-  demand(length >= least && length <= most, `not a text of ${least} to ${most} characters`);
+export function text(value, most) {
+  const length = typeof value === "string" ? lengthOf(value) : 0;
+  demand(length >= 1 && length <= most, `not a text of 1 to ${most} characters`);
 }
 
 export function matches(value, pattern, what) {

@@ -175,8 +175,8 @@ async function release(predicate) {
   demand(predicate.service !== "log", "the log has no releases");
   time(predicate.not_after);
   object(predicate.source, ["uri", "revision"]);
-  text(predicate.source.uri, 1024, 1);
-  text(predicate.source.revision, 128, 1);
+  text(predicate.source.uri, 1024);
+  text(predicate.source.revision, 128);
   for (const member of ["lock_sha256", "weights_sha256", "policy_sha256"]) hexOf(predicate[member], 32);
   const outputs = array(predicate.outputs, 1, 64);
   for (const output of outputs) {
