@@ -36,7 +36,7 @@ MIB = 1 << 20
 MAX_ROWS_FILE = 4 << 20
 PROFILES = {
     "sim-tdx": "tdx/simulated-direct-boot/v1",
-    "tdx": "tdx/qemu-direct-boot+edk2-202502/v1",
+    "tdx": "tdx/qemu-direct-boot/edk2-202502/v1",
     "snp": "snp/qemu-kvm-init2/v1",
     "sim-snp": "snp/qemu-kvm-init2/v1",
     "nitro": "nitro/eif-v4/v1",

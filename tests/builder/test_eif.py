@@ -8,10 +8,12 @@ from click.testing import CliRunner
 
 from builder.build_cli import build_group
 from builder.eif import eif_of, write_eif
-from builder.measure import Shape, compute, default_profile, registers_of, row_of
+from builder.measure import PROFILES, Shape, compute, default_profile, registers_of, row_of
 from builder.measure_cli import measure_group
 from quotary.attestation.measure.eif import EIF
+from quotary.attestation.measure.trace import Measured
 from quotary.errors import CannotTell, Rejected
+from quotary.statements.measurement import REGISTERS, base_platform
 from quotary.statements.row import parse_row
 from tests.builder.test_image import FILES
 from tests.builder.test_statements import image
@@ -73,3 +75,11 @@ def test_the_commands_write_the_file_and_its_registers(tmp_path: Path) -> None:
     assert set(json.loads(done.output)["rows"][0]["registers"]) == {"pcr0", "pcr1", "pcr2"}
     done = CliRunner().invoke(measure_group, ["run", str(folder), "--platform", "nitro"])
     assert "any machine" in done.output
+
+
+@pytest.mark.parametrize("platform", sorted(PROFILES))
+def test_a_row_can_carry_the_name_of_every_profile_that_is_built_for(platform: str) -> None:
+    names = REGISTERS[base_platform(platform)]
+    registers = {name: bytes(48) for name in (*names, "rtmr0")}
+    row = row_of(platform, default_profile(platform), Shape(), Measured(registers, ()))
+    assert parse_row(row).profile == PROFILES[platform]

@@ -240,6 +240,9 @@ _PROFILES: tuple[Profile, ...] = (
     _SIMULATED,
     _EDK2_202502,
     _EDK2_202608,
+    # A row cannot carry a name with a plus sign, so these two are what releases of hardware TDX name.
+    replace(_EDK2_202502, name="tdx/qemu-direct-boot/edk2-202502/v1"),
+    replace(_EDK2_202608, name="tdx/qemu-direct-boot/edk2-202608/v1"),
     _QEMU,
     _QEMU_LEGACY,
     replace(_EC2_2026, name="snp/ec2-2023/v1", rdx=0),
