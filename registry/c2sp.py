@@ -27,6 +27,14 @@ def blueprint(site: Site) -> Blueprint:
         size = site.store.read.published_size()
         return cached(site.public.tile_bytes(path, size), BYTES, IMMUTABLE)
 
+    @routes.get("/signed/tile/<path:rest>")
+    def signed_tile(rest: str) -> Response:
+        """What a map auditor replays before anybody publishes it; there is no checkpoint beside it."""
+        path = parse_tile_path(f"tile/{rest}")
+        signed = site.store.read.signed()
+        body = site.public.tile_bytes(path, signed.size if signed else 0)
+        return Response(body, content_type=BYTES, headers={"Cache-Control": "no-store"})
+
     return routes
 
 

@@ -18,6 +18,7 @@ TITLES = {
     "api.service": "A service: delegations, releases, next sequence numbers",
     "c2sp.checkpoint": "The published checkpoint (c2sp.org/tlog-checkpoint)",
     "c2sp.tile": "A tile or an entry bundle (c2sp.org/tlog-tiles)",
+    "c2sp.signed_tile": "A tile or entry bundle that is signed and not yet published, for map auditors",
     "health.healthz": "This process runs",
     "health.readyz": "This process can answer and accept",
     "problem": "What a problem type means",

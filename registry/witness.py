@@ -9,55 +9,17 @@ import hashlib
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from quotary.canonical import unb64
-from quotary.errors import InvalidProof, InvalidSignature, Malformed, NotAuthorised
+from quotary.errors import InvalidSignature, Malformed, NotAuthorised
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.cosignature import cosign
-from quotary.tlog.merkle import EMPTY_ROOT, verify_consistency
+from quotary.tlog.merkle import EMPTY_ROOT
 from quotary.tlog.note import Note, SigningKey, VerifierKey
+from quotary.tlog.witness import AddCheckpoint, Conflict, check_growth
 from registry.errors import NotFound
 from registry.keys import write_durably
-
-MAX_REQUEST = 1 << 20
-MAX_PROOF = 63
-
-
-class Conflict(Exception):
-    """The request's old size is not the newest that this witness has cosigned, which is ``size``."""
-
-    def __init__(self, size: int) -> None:
-        super().__init__(f"the newest cosigned size is {size}")
-        self.size = size
-
-
-@dataclass(frozen=True, slots=True)
-class AddCheckpoint:
-    """A request: the size the log believes we have seen, the proof from it, the signed checkpoint."""
-
-    old_size: int
-    proof: tuple[bytes, ...]
-    note: Note
-    note_bytes: bytes
-
-    @classmethod
-    def parse(cls, body: bytes) -> "AddCheckpoint":
-        head, separator, note = body.partition(b"\n\n")
-        try:
-            old, *proof = head.decode("ascii").split("\n")
-        except UnicodeDecodeError as error:
-            raise Malformed("the lines above the checkpoint are not ASCII") from error
-        word, _, size = old.partition(" ")
-        canonical = size.isascii() and size.isdigit() and len(size) < 20 and str(int(size)) == size
-        if not separator or word != "old" or not canonical or len(proof) > MAX_PROOF:
-            raise Malformed(
-                "a request is a line 'old SIZE', at most 63 hashes, an empty line and a checkpoint"
-            )
-        hashes = tuple(unb64(line, length=32) for line in proof)
-        return cls(int(size), hashes, _note(note), note)
 
 
 class Witness:
@@ -86,7 +48,7 @@ class Witness:
                 raise Malformed(f"old size {request.old_size} is beyond the checkpoint's {checkpoint.size}")
             if request.old_size != seen.size:
                 raise Conflict(seen.size)
-            _check_growth(seen, checkpoint, request.proof)
+            check_growth(seen, checkpoint, request.proof)
             time = int(self._now().timestamp())
             line = cosign(request.note.text, self._key, time).encode("utf-8")
             write_durably(path, request.note_bytes + line, 0o644)
@@ -121,33 +83,7 @@ class Witness:
         return self._folder / "seen" / hashlib.sha256(origin.encode("utf-8")).hexdigest()
 
 
-def _note(data: bytes) -> Note:
-    """Parse a note; where only its signature lines cannot be read, nobody has signed it: 403, not 400."""
-    try:
-        return Note.parse(data)
-    except Malformed as error:
-        text, _, lines = data.rpartition(b"\n\n")
-        if not text or not lines.startswith("\u2014 ".encode()):
-            raise
-        raise NotAuthorised(f"invalid signature: {error}") from error
-
-
 def _recall(path: Path) -> Checkpoint:
     if not path.exists():
         return Checkpoint("", 0, EMPTY_ROOT)
     return Checkpoint.parse(Note.parse(path.read_bytes()).text)
-
-
-def _check_growth(seen: Checkpoint, found: Checkpoint, proof: tuple[bytes, ...]) -> None:
-    if found.size == 0 and found.root != EMPTY_ROOT:
-        raise InvalidProof("an empty log has the hash of nothing as its root")
-    if seen.size == 0 or seen.size == found.size:
-        if proof:
-            raise InvalidProof(f"no consistency proof is needed from {seen.size}, found {len(proof)} hashes")
-        if seen.size == found.size and seen.size and seen.root != found.root:
-            raise InvalidProof(f"another root at the size {seen.size}")
-        return
-    try:
-        verify_consistency(seen.size, found.size, seen.root, found.root, proof)
-    except Malformed as error:
-        raise InvalidProof(f"consistency proof: {error}") from error

@@ -7,10 +7,10 @@ from flask import Flask, Response, request
 
 from quotary.errors import CannotTell, InvalidProof, Malformed, NotAuthorised
 from quotary.tlog.note import SigningKey, VerifierKey
+from quotary.tlog.witness import MAX_REQUEST, SIZE_TYPE, Conflict
 from registry import keys, logs
 from registry.errors import NotFound
-from registry.witness import MAX_REQUEST, Conflict, Witness
-from registry.witnesses import SIZE_TYPE
+from registry.witness import Witness
 
 TEXT = "text/plain; charset=utf-8"
 

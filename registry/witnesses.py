@@ -20,6 +20,7 @@ from quotary.net.transport import Limits, Reply, Request, Transport
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import verify_consistency
 from quotary.tlog.note import Note, VerifierKey
+from quotary.tlog.witness import SIZE_TYPE
 from registry.errors import RolledBack
 from registry.store import Signed
 
@@ -27,7 +28,6 @@ log = logging.getLogger("registry")
 
 LIMITS = Limits(connect_seconds=2.0, read_seconds=5.0, total_seconds=8.0, length=65_536)
 PARALLEL = 16
-SIZE_TYPE = "text/x.tlog.size"
 STATES = ("cosigned", "unknown-log", "silent", "refused", "faulty")
 NEXT = "quotary registry recover --from-mirror DIR|URL"
 
