@@ -8,8 +8,9 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from quotary.canonical import time_text
+from quotary.client.disk import write_new
 from quotary.client.log import LogClient
-from quotary.errors import CannotTell, Malformed, Usage
+from quotary.errors import CannotTell, Malformed
 from quotary.statements.envelope import MAX_ENTRY, Envelope, sign
 from quotary.statements.schema import Statement, parse_statement, statement_payload
 
@@ -48,12 +49,7 @@ def next_sequence(log: LogClient, service: str, kind: str) -> int:
 def write(kind: str, predicate: Mapping[str, object], path: Path) -> Statement:
     """Write a statement's canonical payload to a new file and return it parsed."""
     payload = statement_payload(kind, predicate)
-    if path.exists():
-        raise Usage(f"{path} exists; statements are never overwritten")
-    try:
-        path.write_bytes(payload)
-    except OSError as error:
-        raise CannotTell(f"cannot write {path}: {error.strerror}") from error
+    write_new(path, payload)
     return parse_statement(payload)
 
 

@@ -167,8 +167,8 @@ def simulate_vm(
     now = _now()
     tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
     vendor = _vendor(directory, now)
-    loaded = Image.load(image)
     take_address(f"127.0.0.1:{port}", "--port").close()
+    loaded = Image.load(image)
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     platform = Platform(vendor, tcb, publication, now)
     with MeasuredMachine(loaded, memory, port, platform, sys.stderr.buffer) as machine:

@@ -11,7 +11,7 @@ from quotary.cli.output import emit, json_option, summary, table
 from quotary.cli.verify import refuse
 from quotary.client.session import Client
 from quotary.client.verdict import Check, Trail, documents
-from quotary.errors import CannotTell, QuotaryError, Usage
+from quotary.errors import QuotaryError, Usage
 
 
 @click.command(
@@ -54,10 +54,7 @@ def chat(
     _tell(trail.checks, policy.simulation)
     answer = client.chat(asked, model=model, max_tokens=max_tokens)
     if keep is not None:
-        try:
-            answer.save(keep)
-        except OSError as error:
-            raise CannotTell(f"cannot write {keep}: {error.strerror}") from error
+        answer.save(keep)
     document = {
         "schema": "quotary/chat/v1",
         "text": answer.text,

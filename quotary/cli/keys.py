@@ -6,6 +6,7 @@ import click
 
 from quotary.canonical import b64
 from quotary.cli.output import emit, json_option
+from quotary.client.disk import write_new
 from quotary.client.keys import PublicKey, create, load_public
 from quotary.errors import Refused
 
@@ -27,7 +28,7 @@ def new(file: Path, public_file: Path | None, as_json: bool) -> None:
         raise Refused("public key file", f"{public_file} exists", "a new file")
     made = create(file)
     if public_file is not None:
-        public_file.write_bytes(made.pem)
+        write_new(public_file, made.pem)
     _show(made, as_json)
 
 

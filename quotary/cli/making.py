@@ -11,10 +11,11 @@ import click
 from quotary.canonical import time_text
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
+from quotary.client.disk import write_new
 from quotary.client.keys import load
 from quotary.client.log import LogClient
 from quotary.client.submit import submit
-from quotary.errors import CannotTell, Usage
+from quotary.errors import Usage
 from quotary.net.transport import HTTP
 from quotary.statements.envelope import sign, statement_id
 from quotary.statements.schema import statement_payload
@@ -71,7 +72,7 @@ def finish(kind: str, service: str, members: Mapping[str, object], making: Makin
     document |= {"statement_id": statement_id(payload), "signed": bool(making.key_files)}
     lines = [f"{kind} {statement_id(payload)}"]
     if making.output is not None:
-        _write(making.output, data)
+        write_new(making.output, data)
         document["file"] = str(making.output)
         lines.append(f"{'signed' if making.key_files else 'unsigned'}: {making.output}")
     if making.send and making.url is not None:
@@ -104,16 +105,6 @@ def _header(kind: str, service: str, making: Making) -> dict[str, object]:
         "issued": time_text(SystemClock().now().replace(microsecond=0)),
         "expires": time_text(making.expires.replace(tzinfo=UTC)),
     }
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise Usage(f"{path} exists; statements are never overwritten") from error
-    except OSError as error:
-        raise CannotTell(f"cannot write {path}: {error.strerror}") from error
 
 
 def _waiting() -> None:

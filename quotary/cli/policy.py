@@ -11,12 +11,13 @@ from quotary.cli.files import read_bytes, read_json, read_text
 from quotary.cli.making import TIME
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
+from quotary.client.disk import write_new
 from quotary.client.keys import load_public
 from quotary.client.log import LogClient
 from quotary.client.policy import MAX_POLICY, SIMULATION_SUFFIX, Policy
 from quotary.client.policy_text import explain as sentences
 from quotary.client.policy_text import weaknesses
-from quotary.errors import CannotTell, Malformed, Usage
+from quotary.errors import Malformed, Usage
 from quotary.net.transport import HTTP
 
 FILE = click.Path(path_type=Path)
@@ -103,7 +104,7 @@ def new(
         document["enclave"] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
     data = canonical(document, multiline=True)
     found = Policy.parse(data)
-    _write(out, data)
+    write_new(out, data)
     _report(found, out, as_json)
 
 
@@ -192,13 +193,3 @@ def _rebuilders(files: tuple[str, ...], needed: int) -> object:
     if _or_none(files, "") == "none":
         return "none"
     return {"keys": _keys(tuple(map(Path, files))), "k": needed}
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise Usage(f"{path} exists; a policy is never overwritten") from error
-    except OSError as error:
-        raise CannotTell(f"cannot write {path}: {error.strerror}") from error

@@ -10,10 +10,11 @@ from quotary.cli.options import log_client, memory, policy_option, read_policy, 
 from quotary.cli.output import emit, json_option, summary, table
 from quotary.cli.verify import refuse
 from quotary.client.clock import SystemClock
+from quotary.client.disk import write_new
 from quotary.client.log import LogClient
 from quotary.client.verdict import Trail, documents
 from quotary.client.verify import verify_bundle, verify_proof
-from quotary.errors import CannotTell, Malformed, QuotaryError, Rejected, Unsupported, Usage
+from quotary.errors import Malformed, QuotaryError, Rejected, Unsupported, Usage
 from quotary.net.transport import HTTP
 from quotary.statements.envelope import Envelope
 from quotary.statements.schema import parse_statement
@@ -37,7 +38,7 @@ def get(name: str, url: str, out: Path | None, as_json: bool) -> None:
         log.entry(int(name)) if name.isdigit() and len(name) < 64 else log.entry_by_hash(hexbytes(name, 32))
     )
     if out is not None:
-        _write(out, entry)
+        write_new(out, entry)
     document: dict[str, object] = {"schema": "quotary/entry/v1", "leaf_hash": leaf_hash(entry).hex()}
     try:
         envelope = Envelope.parse(entry)
@@ -105,7 +106,7 @@ def proof(
     except QuotaryError as error:
         refuse(error, trail.checks, as_json)
     if out is not None:
-        _write(out, data)
+        write_new(out, data)
     checkpoint = found.checkpoint.checkpoint
     document = {
         "schema": "quotary/proof/v1",
@@ -144,7 +145,7 @@ def bundle(
     wanted, trail = hexbytes(measurement, 32), Trail()
     data = log_client(policy, url).bundle(service, wanted)
     if out is not None:
-        _write(out, data)
+        write_new(out, data)
     try:
         found = verify_bundle(data, wanted, policy, memory(), SystemClock(), trail)
     except QuotaryError as error:
@@ -166,13 +167,3 @@ def _index(text: str) -> int:
     if not (text.isascii() and text.isdigit()):
         raise Usage(f"{text!r} is neither an index nor a leaf hash of 64 hex digits")
     return int(text)
-
-
-def _write(path: Path, data: bytes) -> None:
-    try:
-        with path.open("xb") as file:
-            file.write(data)
-    except FileExistsError as error:
-        raise Usage(f"{path} exists") from error
-    except OSError as error:
-        raise CannotTell(f"cannot write {path}: {error.strerror}") from error

@@ -8,8 +8,9 @@ import click
 from quotary.canonical import time_text
 from quotary.cli.options import memory
 from quotary.cli.output import emit, json_option
+from quotary.client.disk import write_new
 from quotary.client.trust import Accepted
-from quotary.errors import CannotTell, Usage
+from quotary.errors import CannotTell
 
 
 @click.group(epilog="\b\nExample:\n  quotary trust show")
@@ -50,13 +51,7 @@ def export(origin: str, out: Path) -> None:
         raise CannotTell(
             f"no checkpoint of {origin} has been accepted here", next_command="quotary trust show"
         )
-    try:
-        with out.open("xb") as file:
-            file.write(found.note)
-    except FileExistsError as error:
-        raise Usage(f"{out} exists") from error
-    except OSError as error:
-        raise CannotTell(f"cannot write {out}: {error.strerror}") from error
+    write_new(out, found.note)
     click.echo(f"{origin} at {found.size} entries: {out}")
 
 

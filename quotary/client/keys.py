@@ -12,7 +12,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from quotary.errors import CannotTell, Malformed, Refused, Unsupported
+from quotary.client.disk import PRIVATE, write_new
+from quotary.errors import CannotTell, Malformed, Refused, Unsupported, Usage
 from quotary.statements.envelope import key_id, spki
 
 MAX_KEY_FILE = 16_384
@@ -48,15 +49,9 @@ def create(path: Path) -> PublicKey:
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError as error:
+        write_new(path, pem, PRIVATE)
+    except Usage as error:
         raise Refused("key file", f"{path} exists", "a new file") from error
-    except OSError as error:
-        raise CannotTell(f"cannot write the key file {path}: {error.strerror}") from error
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(file.fileno())
     return public(key)
 
 

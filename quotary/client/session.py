@@ -22,6 +22,7 @@ from typing import cast
 
 from quotary.attestation.document import MAX_DOCUMENT, AttestationDocument
 from quotary.client.clock import Clock, SystemClock
+from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile, verdict_with, verify_receipt
 from quotary.client.log import LogClient
 from quotary.client.policy import MAX_POLICY, Policy
@@ -99,8 +100,8 @@ class Answer:
     file: EvidenceFile
 
     def save(self, path: str | Path) -> None:
-        """Keep the evidence of this answer; ``quotary verify`` judges it at its time."""
-        Path(path).write_bytes(self.file.encode())
+        """Keep the evidence of this answer in a new file; ``quotary verify`` judges it at its time."""
+        write_new(Path(path), self.file.encode())
 
 
 class Client:

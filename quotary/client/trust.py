@@ -10,12 +10,13 @@ import hashlib
 import os
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from quotary.canonical import Fields, b64, canonical, parse_canonical
+from quotary.client.disk import cannot_write
 from quotary.errors import CannotTell, Malformed, Refused
 
 MAX_RECORD = 1 << 18
@@ -193,7 +194,9 @@ def write_private(path: Path, data: bytes) -> None:
         finally:
             os.close(folder)
     except OSError as error:
-        raise CannotTell(f"cannot write {path}: {error.strerror}") from error
+        with suppress(OSError):
+            temporary.unlink()
+        raise cannot_write(path, error) from error
 
 
 def _read(path: Path) -> bytes:
