@@ -20,9 +20,11 @@ from quotary.attestation.measure.profiles import (
     snp_profile,
     tdx_profile,
 )
+from quotary.attestation.measure.rtmr0 import material_of as tdx_material
 from quotary.attestation.measure.sev import KernelHashes, sev_firmware
 from quotary.attestation.measure.snp import SNPLaunch
 from quotary.attestation.measure.snp import measure as measure_snp
+from quotary.attestation.measure.tdvf import configuration_volume, sections
 from quotary.attestation.measure.tdx import ACPI_BLOBS, TDXLaunch
 from quotary.attestation.measure.tdx import measure as measure_tdx
 from quotary.attestation.measure.trace import Measured
@@ -121,7 +123,7 @@ def material_of(folder: Path) -> dict[str, object]:
         name: one.sha256 for name, one in image.files.items() if name in ("firmware", "vmlinuz", "initrd.img")
     }
     disks = {one.serial: {"root": one.root, "blocks": one.blocks, "salt": one.salt} for one in image.disks}
-    return {"launch": files, "disks": disks}
+    return {"launch": files, "disks": disks, **_firmware_material((folder / "firmware").read_bytes())}
 
 
 def registers_of(folder: Path, row: Row) -> Mapping[str, bytes]:
@@ -195,6 +197,14 @@ def default_profile(platform: str) -> str:
     if platform not in PROFILES:
         raise Unsupported(f"images for {platform} are not built; known are {', '.join(sorted(PROFILES))}")
     return profile(PROFILES[platform]).name
+
+
+def _firmware_material(firmware: bytes) -> dict[str, object]:
+    """What the events of a TDX firmware follow from; nothing for firmware that no TD starts."""
+    try:
+        return {"tdx": tdx_material(sections(firmware), configuration_volume(firmware))}
+    except Malformed:
+        return {}
 
 
 def _acpi(folder: Path | None) -> dict[str, bytes]:

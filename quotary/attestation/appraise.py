@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from quotary.attestation.facts import Appraised, Check, Facts
+from quotary.attestation.measure.rtmr0 import Replay, check_rtmr0
 from quotary.errors import Refused, Rejected, Unsupported
 
 # TD_ATTRIBUTES, as a little-endian integer: bits 0-7 are TUD (0 is DEBUG), the rest is named below.
@@ -81,18 +82,24 @@ class Requirements(Protocol):
     def xfam(self) -> Masked | None: ...
 
 
-def appraise(facts: Facts, floor: Floor, requirements: Requirements) -> Appraised:
+def appraise(
+    facts: Facts, floor: Floor, requirements: Requirements, replay: Replay | None = None
+) -> Appraised:
     """Admit a TDX machine under a floor and a row's requirements, or raise naming the check that failed."""
-    return Appraised(facts, (*meet_requirements(facts, requirements), *meet_floor(facts, floor)))
+    return Appraised(facts, (*meet_requirements(facts, requirements, replay), *meet_floor(facts, floor)))
 
 
-def meet_requirements(facts: Facts, requirements: Requirements) -> tuple[Check, ...]:
+def meet_requirements(
+    facts: Facts, requirements: Requirements, replay: Replay | None = None
+) -> tuple[Check, ...]:
     """Hold the TD's attributes, configuration and free registers against a row (TDX).
 
     1. Not debuggable, not migratable, no service TD, SEPT_VE_DISABLE set.
     2. No other attribute or extended feature than the row lists.
     3. ``mr_config_id`` is one of the row's digests, or zero; owner fields are zero.
     4. RTMR0 by its rule, zero without one; RTMR3 is zero.
+
+    replay: what RTMR0 is explained with where the row has free slots; refused there when it is None
     """
     _require_platform(facts)
     attributes = int.from_bytes(facts.attributes["td_attributes"], "little")
@@ -107,7 +114,7 @@ def meet_requirements(facts: Facts, requirements: Requirements) -> tuple[Check, 
         _bits(facts, "td_attributes", SEPT_VE_DISABLE, requirements.td_attributes),
         _bits(facts, "xfam", PLAIN_XFAM, requirements.xfam),
         _configuration(facts, requirements.configuration),
-        _rtmr0(facts.registers["rtmr0"], requirements.rtmr0),
+        _rtmr0(facts.registers, requirements.rtmr0, replay),
         _zero("rtmr3", facts.registers["rtmr3"]),
     )
 
@@ -173,11 +180,12 @@ def _configuration(facts: Facts, digests: tuple[bytes, ...]) -> Check:
     return Check("configuration", found.hex(), "one of the row's, or zero", "row of the release")
 
 
-def _rtmr0(found: bytes, rule: RTMR0Rule | None) -> Check:
+def _rtmr0(registers: Mapping[str, bytes], rule: RTMR0Rule | None, replay: Replay | None) -> Check:
+    found = registers["rtmr0"]
     if rule is None:
         return _zero("rtmr0", found)
     if rule.free:
-        raise Unsupported("RTMR0 by replay needs an event log, which attestation documents do not carry yet")
+        return check_rtmr0(registers, rule.free, replay)
     if found not in rule.exact:
         raise Rejected("rtmr0", found.hex(), ", ".join(value.hex() for value in rule.exact))
     return Check("rtmr0", found.hex(), "an exact value", "row of the release")

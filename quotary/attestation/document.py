@@ -43,6 +43,7 @@ class AttestationDocument:
     devices:    exact device-evidence bytes, or None
     nonce:      the client's place in the batch
     bundle:     a bundle of the log, or None
+    event_log:  the guest's event log of its boot (the area of ACPI's CCEL table), or None
     """
 
     binding: bytes
@@ -52,6 +53,7 @@ class AttestationDocument:
     devices: bytes | None
     nonce: NonceProof
     bundle: bytes | None
+    event_log: bytes | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> "AttestationDocument":
@@ -68,6 +70,7 @@ class AttestationDocument:
             devices=None if devices == "none" else unb64(devices),
             nonce=_nonce(document.fields("nonce")),
             bundle=document.optional("bundle", lambda name: document.base64(name, limit=_MAX_TEXT)),
+            event_log=cpu.optional("event_log", lambda name: cpu.base64(name, limit=_MAX_TEXT)),
         )
         cpu.done()
         document.done()
@@ -75,11 +78,14 @@ class AttestationDocument:
 
     def encode(self) -> bytes:
         """Write the canonical bytes; ``parse`` reads them back to an equal document."""
+        cpu: dict[str, object] = {"evidence": b64(self.evidence), "collateral": dict(self.collateral)}
+        if self.event_log is not None:
+            cpu["event_log"] = b64(self.event_log)
         document: dict[str, object] = {
             "v": 1,
             "binding": b64(self.binding),
             "keyset": b64(self.keyset),
-            "cpu": {"evidence": b64(self.evidence), "collateral": dict(self.collateral)},
+            "cpu": cpu,
             "devices": "none" if self.devices is None else b64(self.devices),
             "nonce": {
                 "index": self.nonce.index,

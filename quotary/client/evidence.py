@@ -18,6 +18,8 @@ from quotary.attestation.binding import (
 from quotary.attestation.collateral import Collateral
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.facts import Facts
+from quotary.attestation.measure.profiles import profile_sha256, tdx_profile
+from quotary.attestation.measure.rtmr0 import Replay, material_digests
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
 from quotary.canonical import time_text
 from quotary.client.clock import Clock
@@ -76,7 +78,14 @@ def verify_binding(
     return keyset
 
 
-def require_row(released: Released, measurement: bytes, keyset: Keyset, facts: Facts, trail: Trail) -> Row:
+def require_row(
+    released: Released,
+    measurement: bytes,
+    keyset: Keyset,
+    facts: Facts,
+    event_log: bytes | None,
+    trail: Trail,
+) -> Row:
     """11. The release has a row for the measurement id; the machine keeps its rules and its service."""
     rows = released.predicate.rows
     wanted, anchor = "the row of this measurement id, its rules kept", "row of the release"
@@ -84,7 +93,7 @@ def require_row(released: Released, measurement: bytes, keyset: Keyset, facts: F
         row = next((row for row in rows if row.measurement == measurement), None)
         if row is None:
             raise Rejected("row", f"measurement {measurement.hex()}", f"one of {len(rows)} rows")
-        trail.vendor("row", meet_requirements(facts, row.require))
+        trail.vendor("row", meet_requirements(facts, row.require, _replay(row, released, event_log)))
         if keyset.service != released.statement.service:
             raise Rejected("row", f"keys for {keyset.service}", released.statement.service)
         trail.held("row", f"{row.platform}, profile {row.profile}", wanted, anchor)
@@ -123,6 +132,17 @@ def require_devices(document: AttestationDocument, row: Row, trail: Trail) -> No
         trail.not_checked("devices", "device evidence that nothing demands", "none", anchor)
     else:
         trail.held("devices", "none presented", "none", anchor)
+
+
+def _replay(row: Row, released: Released, event_log: bytes | None) -> Replay | None:
+    """What RTMR0 is explained with where the row does not give exact values."""
+    if row.require.rtmr0 is None or not row.require.rtmr0.free:
+        return None
+    profile = tdx_profile(row.profile)
+    if profile_sha256(row.profile) != row.profile_sha256:
+        raise Unsupported(f"the release's {row.profile} is not the one that this version knows")
+    memory = (row.shape or {}).get("memory_bytes")
+    return Replay(event_log, profile, material_digests(released.predicate.material, memory))
 
 
 def _roots(policy: Policy) -> tuple[Root, ...]:

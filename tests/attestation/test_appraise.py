@@ -7,6 +7,10 @@ import pytest
 
 from quotary.attestation.appraise import appraise, meet_floor, meet_requirements
 from quotary.attestation.facts import TCB, Check, Facts
+from quotary.attestation.measure.ccel import encode
+from quotary.attestation.measure.events import Event, replay
+from quotary.attestation.measure.profiles import tdx_profile
+from quotary.attestation.measure.rtmr0 import Replay
 from quotary.errors import Refused, Rejected, Unsupported
 from tests.attestation.rules import RTMR0, Floor, Mask, Row
 
@@ -161,9 +165,24 @@ def test_exact_values_and_configurations_are_admitted():
     )
 
 
-def test_a_replay_without_a_log_and_another_platform_are_unsupported():
-    with pytest.raises(Unsupported):
+def test_a_replay_without_a_log_is_refused():
+    with pytest.raises(Refused, match="event log"):
         meet_requirements(GOOD, Row(rtmr0=RTMR0(free=("acpi-tables",))))
+
+
+def test_a_replay_whose_slots_are_all_free_still_needs_every_event():
+    profile = tdx_profile("tdx/simulated-direct-boot/v1")
+    events = [Event("rtmr0", 10, bytes([number]) * 48, b"") for number in range(len(profile.rtmr0))]
+    facts = replace(GOOD, registers={**GOOD.registers, **replay(events).registers})
+    rule = Row(rtmr0=RTMR0(free=profile.rtmr0))
+    log = Replay(encode(events, 4096), profile, {})
+    assert "replayed" in meet_requirements(facts, rule, log)[4].wanted
+    short = Replay(encode(events[1:], 4096), profile, {})
+    with pytest.raises(Rejected, match="event log"):
+        appraise(facts, FLOOR, rule, short)
+
+
+def test_another_platform_is_unsupported():
     with pytest.raises(Unsupported):
         meet_requirements(replace(GOOD, platform="snp"), Row())
     assert meet_requirements(replace(GOOD, platform="sim-tdx", simulated=True), Row())

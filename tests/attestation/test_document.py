@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from quotary.attestation.binding import Binding, keyset_digest, verify_report_data
 from quotary.attestation.document import AttestationDocument, NonceProof
+from quotary.attestation.measure.rtmr0 import material_digests
 from quotary.canonical import canonical, parse_canonical
 from quotary.errors import Malformed
 from tests.conftest import ROOT
@@ -39,11 +40,12 @@ nonces = st.just(NonceProof(0, 0, ())) | st.builds(
     st.none() | some,
     nonces,
     st.none() | some,
+    st.none() | some,
 )
 def test_a_document_reads_back_as_it_was_written(
-    binding, keyset, evidence, collateral, devices, nonce, bundle
+    binding, keyset, evidence, collateral, devices, nonce, bundle, event_log
 ):
-    written = AttestationDocument(binding, keyset, evidence, collateral, devices, nonce, bundle)
+    written = AttestationDocument(binding, keyset, evidence, collateral, devices, nonce, bundle, event_log)
     assert AttestationDocument.parse(written.encode()) == written
 
 
@@ -62,6 +64,8 @@ def test_every_changed_member_is_malformed():
         {"cpu": {**cpu, "platform": "tdx"}},
         {"cpu": {**cpu, "collateral": {"a": 1}}},
         {"cpu": {**cpu, "collateral": {str(n): "" for n in range(17)}}},
+        {"cpu": {**cpu, "event_log": ""}},
+        {"cpu": {**cpu, "event_log": "!"}},
         {"cpu": []},
         {"nonce": {**nonce, "index": 3}},
         {"nonce": {**nonce, "path": [1]}},
@@ -102,3 +106,6 @@ def test_the_page_is_what_the_code_does():
     assert parsed.keyset == keyset_digest(document.keyset)
     nonce_root = hashlib.sha256(b"\0" + b"\7" * 32).digest()
     verify_report_data(bytes.fromhex(parts["report_data"]), document.binding, nonce_root)
+    material = parse_canonical(parts["material"].encode(), 4096)
+    assert isinstance(material, dict)
+    assert set(material_digests(material, 2 << 30)) == {"cfv", "td-hob"}
