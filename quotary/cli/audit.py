@@ -13,7 +13,9 @@ from quotary.cli.files import read_bytes
 from quotary.cli.options import policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option
 from quotary.client.audit import Audited, Auditor
+from quotary.client.cosigner import Cosigner, CosignServer
 from quotary.client.finding import Finding, keep
+from quotary.client.keys import load
 from quotary.client.log import MAX_NOTE
 from quotary.client.policy import Policy
 from quotary.client.replay_store import ReplayStore
@@ -21,13 +23,15 @@ from quotary.client.second_opinion import cross_check, entries_of
 from quotary.client.source import Files, FolderSource, HTTPSource
 from quotary.errors import CannotTell, Usage
 from quotary.net.transport import HTTP
+from quotary.tlog.note import SigningKey
 
 FINDINGS = "findings"
 
 
 @click.command(
     epilog="\b\nExamples:\n  quotary audit https://log.example.org --policy policy.json\n"
-    "  quotary audit ./copy --policy policy.json --cross-check\n\n"
+    "  quotary audit ./copy --policy policy.json --cross-check\n"
+    "  quotary audit https://log.example.org --policy policy.json --cosign a.key --name a.example.net\n\n"
     "Exit codes: 0, 2, 10 a finding, 11, 20, 30, 40."
 )
 @click.argument("log")
@@ -44,6 +48,16 @@ FINDINGS = "findings"
 @click.option("--continuous", is_flag=True, help="Go on auditing what the log appends, until a finding.")
 @click.option("--interval", type=click.IntRange(1, 86_400), default=30, show_default=True, help="Seconds.")
 @click.option("--cross-check", "second", is_flag=True, help="Let pymerkle rebuild the tree as well.")
+@click.option(
+    "--cosign",
+    "key_file",
+    type=click.Path(path_type=Path),
+    help="Serve as map auditor: cosign with this key what was audited (needs --name).",
+)
+@click.option("--name", help="With --cosign: the key's name, as in policies.")
+@click.option(
+    "--bind", default="127.0.0.1:8482", show_default=True, help="With --cosign: host:port; port 0 takes any."
+)
 @json_option
 def audit(
     log: str,
@@ -54,6 +68,9 @@ def audit(
     continuous: bool,
     interval: int,
     second: bool,
+    key_file: Path | None,
+    name: str | None,
+    bind: str,
     as_json: bool,
 ) -> None:
     """Check everything that LOG, an address or a folder made by `quotary mirror`, has ever said.
@@ -65,8 +82,13 @@ def audit(
     files = files_of(log, policy)
     folder = store or default_store(policy.origin)
     others = [read_bytes(path, MAX_NOTE) for path in notes]
+    if (key_file is None) != (name is None):
+        raise Usage("--cosign and --name belong together")
     with ReplayStore(folder, policy.origin) as opened:
         try:
+            if key_file is not None and name is not None:
+                _cosign(log, policy, opened, SigningKey.cosigner(name, load(key_file)), bind)
+                return
             auditor = Auditor(policy, opened, progress)
             while True:
                 _round(auditor, files, others, policy, second=second, patient=continuous, as_json=as_json)
@@ -99,6 +121,28 @@ def _round(
         click.echo(f"waiting: {error}", err=True)
     else:
         emit(_document(found, paths), _text(found, paths, policy), as_json=as_json)
+
+
+def _cosign(log: str, policy: Policy, store: ReplayStore, key: SigningKey, bind: str) -> None:
+    """Serve add-checkpoint until stopped; the address and the key stand in the first two lines on stdout."""
+    if not log.startswith(("http://", "https://")):
+        raise Usage("a cosigner needs the address of a running log")
+    host, _, port = bind.rpartition(":")
+    if not host or not port.isascii() or not port.isdigit() or int(port) > 65_535:
+        raise Usage(f"--bind is host:port, found {bind}")
+    files = files_of(f"{log.rstrip('/')}/signed", policy)
+    cosigner = Cosigner(policy, store, files, key, lambda: datetime.now(UTC), store.path.parent / FINDINGS)
+    try:
+        server = CosignServer((host, int(port)), cosigner, lambda line: click.echo(line, err=True))
+    except OSError as error:
+        raise CannotTell(f"cannot listen on {bind}: {error.strerror}") from error
+    with server:
+        click.echo(f"http://{host}:{server.server_address[1]}")
+        click.echo(key.verifier.vkey())
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("stopped", err=True)
 
 
 def files_of(log: str, policy: Policy) -> Files:

@@ -112,9 +112,9 @@ class Replay:
     def __init__(self, origin: str, genesis: bytes, store: ReplayStore) -> None:
         self._genesis = genesis
         self._store = store
+        self._origin = origin
         self.progress = store.progress()
-        self._f1 = F1(origin)
-        self._restore()
+        self._f1 = self._restored()
 
     @property
     def size(self) -> int:
@@ -124,22 +124,29 @@ class Replay:
     def run(self, files: Files, checkpoint: Checkpoint, note: bytes) -> Iterator[int]:
         """Replay up to a checkpoint, giving the size reached after each batch; raises ``Finding``."""
         for batch in proven_batches(files, checkpoint, self.size, note):
-            with self._store.transaction():
-                after = self._take(files, checkpoint, note, batch)
-                self._store.save(after)
+            try:
+                with self._store.transaction():
+                    after = self._take(files, checkpoint, note, batch)
+                    self._store.save(after)
+            except BaseException:
+                # F1 may have taken what the store gave back: both must stand where the batch before ended.
+                self._f1 = self._restored()
+                raise
             self.progress = after
             yield self.size
         self._finish(files, checkpoint, note)
 
-    def _restore(self) -> None:
+    def _restored(self) -> F1:
         """Feed F1 again with what had effect, and hold the result against the stored map."""
+        f1 = F1(self._origin)
         digests: dict[bytes, bytes] = {}
         for ts, entries in self._store.intervals():
-            for key, record in self._f1.close(entries, ts).changes.items():
+            for key, record in f1.close(entries, ts).changes.items():
                 digests[key] = hashlib.sha256(record).digest()
         for key, digest in digests.items():
             if trie.lookup(self._store, self.progress.map_root, key) != digest:
                 raise Malformed(f"the audit store {self._store.path} is damaged: remove it and audit again")
+        return f1
 
     def _take(self, files: Files, checkpoint: Checkpoint, note: bytes, batch: Batch) -> Progress:
         progress = self.progress
