@@ -6,7 +6,7 @@ from pathlib import Path
 
 from flask import Flask, Response
 
-from registry import api, c2sp, health, logs, openapi, pages, problems
+from registry import api, c2sp, health, logs, metrics, openapi, pages, problems
 from registry.config import Config, load_config
 from registry.site import open_site
 
@@ -31,6 +31,8 @@ def create_app(config: Config, now: Callable[[], datetime] = utc_now) -> Flask:
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.config["MAX_CONTENT_LENGTH"] = api.MAX_BATCH
     app.extensions["registry"] = site
+    app.extensions["meters"] = meters = metrics.Meters()
+    metrics.register(app, meters)
     problems.register(app)
     for module in (c2sp, api, health, pages):
         app.register_blueprint(module.blueprint(site))

@@ -60,7 +60,8 @@ def init(
 @registry.command(epilog="Example: quotary registry serve --dir log --bind 127.0.0.1:0\n\n" + EXITS)
 @folder_option
 @click.option("--bind", help="host:port instead of the configured one; port 0 takes a free one.")
-def serve(folder: Path, bind: str | None) -> None:
+@click.option("--metrics", help="host:port for /metrics (Prometheus); keep it private.")
+def serve(folder: Path, bind: str | None, metrics: str | None) -> None:
     """Run signer, sequencer and HTTP server until SIGTERM; the address is the first line on stdout."""
     from registry import logs, run
     from registry.config import load_config
@@ -69,7 +70,7 @@ def serve(folder: Path, bind: str | None) -> None:
     logs.set_up()
     config = load_config(folder)
     open_store(config.database_url).close()
-    sys.exit(run.serve(config, bind or config.bind, lambda address: click.echo(address)))
+    sys.exit(run.serve(config, bind or config.bind, lambda address: click.echo(address), metrics))
 
 
 @registry.command(epilog="Example: quotary registry sequence --dir log\n\n" + EXITS)

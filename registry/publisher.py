@@ -9,6 +9,7 @@ from quotary.errors import QuotaryError, Refused
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.tiles import consistency_path
+from registry.metrics import Meters
 from registry.store import Published, Signed, Store
 from registry.tree import StoredTiles
 from registry.witnesses import Answer, Rounds
@@ -28,7 +29,9 @@ class Publisher:
         policy: TlogPolicy,
         now: Callable[[], datetime],
         refresh_seconds: float,
+        meters: Meters | None = None,
     ) -> None:
+        self._meters = meters or Meters()
         self._store = store
         self._rounds = rounds
         self._policy = policy
@@ -78,6 +81,7 @@ class Publisher:
 
     def _cosigned(self, signed: Signed) -> bytes | None:
         answers = self._rounds.collect(signed, self._prover(signed))
+        self._meters.witnesses(answers)
         note = signed.note + b"".join(self._believed(signed, answer) for answer in answers)
         try:
             self._policy.verify(note, now=int(self._now().timestamp()))

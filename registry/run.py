@@ -14,8 +14,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from quotary.errors import CannotTell
 from quotary.net.listen import open_listener
 from registry import wire
 from registry.config import Config
+from registry.metrics_app import prepare
 
 log = logging.getLogger("registry")
 
@@ -40,13 +41,18 @@ class Child:
     name: str
     command: list[str]
     fds: tuple[int, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
     started: list[float] = field(default_factory=list)
 
     def start(self) -> None:
         self.started.append(time.monotonic())
         self.process = subprocess.Popen(
-            self.command, pass_fds=self.fds, start_new_session=True, preexec_fn=_die_with_parent()
+            self.command,
+            pass_fds=self.fds,
+            start_new_session=True,
+            preexec_fn=_die_with_parent(),
+            env={**os.environ, **self.environment},
         )
         log.info("child.started", extra={"child": self.name, "pid": self.process.pid})
 
@@ -66,19 +72,27 @@ class Child:
             self.process.wait()
 
 
-def serve(config: Config, bind: str, announce: Callable[[str], None]) -> int:
-    """Run until a signal or a refusal, and give the exit code; ``announce`` hears the address."""
-    with closing(open_listener(bind, "--bind host:port")) as listener, _Signals() as signals:
+def serve(config: Config, bind: str, announce: Callable[[str], None], metrics: str | None = None) -> int:
+    """Run until a signal or a refusal, and give the exit code; ``announce`` hears the address.
+
+    metrics: ``host:port`` where ``/metrics`` is served; without it nothing is counted to disk
+    """
+    with ExitStack() as stack:
+        listener = stack.enter_context(closing(open_listener(bind, "--bind host:port")))
+        numbers = (
+            stack.enter_context(closing(open_listener(metrics, "--metrics host:port"))) if metrics else None
+        )
+        signals = stack.enter_context(_Signals())
+        environment = prepare(config.folder) if numbers else {}
         application = f"registry.app:wsgi({str(config.folder)!r})"
+        web = _gunicorn(application, listener.fileno(), config.workers, config.threads)
         children = [
             Child("signer", _ours(config, "sign")),
-            Child("sequencer", _ours(config, "sequence")),
-            Child(
-                "http",
-                _gunicorn(application, listener.fileno(), config.workers, config.threads),
-                (listener.fileno(),),
-            ),
+            Child("sequencer", _ours(config, "sequence"), environment=environment),
+            Child("http", web, (listener.fileno(),), environment),
         ]
+        if numbers:
+            children.append(_metrics_child(config, numbers, environment))
         try:
             children[0].start()
             _await_signer(config, children[0])
@@ -102,6 +116,13 @@ def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> i
             return _supervise([child], signals)
         finally:
             child.stop()
+
+
+def _metrics_child(config: Config, listener: socket.socket, environment: Mapping[str, str]) -> Child:
+    application = f"registry.metrics_app:wsgi({str(config.folder)!r})"
+    log.info("metrics.listening", extra={"address": _address(listener) + "/metrics"})
+    descriptor = listener.fileno()
+    return Child("metrics", _gunicorn(application, descriptor, 1, 2), (descriptor,), environment)
 
 
 class _Signals:

@@ -4,6 +4,7 @@ import fcntl
 import logging
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.config import Config
 from registry.errors import ClockRefused, NotPublished, SignerUnavailable, StoreFull, StoreUnavailable
 from registry.export import Exporter
+from registry.metrics import Meters
 from registry.public import PublicLog
 from registry.publisher import Publisher
 from registry.sequencer import Sequencer
@@ -38,11 +40,12 @@ def run_sequencer(config: Config) -> None:
     with only_sequencer(config), store.leadership():
         sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
         rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
-        publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds)
+        meters = Meters()
+        publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds, meters)
         exporter = Exporter(PublicLog(store.read), config.public)
         sequencer.take_over()
         if _guard(config, sequencer, publisher, stop):
-            loop = Loop(sequencer, publisher, exporter)
+            loop = Loop(sequencer, publisher, exporter, meters)
             while not stop.is_set():
                 loop.round()
                 stop.wait(config.publish_interval_seconds)
@@ -55,7 +58,14 @@ class Loop:
     again.
     """
 
-    def __init__(self, sequencer: Sequencer, publisher: Publisher, exporter: Exporter) -> None:
+    def __init__(
+        self,
+        sequencer: Sequencer,
+        publisher: Publisher,
+        exporter: Exporter,
+        meters: Meters | None = None,
+    ) -> None:
+        self._meters = meters or Meters()
         self._sequencer = sequencer
         self._publisher = publisher
         self._exporter = exporter
@@ -64,6 +74,7 @@ class Loop:
 
     def round(self) -> None:
         """Integrate, sign, publish and export, as far as each is possible now."""
+        started = time.perf_counter()
         try:
             if self._stale:
                 self._sequencer.load()
@@ -74,10 +85,13 @@ class Loop:
                 self._export()
         except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused) as error:
             self._stale = True
+            self._meters.round_failed(type(error).__name__)
             log.error("round.failed", extra={"why": str(error), "kind": type(error).__name__})
         except BaseException:
             self._stale = True
             raise
+        finally:
+            self._meters.round_took(time.perf_counter() - started)
 
     def _export(self) -> None:
         """Write the public folder; where that fails the log goes on, and the next round tries again."""

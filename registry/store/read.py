@@ -85,6 +85,12 @@ class Reader:
         row = self._one(select(func.count().label("n")).select_from(schema.pending))
         return int(row["n"]) if row else 0
 
+    def oldest_waiting(self) -> int | None:
+        """Give when the oldest waiting entry arrived (Unix seconds); None where none waits."""
+        table = schema.pending
+        row = self._one(select(table.c.received).order_by(table.c.id).limit(1))
+        return int(row["received"]) if row else None
+
     def is_waiting(self, leaf_hash: bytes) -> bool:
         return (
             self._one(select(schema.pending.c.id).where(schema.pending.c.leaf_hash == leaf_hash)) is not None

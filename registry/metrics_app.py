@@ -1,0 +1,36 @@
+"""``/metrics`` on an address of its own, for the operator's Prometheus only."""
+
+import os
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from wsgiref.types import WSGIApplication
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from registry import logs
+from registry.config import load_config
+from registry.metrics import StoreNumbers
+from registry.store import open_store
+
+VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+
+
+def prepare(folder: Path) -> dict[str, str]:
+    """Empty the counters of an earlier run, and give the environment that makes every process count there."""
+    counters = folder / "metrics"
+    shutil.rmtree(counters, ignore_errors=True)
+    counters.mkdir(mode=0o700)
+    return {VARIABLE: str(counters)}
+
+
+def wsgi(folder: str) -> WSGIApplication:
+    """What gunicorn calls."""
+    logs.set_up()
+    store = open_store(load_config(Path(folder)).database_url)
+    registry = CollectorRegistry()
+    if os.environ.get(VARIABLE):
+        MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # its constructor has no types
+    registry.register(StoreNumbers(store, lambda: datetime.now(UTC)))
+    return make_wsgi_app(registry)
