@@ -96,9 +96,7 @@ class Story:
         say = self.stage.say
         say("Mode: process/v1. The TEE is SIMULATED: same bytes as Intel TDX, keys of a vendor of our own.")
         say("It proves nothing about this machine, and no production policy can accept it.")
-        say(
-            f"Shortened in the measured policy: the enclave looks at the log every {POLL_SECONDS} s, not 30 s."
-        )
+        say(f"Shortened in the measured policy: the enclave looks at the log every {POLL_SECONDS} s.")
         if not (self.kept / "model" / "MANIFEST").is_file():
             say("There is no model yet: a small one is trained on the project's own text, once.")
             self.run("build model --out {kept}/model")
@@ -171,7 +169,7 @@ class Story:
         self.stage.say("It asks its TEE for a quote and the log for its own measurement, and stops:")
         self.run("enclave simulate {program} {vendor}", expect=12)
         self.run("bundle {service} {id} {policy} --url {url} --out {here}/absence.json", expect=12)
-        self.repeat("absence", "verify {here}/absence.json {policy} --offline", 12)
+        self.repeat("absence", "verify {here}/absence.json {policy} --offline --at-its-time", 12)
 
     def logged(self) -> None:
         self.stage.chapter("6. Logged, and built a second time")
@@ -192,7 +190,7 @@ class Story:
         )
         self._log("rebuild", "{here}/log/keys/rebuilder.pem")
         self.run("bundle {service} {id} {policy} --url {url} --out {here}/bundle.json")
-        self.repeat("bundle", "verify {here}/bundle.json {policy} --offline")
+        self.repeat("bundle", "verify {here}/bundle.json {policy} --offline --at-its-time")
 
     def serves(self) -> None:
         self.stage.chapter("7. The enclave serves, a question is answered, its receipt verified")
@@ -228,8 +226,8 @@ class Story:
         vm, port = "{here}/vm", self.ports["registry"]
         self.run(
             "build run --profile cpu --policy {here}/policy.json --model {here}/model --fresh-lock"
-            f" --out {vm} --set service={{service}} --set log=http://10.0.2.2:{port} --set tee=virtio:quotary.tee"
-            " --set network=10.0.2.15/24,10.0.2.2 --set listen=8080"
+            f" --out {vm} --set service={{service}} --set log=http://10.0.2.2:{port}"
+            " --set tee=virtio:quotary.tee --set network=10.0.2.15/24,10.0.2.2 --set listen=8080"
         )
         self.run(f"measure run {vm} --platform sim-tdx --memory {VM_MIB} --out {{here}}/vm-rows.json")
         start = (
@@ -282,7 +280,7 @@ class Story:
         self._wait_refusing()
         self.stage.say("The client refuses by its own look at the log, whatever the enclave says:")
         self.run("bundle {service} {id} {policy} --url {url} --out {here}/revoked.json", expect=11)
-        self.repeat("revoked", "verify {here}/revoked.json {policy} --offline", 11)
+        self.repeat("revoked", "verify {here}/revoked.json {policy} --offline --at-its-time", 11)
         self.stage.stop("enclave")
 
     def farewell(self, leave: bool) -> None:
@@ -337,7 +335,7 @@ class Story:
         found = leaf_hash((self.here / f"{name}.entry").read_bytes()).hex()
         self.run(f"proof {found} {{policy}} --url {{url}} --out {{here}}/{name}.tlog-proof")
         proof = f"verify {{here}}/{name}.tlog-proof --entry {{here}}/{name}.entry"
-        self.repeat(f"the {name} is in the log", f"{proof} {{policy}} --offline")
+        self.repeat(f"the {name} is in the log", f"{proof} {{policy}} --offline --at-its-time")
 
     def _start_enclave(self, more: str = "", show: bool = False) -> None:
         self.start("enclave", f"enclave simulate {{program}} {{vendor}} {more}")

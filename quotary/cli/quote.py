@@ -1,43 +1,46 @@
 """``quotary quote``: look at hardware evidence, or verify what the vendor signed. Neither is a verdict."""
 
+import warnings
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
 
-from quotary.attestation.collateral import Collateral
-from quotary.attestation.facts import Facts
+from quotary.attestation.facts import Check, Facts
+from quotary.attestation.nvidia import DeviceFacts
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
-from quotary.attestation.tdx import TDXQuote
-from quotary.attestation.tdx import verify as verify_tdx
 from quotary.canonical import hexbytes
+from quotary.cli.fields import fields_of
 from quotary.cli.files import read_bytes, read_json
 from quotary.cli.making import TIME
+from quotary.cli.options import offline_option
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
+from quotary.client.quote import NOT_CHECKED, Terms, Verified, verify_quote
 from quotary.errors import Malformed, Refused
 from quotary.statements.measurement import measurement_id
 
 FILE = click.Path(path_type=Path)
 MAX_QUOTE = 1 << 20
+MAX_AGE = timedelta(minutes=5)
 
 
 @click.group(epilog="\b\nExample:\n  quotary quote inspect quote.bin")
 def quote() -> None:
-    """Look at or verify hardware evidence (TDX); what it means is decided by a policy."""
+    """Look at or verify hardware evidence; what it means is decided by a policy."""
 
 
 @quote.command(epilog="\b\nExample:\n  quotary quote inspect quote.bin\n\nExit codes: 0, 20, 30, 40.")
 @click.argument("file", type=FILE)
 @json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what FILE says, without believing it."""
-    found = TDXQuote.parse(_quote_bytes(file))
-    fields = {name: value.hex() for name, value in found.body.items()}
-    document = {"schema": "quotary/quote/v1", "proven": False, "version": found.version, "fields": fields}
-    lines = [f"TDX quote, version {found.version}; nothing is verified"]
-    lines += [f"  {name:<16} {value}" for name, value in fields.items()]
+    """Show what FILE says, without believing it: TDX, SEV-SNP, Nitro, NVIDIA or Azure HCL."""
+    title, fields = fields_of(_quote_bytes(file))
+    document = {"schema": "quotary/quote/v1", "proven": False, "kind": title, "fields": dict(fields)}
+    width = max(map(len, fields))
+    lines = [f"{title}; nothing is verified"]
+    lines += [f"  {name:<{width}} {value}" for name, value in fields.items()]
     emit(document, "\n".join(lines), as_json=as_json)
 
 
@@ -46,33 +49,46 @@ def inspect(file: Path, as_json: bool) -> None:
     "Exit codes: 0, 2, 10, 11, 20, 30, 40."
 )
 @click.argument("file", type=FILE)
-@click.option("--collateral", type=FILE, required=True, help="The vendor's documents: JSON of nine strings.")
+@click.option("--collateral", type=FILE, help="The vendor's documents: a JSON object of texts.")
 @click.option("--at", type=TIME, help="Time to hold certificates against, UTC; now if not said.")
+@click.option("--nonce", "nonces", multiple=True, help="Nonce in hex, one for each NVIDIA device in order.")
 @click.option("--simulator-root", "simulator_root_hex", help="SHA-256 of a simulator's root, in hex.")
 @click.option("--simulation", is_flag=True, help="Accept that it proves nothing about hardware.")
+@offline_option
 @json_option
 def verify(
     file: Path,
-    collateral: Path,
+    collateral: Path | None,
     at: datetime | None,
+    nonces: tuple[str, ...],
     simulator_root_hex: str | None,
     simulation: bool,
+    offline: bool,
     as_json: bool,
 ) -> None:
-    """Verify that the vendor signed the quote in FILE; its TCB and registers are shown, not judged."""
+    """Verify that the vendor signed the evidence in FILE; registers and TCB are shown, not judged."""
     if simulator_root_hex is not None and not simulation:
         raise Refused("simulation", "a simulator's root", "--simulation beside it")
-    roots: tuple[Root, ...] = VENDOR_ROOTS
-    if simulator_root_hex is not None:
-        roots = (simulator_root("tdx", hexbytes(simulator_root_hex, 32)),)
     now = SystemClock().now() if at is None else at.replace(tzinfo=UTC)
-    parsed = TDXQuote.parse(_quote_bytes(file))
-    facts = verify_tdx(parsed, Collateral.parse(_members(collateral)), now, roots)
-    emit(_document(facts), _text(facts), as_json=as_json)
+    expected = tuple(hexbytes(nonce, 32) for nonce in nonces)
+    terms = Terms(_roots(simulator_root_hex), now, MAX_AGE, expected)
+    members = {} if collateral is None else _members(collateral)
+    with warnings.catch_warnings():
+        # AMD gives every VCEK the serial number 0, which the library that parses them warns about.
+        warnings.filterwarnings("ignore", message="Parsed a serial number")
+        found = verify_quote(_quote_bytes(file), members, terms)
+    emit(_document(found), _text(found), as_json=as_json)
+
+
+def _roots(simulator_root_hex: str | None) -> tuple[Root, ...]:
+    if simulator_root_hex is None:
+        return VENDOR_ROOTS
+    digest = hexbytes(simulator_root_hex, 32)
+    return tuple(simulator_root(name, digest) for name in sorted({root.platform for root in VENDOR_ROOTS}))
 
 
 def _quote_bytes(file: Path) -> bytes:
-    """Read a quote, raw or in hex; vendors' tools write both."""
+    """Read evidence, raw or in hex; vendors' tools write both."""
     data = read_bytes(file, MAX_QUOTE)
     try:
         return bytes.fromhex(data.decode("ascii").strip())
@@ -87,9 +103,27 @@ def _members(file: Path) -> Mapping[str, str]:
     return found
 
 
-def _document(facts: Facts) -> dict[str, object]:
+def _document(found: Verified) -> dict[str, object]:
+    document: dict[str, object] = {"schema": "quotary/facts/v1", "kind": found.kind}
+    if found.facts is not None:
+        document |= _facts(found.facts)
+    else:
+        document |= {"devices": [_device(device) for device in found.devices]}
+    checks = [
+        {
+            "name": check.name,
+            "outcome": _outcome(check),
+            "found": check.found,
+            "wanted": check.wanted,
+            "anchor": check.anchor,
+        }
+        for check in found.checks
+    ]
+    return document | {"checks": checks}
+
+
+def _facts(facts: Facts) -> dict[str, object]:
     return {
-        "schema": "quotary/facts/v1",
         "platform": facts.platform,
         "simulated": facts.simulated,
         "product": facts.product,
@@ -100,19 +134,47 @@ def _document(facts: Facts) -> dict[str, object]:
         "advisories": list(facts.tcb.advisories),
         "evaluation_number": facts.tcb.evaluation_number,
         "judged_at": facts.judged_at.isoformat(),
-        "checks": [
-            {"name": check.name, "found": check.found, "wanted": check.wanted, "anchor": check.anchor}
-            for check in facts.checks
-        ],
     }
 
 
-def _text(facts: Facts) -> str:
-    lines = [f"  ok  {check.name:<16} {check.found}; against {check.anchor}" for check in facts.checks]
-    lines.append(f"{facts.platform} {facts.product}, TCB {facts.tcb.status}")
-    lines.append(f"at {facts.judged_at.isoformat()}")
-    lines.append(f"measurement {measurement_id(facts.platform, facts.registers).hex()}")
-    lines.append("the vendor signed this; no policy, log or nonce was looked at")
-    if facts.simulated:
+def _device(device: DeviceFacts) -> dict[str, object]:
+    return {
+        "platform": device.platform,
+        "simulated": device.simulated,
+        "architecture": device.architecture,
+        "kind": device.kind,
+        "serial": device.serial,
+        "pdi": device.pdi.hex(),
+        "driver": device.driver,
+        "vbios": device.vbios,
+        "judged_at": device.judged_at.isoformat(),
+    }
+
+
+def _outcome(check: Check) -> str:
+    return NOT_CHECKED if check.found.startswith(NOT_CHECKED) else "ok"
+
+
+def _text(found: Verified) -> str:
+    marks = [_outcome(check) for check in found.checks]
+    width, names = max(map(len, marks)), max(len(check.name) for check in found.checks)
+    lines = [
+        f"  {mark:<{width}}  {check.name:<{names}}  {check.found}; against {check.anchor}"
+        for mark, check in zip(marks, found.checks, strict=True)
+    ]
+    lines += _summary(found.facts) if found.facts is not None else []
+    for device in found.devices:
+        driver = f", driver {device.driver}" if device.driver else ""
+        lines.append(f"{device.platform} {device.architecture} {device.kind}{driver}, VBIOS {device.vbios}")
+    lines.append("the vendor signed this; no policy, log or nonce in report data was looked at")
+    if any(each.simulated for each in (found.facts, *found.devices) if each is not None):
         lines.append("SIMULATED evidence, proves nothing about hardware")
     return "\n".join(lines)
+
+
+def _summary(facts: Facts) -> list[str]:
+    return [
+        f"{facts.platform} {facts.product}, TCB {facts.tcb.status}",
+        f"at {facts.judged_at.isoformat()}",
+        f"measurement {measurement_id(facts.platform, facts.registers).hex()}",
+    ]

@@ -1,6 +1,7 @@
 """``quotary verify``: judge a file, whatever kind of evidence it is."""
 
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NoReturn
 
@@ -8,7 +9,7 @@ import click
 
 from quotary.attestation.document import AttestationDocument
 from quotary.attestation.tdx import TDXQuote
-from quotary.canonical import hexbytes
+from quotary.canonical import hexbytes, time_text
 from quotary.cli.files import read_bytes
 from quotary.cli.kinds import Kind, kind_of
 from quotary.cli.options import (
@@ -21,14 +22,16 @@ from quotary.cli.options import (
     url_option,
 )
 from quotary.cli.output import emit, json_option, summary, table
-from quotary.client.clock import SystemClock
+from quotary.client.clock import Clock, FixedClock, SystemClock
 from quotary.client.files import EvidenceFile, verify_file, verify_receipt
 from quotary.client.hint import nearest
 from quotary.client.log import LogClient
 from quotary.client.policy import Policy
+from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import Check, Trail, documents
 from quotary.client.verify import judge, verify_bundle, verify_proof, verify_release
-from quotary.errors import CannotTell, NotInLog, QuotaryError, Unsupported, Usage
+from quotary.errors import CannotTell, NotInLog, QuotaryError, Refused, Unsupported, Usage
+from quotary.statements.bundle import parse_bundle
 from quotary.statements.envelope import Envelope
 from quotary.statements.measurement import measurement_id
 from quotary.statements.release import Release
@@ -49,12 +52,29 @@ class Inputs:
         files: dict[str, Path | None],
         nonce: str | None,
         measurement: str | None,
+        at_its_time: bool,
     ) -> None:
         self.policy = policy
         self.files = files
         self.nonce = None if nonce is None else hexbytes(nonce, 32)
         self.measurement = None if measurement is None else hexbytes(measurement, 32)
-        self._url, self._offline = url, offline
+        self._url, self._offline, self._at_its_time = url, offline, at_its_time
+
+    def moment(self, note: bytes) -> tuple[Memory, Clock]:
+        """Give the memory and the clock to judge under: this machine's, or the checkpoint's own time.
+
+        The witnesses' time is taken only after the policy has accepted the checkpoint.
+        """
+        if not self._at_its_time:
+            return memory(), SystemClock()
+        witnessed = self.policy.tlog.verify(note).quorum_time
+        if witnessed is None:
+            raise Refused("age", "no time that a witness states", "a checkpoint with a proven time")
+        return ProcessMemory(), FixedClock(datetime.fromtimestamp(witnessed, UTC))
+
+    def dated(self, headline: str, clock: Clock) -> str:
+        """Say in the headline that it speaks of another time than now."""
+        return f"at {time_text(clock.now())}: {headline}" if self._at_its_time else headline
 
     def log(self) -> LogClient:
         return log_client(self.policy, self._url, offline=self._offline)
@@ -84,6 +104,9 @@ class Inputs:
 @click.option("--proof", type=FILE, help="Proof of a statement, if it is not to be fetched.")
 @click.option("--entry", type=FILE, help="Entry that a proof is about, if it is not to be fetched.")
 @click.option("--evidence", type=FILE, help="Evidence file that a receipt belongs to.")
+@click.option(
+    "--at-its-time", is_flag=True, help="Judge a bundle or proof at its witnesses' time: what held then."
+)
 @click.option("--nonce", help="Nonce that the attestation document answers, 64 hex digits.")
 @click.option("--measurement", help="Measurement id that the bundle must be about, 64 hex digits.")
 @json_option
@@ -97,6 +120,7 @@ def verify(
     proof: Path | None,
     entry: Path | None,
     evidence: Path | None,
+    at_its_time: bool,
     nonce: str | None,
     measurement: str | None,
     as_json: bool,
@@ -104,7 +128,7 @@ def verify(
     """Judge FILE under a policy; every check says what was found, wanted, and against which anchor."""
     policy = read_policy(policy_file, simulation=simulation)
     files = {"bundle": bundle, "proof": proof, "entry": entry, "evidence": evidence}
-    inputs = Inputs(policy, url, offline, files, nonce, measurement)
+    inputs = Inputs(policy, url, offline, files, nonce, measurement, at_its_time)
     data = read_bytes(file)
     trail = Trail()
     try:
@@ -167,7 +191,9 @@ def _attestation_document(data: bytes, inputs: Inputs, trail: Trail) -> str:
 
 
 def _bundle(data: bytes, inputs: Inputs, trail: Trail) -> str:
-    return verify_bundle(data, inputs.measurement, inputs.policy, memory(), SystemClock(), trail).headline
+    known, clock = inputs.moment(parse_bundle(data).checkpoint)
+    found = verify_bundle(data, inputs.measurement, inputs.policy, known, clock, trail)
+    return inputs.dated(found.headline, clock)
 
 
 def _proof(data: bytes, inputs: Inputs, trail: Trail) -> str:
@@ -184,7 +210,8 @@ def _entry(data: bytes, inputs: Inputs, trail: Trail) -> str:
     bundle = inputs.given(
         "bundle", lambda: inputs.log().bundle(statement.service, release.rows[0].measurement)
     )
-    return verify_release(data, bundle, inputs.policy, memory(), SystemClock(), trail).headline
+    known, clock = inputs.moment(parse_bundle(bundle).checkpoint)
+    return inputs.dated(verify_release(data, bundle, inputs.policy, known, clock, trail).headline, clock)
 
 
 def _receipt(data: bytes, inputs: Inputs, trail: Trail) -> str:
@@ -205,11 +232,13 @@ def _quote(data: bytes, inputs: Inputs, trail: Trail) -> str:
 
 
 def _included(proof: bytes, entry: bytes, inputs: Inputs, trail: Trail) -> str:
-    found = verify_proof(proof, entry, inputs.policy, memory(), SystemClock(), trail)
+    known, clock = inputs.moment(TlogProof.parse(proof).checkpoint_note)
+    found = verify_proof(proof, entry, inputs.policy, known, clock, trail)
     checkpoint = found.checkpoint.checkpoint
-    return (
+    return inputs.dated(
         f"entry {found.index} of {checkpoint.origin} at {checkpoint.size} entries; whether what it says "
-        "holds was not decided"
+        "holds was not decided",
+        clock,
     )
 
 

@@ -1,11 +1,13 @@
 """``quotary verify`` and its relatives on every kind of file."""
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from quotary.canonical import b64, canonical, unb64
 from quotary.client.files import EvidenceFile
 from tests.cli.conftest import Live, Ran, Run
 from tests.fakes import authority
@@ -106,6 +108,31 @@ def test_what_was_accepted_is_remembered_between_commands(run: Run, live: Live, 
     assert note.read_bytes().startswith(live.world.log.origin.encode())
     assert run("trust", "export", live.world.log.origin, "--out", note).code == 2
     assert run("trust", "export", "other.example.org", "--out", tmp_path / "x").code == 40
+
+
+def test_an_older_file_is_judged_at_its_own_time_and_says_so(run: Run, live: Live) -> None:
+    before = live.file("before.json", live.world.bundle())
+    live.world.log.append(live.world.log.maker.notice())
+    live.world.log.close(live.world.ts)
+    assert verify(run, live, live.file("bundle.json", live.world.bundle())).code == 0
+    assert verify(run, live, before).code == 11
+    ran = verify(run, live, before, "--at-its-time", "--offline")
+    assert ran.code == 0, ran.err
+    assert re.search(r"^at 20\d\d-\d\d-\d\dT\d\d:\d\d:\d\dZ: ", ran.out, re.M)
+    revoked = live.world.log.maker.revocation(live.world.release)
+    live.world.log.append(revoked)
+    live.world.log.close(live.world.ts)
+    after = live.file("after.json", live.world.bundle())
+    assert verify(run, live, after, "--at-its-time", "--offline").code == 11
+    assert verify(run, live, before, "--at-its-time", "--offline").code == 0
+
+
+def test_no_time_is_taken_from_a_checkpoint_that_the_policy_refuses(run: Run, live: Live) -> None:
+    found = json.loads(live.world.bundle())
+    note = unb64(found["checkpoint"])
+    found["checkpoint"] = b64(note[: note.rindex("— ".encode())])
+    ran = verify(run, live, live.file("bundle.json", canonical(found)), "--at-its-time", "--offline")
+    assert ran.code in (10, 11)
 
 
 def test_a_release_is_judged_by_a_bundle(run: Run, live: Live) -> None:
