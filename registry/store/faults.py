@@ -26,5 +26,7 @@ def _named(error: DBAPIError) -> StoreFull | StoreUnavailable:
             "the disk of the database is full", next_command="make room, then quotary registry doctor"
         )
     return StoreUnavailable(
-        f"the database did not answer: {text.splitlines()[0] if text else 'no reason given'}"
+        f"the database did not answer: {text.splitlines()[0] if text else 'no reason given'}",
+        # "disk i/o error" is also what SQLite says where it finds no room for its write-ahead log.
+        next_command="df -h, then quotary registry doctor",
     )
