@@ -14,6 +14,7 @@ from quotary.statements.schema import parse_statement
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
 from registry.errors import Busy, NotAdmitted, ReservedRecord, TooLarge
+from registry.quota import Quota
 from registry.replica import Replica
 from registry.signing import SignerClient
 from registry.store import Store
@@ -29,6 +30,8 @@ class Parsed:
     entry: bytes
     leaf_hash: bytes
     statement_id: str
+    kind: str
+    signers: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +62,9 @@ class Admission:
         signer: SignerClient,
         now: Callable[[], datetime],
         promise_seconds: int,
+        builders: Quota,
     ) -> None:
+        self._builders = builders
         self._store = store
         self._replica = replica
         self._signer = signer
@@ -82,6 +87,7 @@ class Admission:
         known = self._store.read.find_all([item.leaf_hash for item in good])
         fresh = [item for item in good if item.leaf_hash not in known and not self._waits(item)]
         refused = self._judge(fresh, now)
+        refused |= self._over_quota([item for item in fresh if item.leaf_hash not in refused])
         admitted = [item for item in fresh if item.leaf_hash not in refused]
         if admitted:
             self._check_room(len(admitted))
@@ -101,7 +107,18 @@ class Admission:
     def _waits(self, item: Parsed) -> bool:
         return self._store.read.is_waiting(item.leaf_hash)
 
-    def _judge(self, items: Sequence[Parsed], now: int) -> dict[bytes, NotAdmitted]:
+    def _over_quota(self, items: Sequence[Parsed]) -> dict[bytes, QuotaryError]:
+        """Charge the keys that signed; they are genuine, because F1 would admit the entries."""
+        refused: dict[bytes, QuotaryError] = {}
+        for item in items:
+            try:
+                if item.kind != "revocation":
+                    self._builders.take(item.signers)
+            except Busy as error:
+                refused[item.leaf_hash] = error
+        return refused
+
+    def _judge(self, items: Sequence[Parsed], now: int) -> dict[bytes, QuotaryError]:
         if not items:
             return {}
         outcomes = self._replica.judge([item.entry for item in items], now)
@@ -128,8 +145,10 @@ def parse_entry(entry: bytes) -> Parsed:
         raise TooLarge(f"an entry has {len(entry)} bytes, at most {MAX_ENTRY} are allowed", MAX_ENTRY)
     if is_reserved(entry):
         raise ReservedRecord("reserved records are made by the log only")
-    statement = parse_statement(Envelope.parse(entry).payload)
-    return Parsed(entry, leaf_hash(entry), statement.statement_id)
+    envelope = Envelope.parse(entry)
+    statement = parse_statement(envelope.payload)
+    signers = tuple(signature.keyid for signature in envelope.signatures)
+    return Parsed(entry, leaf_hash(entry), statement.statement_id, statement.kind, signers)
 
 
 def _parsed_or_error(entry: bytes) -> Parsed | QuotaryError:

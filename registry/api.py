@@ -17,6 +17,7 @@ from registry.admission import Accepted, Logged
 from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
 from registry.errors import NotFound, TooLarge
+from registry.quota import sender
 from registry.site import Site
 from registry.store import OutcomeRow
 
@@ -24,6 +25,7 @@ MAX_BATCH = 8 << 20
 MAX_BATCH_LINES = 10_000
 MAX_RECORD = 1 << 20
 MAX_RESULTS = 100
+MAX_PAGE = 1000
 WAIT_SECONDS = 10.0
 WAIT_STEP_SECONDS = 0.05
 NDJSON = "application/x-ndjson"
@@ -47,6 +49,7 @@ def _writing(routes: Blueprint, site: Site) -> None:
 
     @routes.post("/entries")
     def submit() -> Response:
+        site.addresses.take([_sender()])
         found = site.admission.submit(_body(MAX_ENTRY))
         waits = request.args.get("wait", "accepted")
         if waits not in ("accepted", "published"):
@@ -63,6 +66,7 @@ def _writing(routes: Blueprint, site: Site) -> None:
         lines = _body(MAX_BATCH).removesuffix(b"\n").split(b"\n")
         if len(lines) > MAX_BATCH_LINES:
             raise TooLarge(f"a batch has {len(lines)} lines, at most {MAX_BATCH_LINES}", MAX_BATCH_LINES)
+        site.addresses.take([_sender()], len(lines))
         answers = site.admission.submit_all(lines)
         body = "".join(json.dumps(_answer_or_problem(found)) + "\n" for found in answers)
         return Response(body, 200, {"Cache-Control": "no-store"}, content_type=NDJSON)
@@ -123,14 +127,17 @@ def _status(routes: Blueprint, site: Site) -> None:
     @routes.get("/services")
     def services() -> Response:
         size = site.public.snapshot().size
-        rows = site.store.read.by_kind("delegation", size)
-        return _json(
-            {"size": size, "services": sorted({row.service for row in rows if row.effect})}, caching=SHORT
-        )
+        rows, older = _page(site.store.read.allocations(_before(size), MAX_PAGE + 1))
+        names = sorted(row.service for row in rows)
+        return _json({"size": size, "services": names, **older}, caching=SHORT)
 
     @routes.get("/services/<path:service>")
     def service(service: str) -> Response:
         return _json(_service(site, _name(service)), caching=SHORT)
+
+
+def _sender() -> str:
+    return sender(request.remote_addr, request.headers.get("X-Real-IP"))
 
 
 def _body(limit: int) -> bytes:
@@ -219,14 +226,15 @@ def _measurement(site: Site, service: str, measurement: bytes) -> dict[str, obje
 
 def _service(site: Site, service: str) -> dict[str, object]:
     size = site.public.snapshot().size
-    rows = site.store.read.by_service(service, size)
-    if not rows:
+    read = site.store.read
+    rows, older = _page(read.newest_of(service, _before(size), MAX_PAGE + 1))
+    if not rows and not read.newest_of(service, size, 1):
         raise NotFound(f"the log has no statement of the service {service}")
     effective = [row for row in rows if row.effect]
     record = site.store.read.record(key_service(service), size)
     following = dict.fromkeys(("delegation", "release", "rebuild", "revocation", "tcb-floor"), 1)
-    for row in effective:
-        following[row.kind] = max(following.get(row.kind, 1), row.sequence + 1)
+    for kind, last in read.last_sequences(service, size).items():
+        following[kind] = last + 1
     return {
         "size": size,
         "service": service,
@@ -235,7 +243,19 @@ def _service(site: Site, service: str) -> dict[str, object]:
         "delegations": [_row(row) for row in effective if row.kind == "delegation"],
         "releases": [_release(site, row) for row in effective if row.kind == "release"],
         "others": [_row(row) for row in rows if row.kind not in ("delegation", "release") or not row.effect],
+        **older,
     }
+
+
+def _before(size: int) -> int:
+    """Read ``?before=``: a page ends below this index, by default at the published size."""
+    return min(_index(request.args.get("before", str(size))), size)
+
+
+def _page(rows: list[OutcomeRow]) -> tuple[list[OutcomeRow], dict[str, object]]:
+    """Give the newest rows of at most one page, and where the page before it ends if there is one."""
+    page = rows[-MAX_PAGE:]
+    return page, {"before": page[0].index} if len(rows) > MAX_PAGE else {}
 
 
 def _release(site: Site, row: OutcomeRow) -> dict[str, object]:
@@ -276,7 +296,7 @@ def _indices(site: Site, query: str, size: int) -> Iterator[int]:
         index = site.store.read.find(bytes.fromhex(query))
         yield from () if index is None or index >= size else (index,)
     yield from site.store.read.by_term(query, size, MAX_RESULTS + 1)
-    yield from (row.index for row in site.store.read.by_service(query, size))
+    yield from (row.index for row in site.store.read.newest_of(query, size, MAX_RESULTS + 1))
 
 
 def _index(text: str) -> int:

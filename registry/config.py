@@ -12,6 +12,10 @@ NUMBERS = {
     "promise_seconds": (1.0, 86400.0, 600.0),
     "workers": (1.0, 64.0, 2.0),
     "threads": (1.0, 64.0, 8.0),
+    "address_burst": (1.0, 1e9, 20_000.0),
+    "address_per_second": (0.001, 1e6, 100.0),
+    "builder_burst": (1.0, 1e9, 10_000.0),
+    "builder_per_second": (0.001, 1e6, 20.0),
 }
 
 
@@ -22,6 +26,8 @@ class Config:
     folder:   holds registry.toml, policy.tlog, keys/, log.db, public/ and signer.sock
     database: SQLAlchemy URL; a relative SQLite path is relative to the folder
     bind:     ``host:port`` where the HTTP server listens; port 0 takes a free one
+    *_burst, *_per_second: entries that one address and one builder may send (``registry/quota.py``), for
+    each worker
     """
 
     folder: Path
@@ -33,6 +39,10 @@ class Config:
     promise_seconds: int
     workers: int
     threads: int
+    address_burst: int = 20_000
+    address_per_second: float = 100.0
+    builder_burst: int = 10_000
+    builder_per_second: float = 20.0
 
     @property
     def keys(self) -> Path:
@@ -64,6 +74,8 @@ class Config:
             f"publish_interval_seconds = {self.publish_interval_seconds}\n"
             f"refresh_seconds = {self.refresh_seconds}\n"
             f"promise_seconds = {self.promise_seconds}\nworkers = {self.workers}\nthreads = {self.threads}\n"
+            f"address_burst = {self.address_burst}\naddress_per_second = {self.address_per_second}\n"
+            f"builder_burst = {self.builder_burst}\nbuilder_per_second = {self.builder_per_second}\n"
         )
 
 
@@ -90,6 +102,10 @@ def load_config(folder: Path) -> Config:
         promise_seconds=int(numbers["promise_seconds"]),
         workers=int(numbers["workers"]),
         threads=int(numbers["threads"]),
+        address_burst=int(numbers["address_burst"]),
+        address_per_second=numbers["address_per_second"],
+        builder_burst=int(numbers["builder_burst"]),
+        builder_per_second=numbers["builder_per_second"],
         **texts,
     )
 

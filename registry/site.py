@@ -8,6 +8,7 @@ from registry.admission import Admission
 from registry.config import Config
 from registry.identity import PublicKeys, read_public
 from registry.public import PublicLog
+from registry.quota import Quota
 from registry.replica import Replica
 from registry.signing import SignerClient
 from registry.store import Store, open_store
@@ -23,6 +24,7 @@ class Site:
     admission: Admission
     signer: SignerClient
     keys: PublicKeys
+    addresses: Quota
 
     def policy_text(self) -> str:
         """Give the log's own tlog-policy, byte for byte."""
@@ -34,6 +36,8 @@ def open_site(config: Config, now: Callable[[], datetime]) -> Site:
     store = open_store(config.database_url)
     signer = SignerClient(config.socket)
     replica = Replica(config.origin, store.read)
-    admission = Admission(store, replica, signer, now, config.promise_seconds)
+    builders = Quota("builder", config.builder_burst, config.builder_per_second)
+    admission = Admission(store, replica, signer, now, config.promise_seconds, builders)
+    addresses = Quota("address", config.address_burst, config.address_per_second)
     keys = read_public(config.keys / "public")
-    return Site(config, store, PublicLog(store.read), admission, signer, keys)
+    return Site(config, store, PublicLog(store.read), admission, signer, keys, addresses)

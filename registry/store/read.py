@@ -146,6 +146,28 @@ class Reader:
             query = query.where(table.c.kind == kind)
         return [_outcome(row) for row in self._all(query.order_by(table.c.idx))]
 
+    def newest_of(self, service: str, before: int, limit: int) -> list[OutcomeRow]:
+        """Give the newest statements of a service below the index ``before``, in log order."""
+        table = schema.outcome
+        query = select(table).where(table.c.service == service, table.c.idx < before)
+        rows = self._all(query.order_by(table.c.idx.desc()).limit(limit))
+        return [_outcome(row) for row in reversed(rows)]
+
+    def allocations(self, before: int, limit: int) -> list[OutcomeRow]:
+        """Give the newest effective first delegations below ``before``, one a service, in log order."""
+        table = schema.outcome
+        first = (table.c.kind == "delegation") & (table.c.sequence == 1) & (table.c.effect == 1)
+        query = select(table).where(first, table.c.idx < before)
+        rows = self._all(query.order_by(table.c.idx.desc()).limit(limit))
+        return [_outcome(row) for row in reversed(rows)]
+
+    def last_sequences(self, service: str, size: int) -> dict[str, int]:
+        """Give the last effective sequence of each kind of a service below ``size``."""
+        table = schema.outcome
+        query = select(table.c.kind, func.max(table.c.sequence).label("last"))
+        query = query.where(table.c.service == service, table.c.effect == 1, table.c.closed_by < size)
+        return {row["kind"]: int(row["last"]) for row in self._all(query.group_by(table.c.kind))}
+
     def by_kind(self, kind: str, size: int) -> list[OutcomeRow]:
         """Give every statement of a kind below ``size`` in log order."""
         table = schema.outcome
