@@ -4,6 +4,7 @@ from pathlib import Path
 
 import click
 
+from builder.explain import difference, load_steps, steps_document
 from builder.measure import MIB, Shape, compute, default_profile, id_of, material_of, row_of, save_rows
 from quotary.cli.output import emit, json_option
 from quotary.statements.measurement import REGISTERS, base_platform
@@ -81,9 +82,12 @@ def run(
 
 
 @measure_group.command(
-    name="explain", epilog=f"\b\nExample:\n  quotary measure explain image --platform sim-tdx\n\n{EXIT_CODES}"
+    name="explain",
+    epilog="\b\nExample:\n  quotary measure explain image --platform sim-tdx"
+    f"\n  quotary measure explain image other-image\n\n{EXIT_CODES}",
 )
 @click.argument("folder", type=FOLDER)
+@click.argument("other", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--platform", default="sim-tdx", show_default=True)
 @profile_option
 @memory_option
@@ -92,6 +96,7 @@ def run(
 @json_option
 def explain(
     folder: Path,
+    other: Path | None,
     platform: str,
     profile: str | None,
     memory: int,
@@ -99,13 +104,20 @@ def explain(
     acpi: Path | None,
     as_json: bool,
 ) -> None:
-    """Show every step that led to the registers, to compare with somebody else's."""
-    name = profile or default_profile(platform)
-    found = compute(folder, platform, name, Shape(memory=memory * MIB, vcpus=vcpus, acpi=acpi))
-    steps = [
-        {"register": one.register, "name": one.name, "digest": one.digest.hex(), "after": one.after.hex()}
-        for one in found.steps
-    ]
-    text = "\n".join(f"{one['register']:<11}  {one['digest']}  {one['name']}" for one in steps)
-    document = {"schema": "quotary/measure-steps/v1", "platform": platform, "profile": name, "steps": steps}
-    emit(document, text, as_json=as_json)
+    """Show every step that led to the registers of the image in FOLDER.
+
+    With OTHER, another image folder or the --json output of this command for one, name the first input that
+    makes the measurements differ.
+    """
+    name, shape = profile or default_profile(platform), Shape(memory=memory * MIB, vcpus=vcpus, acpi=acpi)
+    found = compute(folder, platform, name, shape)
+    if other is not None:
+        theirs = (
+            compute(other, platform, name, shape) if other.is_dir() else load_steps(other, platform, name)
+        )
+        said = difference(found, theirs)
+        document = {"schema": "quotary/measure-difference/v1", "platform": platform, "profile": name}
+        emit(document | {"same": not said, "first": said}, said or "every step is the same", as_json=as_json)
+        return
+    text = "\n".join(f"{one.register:<11}  {one.digest.hex()}  {one.name}" for one in found.steps)
+    emit(steps_document(platform, name, found), text, as_json=as_json)
