@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
-from quotary.tlog.merkle import leaf_hash
 from registry import api
 from registry.app import create_app
 from registry.errors import Busy
