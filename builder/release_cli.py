@@ -1,5 +1,6 @@
 """``quotary release``: describe an image for the log, and compare releases."""
 
+import hashlib
 from pathlib import Path
 
 import click
@@ -17,8 +18,10 @@ from builder.statement_cli import (
     url_option,
 )
 from quotary.cli.output import emit, json_option
-from quotary.errors import Usage
+from quotary.errors import CannotTell, Usage
+from quotary.statements.corim import corim_of
 from quotary.statements.release import Release
+from quotary.statements.schema import Statement
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 
@@ -81,8 +84,38 @@ def diff(old: Path, new: Path, as_json: bool) -> None:
     emit({"schema": "quotary/release-diff/v1", "difference": lines}, text, as_json=as_json)
 
 
+@release_group.command(
+    name="corim",
+    epilog="\b\nExample:\n  quotary release corim release.entry --out release.corim"
+    "\n\nExit codes: 0, 2, 30, 40.",
+)
+@click.argument("file", type=FILE)
+@click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@json_option
+def corim(file: Path, out: Path, as_json: bool) -> None:
+    """Write the reference values of a release (statement or entry) as CoRIM, for other verifiers.
+
+    Nothing in it says whether the release is in force: only the log does.
+    """
+    found, payload = statement.statement_of(statement.read(file))
+    name = "sha256:" + hashlib.sha256(payload).hexdigest()
+    made = corim_of(_require_release(found, file), name)
+    data = made.encode()
+    try:
+        out.write_bytes(data)
+    except OSError as error:
+        raise CannotTell(f"cannot write {out}: {error.strerror}") from error
+    digest = hashlib.sha256(data).hexdigest()
+    text = f"{digest}  {out}  {len(data)} bytes, {len(made.measurements)} measurements of {name}"
+    document = {"schema": "quotary/release-corim/v1", "release": name, "sha256": digest, "size": len(data)}
+    emit(document, text, as_json=as_json)
+
+
 def _release(path: Path) -> Release:
-    found, _ = statement.statement_of(statement.read(path))
+    return _require_release(statement.statement_of(statement.read(path))[0], path)
+
+
+def _require_release(found: Statement, path: Path) -> Release:
     if not isinstance(found.predicate, Release):
         raise Usage(f"{path} is a {found.kind}, not a release")
     return found.predicate
