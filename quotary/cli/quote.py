@@ -17,8 +17,10 @@ from quotary.cli.making import TIME
 from quotary.cli.options import offline_option
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
+from quotary.client.detect import USABLE
+from quotary.client.detect import detect as look
 from quotary.client.quote import NOT_CHECKED, Terms, Verified, verify_quote
-from quotary.errors import Malformed, Refused
+from quotary.errors import Malformed, Refused, Unsupported
 from quotary.statements.measurement import measurement_id
 
 FILE = click.Path(path_type=Path)
@@ -78,6 +80,23 @@ def verify(
         warnings.filterwarnings("ignore", message="Parsed a serial number")
         found = verify_quote(_quote_bytes(file), members, terms)
     emit(_document(found), _text(found), as_json=as_json)
+
+
+@quote.command(epilog="\b\nExample:\n  quotary quote detect\n\nExit codes: 0 one is usable, 20 none is.")
+@json_option
+def detect(as_json: bool) -> None:
+    """Say which hardware could give evidence on this machine, and what is missing; proves nothing."""
+    found = look(Path("/"))
+    rows = [
+        {"platform": each.platform, "state": each.state, "interface": each.interface, "reason": each.reason}
+        for each in found
+    ]
+    lines = [f"  {each.platform:<7} {each.state:<9} {each.reason}" for each in found]
+    usable = [each.platform for each in found if each.state == USABLE]
+    lines.append(f"usable: {', '.join(usable) or 'none'}")
+    emit({"schema": "quotary/detect/v1", "usable": usable, "found": rows}, "\n".join(lines), as_json=as_json)
+    if not usable:
+        raise Unsupported("no hardware here gives evidence", next_command="quotary enclave simulate")
 
 
 def _roots(simulator_root_hex: str | None) -> tuple[Root, ...]:

@@ -215,3 +215,12 @@ def test_bytes_of_no_kind_are_malformed(run: Run, tmp_path: Path) -> None:
     for data in (b"", b"{}", b"\xff" * 2000):
         path.write_bytes(data)
         refused(run("quote", "inspect", path), Malformed, "no evidence of a known kind")
+
+
+def test_detection_names_every_kind_of_hardware(run: Run) -> None:
+    ran = run("quote", "detect", "--json")
+    document = json.loads(ran.out)
+    assert [found["platform"] for found in document["found"]] == ["tdx", "snp", "nitro", "nvidia"]
+    assert all(found["reason"] for found in document["found"])
+    assert ran.code == (0 if document["usable"] else 20)
+    assert "usable:" in run("quote", "detect").out
