@@ -133,6 +133,10 @@ def _cosign(log: str, policy: Policy, store: ReplayStore, key: SigningKey, bind:
     files = files_of(f"{log.rstrip('/')}/signed", policy)
     cosigner = Cosigner(policy, store, files, key, lambda: datetime.now(UTC), store.path.parent / FINDINGS)
     try:
+        cosigner.catch_up(files_of(log, policy), progress)
+    except CannotTell as error:
+        click.echo(f"nothing replayed yet: {error}", err=True)
+    try:
         server = CosignServer((host, int(port)), cosigner, lambda line: click.echo(line, err=True))
     except OSError as error:
         raise CannotTell(f"cannot listen on {bind}: {error.strerror}") from error

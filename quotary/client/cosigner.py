@@ -85,6 +85,17 @@ class Cosigner:
             self._store.keep(_COSIGNED, request.note_bytes + line)
         return line
 
+    def catch_up(self, published: Files, report: Callable[[int, int], None]) -> None:
+        """Replay what is published already, before the log asks: a round of witnesses ends after seconds."""
+        with self._lock:
+            try:
+                Auditor(self._policy, self._store, report).derive(published, published.checkpoint())
+            except Finding as finding:
+                keep(finding, self._policy.origin, self._findings)
+                raise
+            finally:
+                self._auditor = Auditor(self._policy, self._store, lambda done, size: None)
+
     def newest(self, origin_hash: str) -> bytes | None:
         """Give the newest cosigned checkpoint of the log whose origin has this SHA-256 in hex."""
         if origin_hash != hashlib.sha256(self._policy.origin.encode()).hexdigest():

@@ -329,3 +329,15 @@ def test_after_a_finding_the_honest_log_is_still_accepted(log: FakeLog, store: R
     with pytest.raises(Finding):
         audit(log, store, source)
     assert audit(log, store).size == len(log.entries)
+
+
+def test_a_full_tile_stands_in_for_the_partial_one_that_is_gone(store: ReplayStore) -> None:
+    log = log_of(releases=300)
+    whole, small = files_of(log.entries), files_of(log.entries[:200])
+    source = MemorySource({path: data for path, data in whole.items() if path != CHECKPOINT})
+    files = Files(source)
+    assert files.tile(0, 0, 200) == small["tile/0/000.p/200"]
+    assert files.entries(0, 200) == small["tile/entries/000.p/200"]
+    for read in (files.tile, files.entries):
+        with pytest.raises(CannotTell):
+            read(*((0, 9, 256) if read == files.tile else (9, 256)))

@@ -109,6 +109,19 @@ def test_after_a_forged_batch_it_judges_as_if_it_had_not_seen_it(scene: Scene) -
     assert scene.store.progress().frontier.size == 0
 
 
+def test_it_replays_what_is_published_before_it_is_asked(scene: Scene) -> None:
+    seen: list[tuple[int, int]] = []
+    scene.source.files = files_of(scene.log.entries)
+    scene.cosigner.catch_up(Files(scene.source), lambda done, size: seen.append((done, size)))
+    assert seen == [(4, 4)]
+    scene.cosigner.add_checkpoint(scene.publish(scene.log.entries))
+    forged = [*scene.grow()[:-1], scene.log.entries[-1].replace(b"F1", b"F2")]
+    scene.source.files = files_of(forged)
+    with pytest.raises(Finding):
+        scene.cosigner.catch_up(Files(scene.source), lambda done, size: None)
+    assert len(list(scene.findings.iterdir())) == 1
+
+
 def test_what_it_cannot_read_is_not_cosigned(scene: Scene) -> None:
     body = scene.publish(scene.log.entries)
     scene.source.files = {}
