@@ -55,7 +55,7 @@ function dice(seed) {
 export async function walk(seed, length) {
   const { below, pick, chance, some } = dice(seed);
   const map = new StatusMap(ORIGIN), log = [], outcomes = [], closings = [];
-  const held = {}, newest = {}, releases = [], sent = [];
+  const held = {}, newest = {}, releases = [], rebuilt = [], sent = [];
   const opening = ["log", "chat", "chat", "tools", "tools"];
   let ts = START + below(1000), before;
 
@@ -103,7 +103,9 @@ export async function walk(seed, length) {
     if (!isLog && !isFirst && chance(0.95)) roles.builder = role(some(BUILDERS), chance(0.8) ? 1 : undefined);
     const ids = new Set(Object.values(roles).flatMap(({ keys }) => keys));
     const out = isFirst || chance(0.75) ? [] : KEYS.filter(({ id }) => !ids.has(id) && chance(0.35)).map(({ id }) => id).sort();
-    if (out.length) predicate.compromised = out.map((key) => ({ key, from_index: chance(0.8) ? below(log.length + 3) : 2 ** 53 - 1 }));
+    const marks = isLog ? rebuilt : releases.map(({ index }) => index);
+    const since = () => (marks.length && chance(0.7) ? pick(marks) : chance(0.8) ? below(log.length + 3) : 2 ** 53 - 1);
+    if (out.length) predicate.compromised = out.map((key) => ({ key, from_index: since() }));
     predicate.keys = Object.fromEntries([...ids].map((id) => [id, KEY_OF.get(id).spki]));
     const genesis = Object.values(roles)[0].keys.map((id) => KEY_OF.get(id));
     const right = !held.log ? genesis : isLog || isFirst ? keysOf("log", "root") : keysOf(of, "owner");
@@ -182,12 +184,13 @@ export async function walk(seed, length) {
     return envelope(payload, keys);
   }
 
-  async function remember(id) {
+  async function remember(index, id) {
     const { kind, predicate } = sent.find((one) => one.id === id), of = predicate.service;
     newest[`${of} ${kind}`] = predicate.sequence;
     if (kind === "delegation") held[of] = { ...predicate, id };
     if (kind === "delegation" && of === opening[0]) opening.shift();
-    if (kind === "release") releases.push({ id, service: of, ids: await Promise.all(predicate.rows.map(measurementId)) });
+    if (kind === "rebuild") rebuilt.push(index);
+    if (kind === "release") releases.push({ index, id, service: of, ids: await Promise.all(predicate.rows.map(measurementId)) });
   }
 
   async function close() {
@@ -204,7 +207,7 @@ export async function walk(seed, length) {
       if (bytes.toString().startsWith('{"type"')) continue;
       const outcome = await map.decide(index, bytes, ts);
       outcomes.push(outcome);
-      if (outcome.effect) await remember(outcome.statement_id);
+      if (outcome.effect) await remember(index, outcome.statement_id);
     }
     await close();
   }
