@@ -77,6 +77,7 @@ def restore_backup(config: Config, file: Path, transport: Transport) -> Checked:
                 check_memory(store, memory)
                 check_witnesses(config, policy, transport, store, memory)
                 _add_signature(store, memory)
+            config.snapshot.unlink(missing_ok=True)
             put_in_place(beside, target)
         except pysqlite3.Error as error:
             raise CannotTell(f"{file} is not a backup: {error}") from error

@@ -2,6 +2,7 @@
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 from quotary.errors import CannotTell, Rejected
 from quotary.statements.f1 import Closed
@@ -11,6 +12,7 @@ from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.policy import TlogPolicy
 from registry.replica import Follower
+from registry.snapshot import parts
 from registry.store import Head, Reader
 
 CHUNK = 1024
@@ -28,15 +30,22 @@ class Checked:
     published: int
 
 
-def check_store(read: Reader, origin: str, policy: TlogPolicy) -> Checked:
-    """Recompute leaf hashes, tiles, roots, map, records, outcomes and checkpoints, or raise ``Rejected``."""
+def check_store(read: Reader, origin: str, policy: TlogPolicy, snapshot: Path | None = None) -> Checked:
+    """Recompute leaf hashes, tiles, roots, map, records, outcomes and checkpoints, or raise ``Rejected``.
+
+    snapshot: a file of F1's state that must be the one of the replay; one of a larger size is not this log's
+    """
+    # Read first: a running sequencer may replace it by one of a size that this walk does not reach.
+    kept = parts(snapshot) if snapshot is not None and snapshot.exists() else None
     head = read.head()
     if head is None:
         raise CannotTell("the database holds no log", next_command="quotary registry init")
     walk = _Walk(read, origin)
+    walk.snapshot = kept
     while walk.frontier.size < head.size:
         walk.chunk(head.size)
     walk.compare_head(head)
+    _same("snapshots not of this tree", walk.snapshot is None, True)
     published = _check_published(read, policy, walk)
     return Checked(head.size, walk.states, walk.tiles, len(walk.records), walk.checkpoints, published)
 
@@ -52,6 +61,7 @@ class _Walk:
         self.trie_root = trie.EMPTY
         self.records: dict[bytes, bytes] = {}
         self.roots: dict[int, bytes] = {}
+        self.snapshot: tuple[int, bytes, bytes] | None = None
         self.states = self.tiles = self.checkpoints = self.ts = 0
         self.signed = {signed.size: signed.root for signed in read.all_signed()}
 
@@ -88,6 +98,10 @@ class _Walk:
         self._interval(self.follower.close(state.ts), state.maps["F1"])
         self.ts, self.states = state.ts, self.states + 1
         self._checkpoint()
+        if self.snapshot is not None and self.snapshot[0] == self.frontier.size:
+            _same("root of the snapshot", self.snapshot[1].hex(), self.frontier.root().hex())
+            _same("F1's state in the snapshot", _sha256(self.snapshot[2]), _sha256(self.follower.f1.dump()))
+            self.snapshot = None
 
     def _interval(self, closed: Closed, committed: bytes) -> None:
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
@@ -116,6 +130,10 @@ def _check_published(read: Reader, policy: TlogPolicy, walk: _Walk) -> int:
     wanted = walk.roots.get(checkpoint.size)
     _same("published root", checkpoint.root.hex(), wanted.hex() if wanted else None)
     return checkpoint.size
+
+
+def _sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _same(check: str, found: object, wanted: object) -> None:

@@ -99,6 +99,7 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
                 store.write.publish(Published(head.size, note, at))
                 checked = check_store(store.read, config.origin, policy)
             keep(config.keys / "signed-head.json", head)
+            config.snapshot.unlink(missing_ok=True)
             put_in_place(beside, target)
         finally:
             remove(beside)

@@ -69,10 +69,10 @@ class _Ahead:
 class Replica:
     """What F1 would make of a new entry now, counting those that wait; shared by a worker's threads."""
 
-    def __init__(self, origin: str, read: Reader) -> None:
+    def __init__(self, follower: Follower, read: Reader) -> None:
         self._read = read
-        self._follower = Follower(origin)
-        self._ahead = _Ahead(self._follower.f1.copy(), 0)
+        self._follower = follower
+        self._ahead = _Ahead(self._follower.f1.copy(), follower.size)
         self._lock = threading.Lock()
 
     def judge(self, entries: Sequence[bytes], ts: int) -> list[Outcome]:

@@ -38,7 +38,7 @@ def run_sequencer(config: Config) -> None:
         log.warning("quorum.none", extra={"why": "nobody but this log vouches for its history"})
     store = open_store(config.database_url)
     with only_sequencer(config), store.leadership():
-        sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
+        sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now, config.snapshot)
         rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
         meters = Meters()
         publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds, meters)
@@ -49,6 +49,7 @@ def run_sequencer(config: Config) -> None:
             while not stop.is_set():
                 loop.round()
                 stop.wait(config.publish_interval_seconds)
+            sequencer.keep_snapshot()
     store.close()
     log.info("sequencer.stopped")
 

@@ -9,6 +9,7 @@ again.
 import logging
 from collections.abc import Callable
 from datetime import datetime
+from pathlib import Path
 
 from quotary.errors import CannotTell
 from quotary.tlog.tiles import consistency_path, root_at
@@ -16,6 +17,7 @@ from registry.batch import append_and_close, append_only
 from registry.errors import ClockRefused, HeadMoved, RolledBack
 from registry.replica import Follower
 from registry.signing import SignerClient
+from registry.snapshot import EVERY_ENTRIES, keep, open_follower
 from registry.store import Batch, Head, Signed, Store, Waiting
 from registry.tree import StoredNodes, StoredTiles
 from registry.witnesses import NEXT
@@ -33,7 +35,16 @@ class Sequencer:
     What it knows between rounds is a copy of the database; ``load`` reads it again after every error.
     """
 
-    def __init__(self, store: Store, origin: str, signer: SignerClient, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        origin: str,
+        signer: SignerClient,
+        now: Callable[[], datetime],
+        snapshot: Path | None = None,
+    ) -> None:
+        self._snapshot = snapshot
+        self._kept = 0
         self._store = store
         self._origin = origin
         self._signer = signer
@@ -52,7 +63,8 @@ class Sequencer:
         head = self._stored_head()
         if head.epoch != self._head.epoch:
             raise HeadMoved(f"the head is at epoch {head.epoch}, this sequencer has {self._head.epoch}")
-        self._follower = Follower(self._origin)
+        self._follower = open_follower(self._origin, self._store.read, self._snapshot)
+        self._kept = self._follower.size
         self._follower.catch_up(self._store.read, head.size)
         self._head = head
 
@@ -82,7 +94,16 @@ class Sequencer:
                 self._closing(waiting) if closing else append_only(self._head, self._follower, waiting)
             )
             if closing:
+                if self._head.size - self._kept >= EVERY_ENTRIES:
+                    self.keep_snapshot()
                 return
+
+    def keep_snapshot(self) -> None:
+        """Write F1's state as of the newest state entry, where it is not written yet."""
+        head = self._head
+        if self._snapshot and head.state_index == head.size - 1 and head.size > self._kept:
+            keep(self._snapshot, head, self._follower.f1)
+            self._kept = head.size
 
     def sign(self) -> None:
         """Have the committed head signed, with proof that it continues what the signer signed last."""

@@ -6,7 +6,7 @@ says what each entry did and which records changed. It costs only the new entrie
 over the records' digests) is kept by the caller, who chooses where its nodes live.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from quotary.errors import Malformed, Unsupported
@@ -21,6 +21,7 @@ from quotary.statements.release import Release
 from quotary.statements.revocation import Rebuild, Revocation
 from quotary.statements.rules import Entry, delegate, rebuild, release, revoke, set_floor
 from quotary.statements.schema import Statement, parse_statement
+from quotary.statements.snapshot import decode_state, encode_state
 from quotary.statements.state import Effect, State
 from quotary.statements.state_entry import MAX_TS, is_reserved
 
@@ -57,6 +58,17 @@ class F1:
         other._state = self._state.copy()
         other._next = self._next
         return other
+
+    def dump(self) -> bytes:
+        """Write the state (``statements/snapshot.py``)."""
+        return encode_state(self._origin, self._next, self._state)
+
+    @classmethod
+    def load(cls, origin: str, data: bytes, entry_at: Callable[[int], bytes]) -> "F1":
+        """Go on from a state that ``dump`` wrote over the same log; ``Malformed`` if it is not whole."""
+        found = cls(origin)
+        found._next, found._state = decode_state(origin, data, entry_at)
+        return found
 
     def close(self, entries: Iterable[tuple[int, bytes]], ts: int) -> Closed:
         """Take the entries of an interval, as (index, bytes) in log order, at log time ``ts`` (seconds).

@@ -82,7 +82,7 @@ class State:
         self.effective.add(statement.statement_id)
         self.sequences[statement.service, statement.kind] = statement.sequence
         for record in effect.records:
-            self._store(record)
+            self.store(record)
         if effect.held is not None:
             self.held[statement.service] = effect.held
         if effect.released is not None:
@@ -90,7 +90,8 @@ class State:
         for measurement, reason in effect.denied.items():
             self.denied.setdefault(measurement, reason)
 
-    def _store(self, record: Record) -> None:
+    def store(self, record: Record) -> None:
+        """Put a record in its place."""
         if isinstance(record, ServiceRecord):
             self.services[record.service] = record
         elif isinstance(record, TCBRecord):
