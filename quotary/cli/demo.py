@@ -169,7 +169,8 @@ class Story:
         self.stage.say("It asks its TEE for a quote and the log for its own measurement, and stops:")
         self.run("enclave simulate {program} {vendor}", expect=12)
         self.run("bundle {service} {id} {policy} --url {url} --out {here}/absence.json", expect=12)
-        self.repeat("absence", "verify {here}/absence.json {policy} --measurement {id} --offline --at-its-time", 12)
+        judge = "verify {here}/absence.json {policy} --measurement {id}"
+        self.repeat("absence", f"{judge} --offline --at-its-time", 12)
 
     def logged(self) -> None:
         self.stage.chapter("6. Logged, and built a second time")

@@ -30,7 +30,7 @@ def test_an_existing_file_is_never_replaced(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(CannotTell, match="cannot write .*owner.key"):
+    with pytest.raises(CannotTell, match=r"cannot write .*owner.key"):
         keys.create(tmp_path / "absent" / "owner.key")
     with pytest.raises(CannotTell, match="cannot read the key file"):
         keys.load(tmp_path / "absent" / "owner.key")

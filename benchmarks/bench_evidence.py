@@ -1,6 +1,6 @@
 """How long one piece of evidence takes, parse and verify, nothing kept between runs (median, milliseconds).
 
-python benchmarks/evidence.py [folder of vectors]
+python benchmarks/bench_evidence.py [folder of vectors]
 """
 
 import statistics

@@ -1,0 +1,75 @@
+"""What a verifier pays: start of the command, one bundle, one whole judgement. Each beside a reference of the same run.
+
+Run: ``.venv/bin/python benchmarks/bench_client.py``
+"""
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from quotary.client.clock import FixedClock  # noqa: E402
+from quotary.client.policy import Policy  # noqa: E402
+from quotary.client.trust import ProcessMemory  # noqa: E402
+from quotary.client.verify import verify_bundle  # noqa: E402
+from quotary.tlog.note import Note  # noqa: E402
+from tests.fakes.attempt import Attempt  # noqa: E402
+from tests.fakes.log import policy_bytes  # noqa: E402
+from tests.fakes.machine import World, hardware  # noqa: E402
+
+
+def median_ms(work: Callable[[], object], runs: int, warm: int = 3) -> float:
+    """Median wall time in milliseconds."""
+    times = []
+    for number in range(runs + warm):
+        before = time.perf_counter()
+        work()
+        if number >= warm:
+            times.append((time.perf_counter() - before) * 1000)
+    return statistics.median(times)
+
+
+def show(what: str, found: float, reference: str, other: float, bar: str) -> None:
+    print(f"{what:<44} {found:8.2f} ms   {found / other:6.2f} x {reference} ({other:.2f} ms)   bar {bar}")
+
+
+def main() -> None:
+    command = [str(Path(sys.executable).with_name("quotary")), "--help"]
+    bare = [sys.executable, "-c", "import click"]
+    show("quotary --help", median_ms(lambda: subprocess.run(command, check=True, capture_output=True), 15), "python -c 'import click'",
+         median_ms(lambda: subprocess.run(bare, check=True, capture_output=True), 15), "150 ms")  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(*hardware(Path(folder))).publish()
+        attempt = Attempt.of(world)
+        policy = Policy.parse(policy_bytes(attempt.policy))
+        data = attempt.bundle.encode()
+        note = Note.parse(attempt.bundle.checkpoint)
+        keys = [*policy.tlog.logs, *(witness.key for witness in policy.tlog.witnesses.values())]
+        signatures = median_ms(lambda: note.verify(keys), 200)
+        clock = FixedClock(world.now)
+        bundle = median_ms(
+            lambda: verify_bundle(data, world.measurement, policy, ProcessMemory(), clock), 200
+        )
+        show("bundle, offline, warm", bundle, "its checkpoint's signatures alone", signatures, "10 ms")
+        attempt.judge()
+
+        def whole() -> None:
+            attempt.memory = ProcessMemory()
+            attempt.judge()
+
+        show(
+            "whole judgement (14 steps, TDX evidence)",
+            median_ms(whole, 100),
+            "the bundle alone",
+            bundle,
+            "200 ms",
+        )
+
+
+if __name__ == "__main__":
+    main()
