@@ -21,6 +21,7 @@ MAX_METADATA = 1 << 20
 MAX_SIGNATURE = 32 * 1024
 DEFAULT_MEMORY, DEFAULT_CPUS = 1 << 30, 2
 
+_KINDS = {KERNEL, COMMAND_LINE, RAMDISK, SIGNATURE, METADATA}
 _MAGIC, _VERSION = b".eif", 4
 _ARM64 = 1
 _HEADER = Layout(
@@ -160,8 +161,8 @@ def _image(sections: list[tuple[int, bytes]], header: dict[str, int]) -> EIF:
     ):
         if not needed <= kinds.count(kind) <= 1:
             raise Malformed(f"EIF has {kinds.count(kind)} sections of {what}")
-    if set(kinds) - {KERNEL, COMMAND_LINE, RAMDISK, SIGNATURE, METADATA}:
-        raise Malformed(f"EIF has a section of the unknown type {max(kinds)}")
+    if set(kinds) - _KINDS:
+        raise Malformed(f"EIF has a section of the unknown type {max(set(kinds) - _KINDS)}")
     one = dict(sections)
     try:
         line = one[COMMAND_LINE].decode("ascii")

@@ -1,5 +1,5 @@
-"""SIGSTRUCT: what the signer of an SGX enclave says of it (Intel SDM volume 3D, "Enclave
-Signature Structure").
+"""SIGSTRUCT: what the signer of an SGX enclave says of it (Intel SDM volume 3D, "Enclave Signature
+Structure").
 
 MRENCLAVE is not computed here: the loaders differ from release to release, and none is ours. It is read from
 the structure that the enclave's signer made, whose RSA signature is checked as EINIT will. Numbers are little

@@ -19,6 +19,7 @@ from quotary.attestation.measure.tdvf import Section
 from quotary.errors import Malformed, Refused, Rejected, Unsupported
 
 PROFILE = tdx_profile("tdx/qemu-direct-boot+edk2-202502/v1")
+SIMULATED = "tdx/simulated-direct-boot/v1"
 ACPI = ("acpi-loader", "acpi-rsdp", "acpi-tables")
 AREA = 1 << 16
 
@@ -267,6 +268,9 @@ def test_without_a_log_a_known_slot_or_sense_nothing_is_accepted(real, known):
         check_rtmr0(registers, ACPI, Replay(written(events), PROFILE, {}))
     with pytest.raises(Unsupported, match="acpi-loader"):
         check_rtmr0(registers, (), Replay(written(events), PROFILE, {**known, "acpi-loader": b""}))
+    # A machine without ACPI tables has three events of nothing, and they are not free.
+    with pytest.raises(Rejected, match="acpi-loader"):
+        check_rtmr0(registers, (), Replay(written(events), tdx_profile(SIMULATED), known))
     with pytest.raises(Malformed, match="frees"):
         check_rtmr0(registers, ("kernel",), Replay(written(events), PROFILE, known))
     with pytest.raises(Malformed):

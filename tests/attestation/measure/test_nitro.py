@@ -210,6 +210,13 @@ def test_a_command_line_that_is_not_ascii_is_malformed():
         EIF.parse(sealed(data[:at] + b"\xff" + data[at + 1 :]))
 
 
+def test_a_section_of_an_unknown_type_is_malformed():
+    data = IMAGE.encode()
+    at = data.index(b"boot") - 11
+    with pytest.raises(Malformed, match="unknown type 9"):
+        EIF.parse(sealed(data[:at] + b"\x09" + data[at + 1 :]))
+
+
 def test_the_layouts_have_no_gap():
     assert eif._HEADER.gaps_and_overlaps() == ()
     assert eif._SECTION.gaps_and_overlaps() == ()
