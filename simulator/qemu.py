@@ -217,7 +217,7 @@ def _start(words: list[str], device: int) -> subprocess.Popen[bytes]:
 def _guest_port(image: Image) -> int:
     words = dict(word.partition("=")[::2] for word in image.command_line.split())
     listen = words.get("quotary.listen", "8080")
-    if not (listen.isascii() and listen.isdigit() and 1 <= int(listen) <= 65535):
+    if not (listen.isascii() and listen.isdigit() and len(listen) <= 5 and 1 <= int(listen) <= 65535):
         raise Malformed(f"quotary.listen is {listen!r}, wanted a port")
     return int(listen)
 

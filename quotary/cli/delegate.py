@@ -72,7 +72,7 @@ def _thresholds(thresholds: tuple[str, ...], members: dict[str, list[PublicKey]]
     needed = {}
     for item in thresholds:
         name, count = _pair(item, "ROLE=N")
-        if name not in members or not count.isdigit():
+        if name not in members or not _number(count):
             raise Usage(f"{item!r} is not ROLE=N for a role that has keys")
         needed[name] = int(count)
     return needed
@@ -87,6 +87,10 @@ def _pair(text: str, form: str) -> tuple[str, str]:
 
 def _compromised(text: str) -> tuple[str, int]:
     key, _, index = text.rpartition("@")
-    if not key or not index.isdigit():
+    if not key or not _number(index):
         raise Usage(f"{text!r} is not KEYID@INDEX")
     return key, int(index)
+
+
+def _number(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) < 20

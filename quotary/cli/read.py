@@ -34,9 +34,7 @@ URL = click.option("--url", required=True, envvar="QUOTARY_LOG", show_envvar=Tru
 def get(name: str, url: str, out: Path | None, as_json: bool) -> None:
     """Fetch the entry NAME (an index or a leaf hash) and show what it says; nothing is proven by that."""
     log = LogClient(HTTP(), url)
-    entry = (
-        log.entry(int(name)) if name.isdigit() and len(name) < 64 else log.entry_by_hash(hexbytes(name, 32))
-    )
+    entry = log.entry(_index(name)) if len(name) < 64 else log.entry_by_hash(hexbytes(name, 32))
     if out is not None:
         write_new(out, entry)
     document: dict[str, object] = {"schema": "quotary/entry/v1", "leaf_hash": leaf_hash(entry).hex()}
@@ -164,6 +162,6 @@ def bundle(
 
 
 def _index(text: str) -> int:
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
         raise Usage(f"{text!r} is neither an index nor a leaf hash of 64 hex digits")
     return int(text)

@@ -6,6 +6,9 @@ browser has open could otherwise send prompts here.
 """
 
 import json
+import logging
+import re
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,7 +19,10 @@ from quotary.client.session import CHAT, Client, Reply
 from quotary.errors import CannotTell, Judged, NotInLog, QuotaryError, Usage
 from quotary.net.listen import taken
 
+log = logging.getLogger(__name__)
+
 MAX_BODY = 8 << 20
+_LENGTH = re.compile(r"[0-9]{1,12}")
 _PASSED = ("content-type", "retry-after")
 Keep = Callable[[EvidenceFile], None]
 
@@ -31,10 +37,9 @@ class Proxy:
             raise Usage(f"the proxy listens on a loopback address, not on {host}: it sees prompts in clear")
         handler = type("Handler", (_Handler,), {"client": client, "keep": staticmethod(keep or _forget)})
         try:
-            self._server = ThreadingHTTPServer((host, port), handler)
+            self._server = _Server((host, port), handler)
         except OSError as error:
             raise taken(f"{host}:{port}", "--port", error) from error
-        self._server.daemon_threads = True
         self.host, self.port = host, self._server.server_address[1]
 
     @property
@@ -56,6 +61,14 @@ class Proxy:
         """Stop listening."""
         self._server.shutdown()
         self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Say that a mistake of ours ended a connection, without the traceback, which may quote a prompt."""
+        log.error("proxy.failed: %s", type(sys.exception()).__name__)
 
 
 def _forget(file: EvidenceFile) -> None:
@@ -81,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not self._permitted():
             return
         length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()) or int(length) > MAX_BODY:
+        if _LENGTH.fullmatch(length) is None or int(length) > MAX_BODY:
             self._error(413, "too_large", f"a request needs a length, of at most {MAX_BODY} bytes")
         elif self.path != CHAT:
             self._error(404, "not_found", "this proxy knows /v1/models and /v1/chat/completions")

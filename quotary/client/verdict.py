@@ -12,7 +12,15 @@ from typing import Literal
 
 from quotary.attestation.facts import Check as VendorCheck
 from quotary.attestation.facts import Facts
-from quotary.errors import InvalidProof, InvalidSignature, Judged, Refused, Rejected
+from quotary.errors import (
+    InvalidProof,
+    InvalidSignature,
+    Judged,
+    Malformed,
+    Refused,
+    Rejected,
+    Unsupported,
+)
 from quotary.statements.keyset import Keyset
 from quotary.statements.release import Release
 
@@ -96,6 +104,9 @@ class Trail:
             self.checks.append(Check(name, "failed", found, error.wanted, anchor))
             kind = Refused if isinstance(error, Refused) else Rejected
             raise kind(name, found, error.wanted, next_command=error.next_command) from error
+        except (Malformed, Unsupported) as error:
+            self.checks.append(Check(name, "failed", str(error), wanted, anchor))
+            raise
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,13 @@
 """Take an address to listen on before anything else is done, so that a busy port is a clear error."""
 
+import re
 import socket
 
 from quotary.errors import PortInUse, Usage
 
 BACKLOG = 2048
+
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 def take_address(address: str, option: str) -> socket.socket:
@@ -13,7 +16,7 @@ def take_address(address: str, option: str) -> socket.socket:
     option: the word of the command line that names another address, e.g. ``--bind``
     """
     host, _, port = address.rpartition(":")
-    if not host or not (port.isascii() and port.isdigit()) or int(port) > 65535:
+    if not host or _PORT.fullmatch(port) is None or int(port) > 65535:
         raise Usage(f"an address is host:port, found {address}")
     host = host.strip("[]")
     listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)

@@ -148,8 +148,8 @@ class HTTP:
 
 def _check_headers(headers: Mapping[str, str], request: Request) -> None:
     length, limit = headers.get("content-length", ""), request.limits.length
-    if length.isascii() and length.isdigit() and int(length) > limit:
-        raise CannotTell(f"{request.url} wants to send {length} bytes, the limit is {limit}")
+    if length.isascii() and length.isdigit() and (len(length) > 18 or int(length) > limit):
+        raise CannotTell(f"{request.url} wants to send {length[:20]} bytes, the limit is {limit}")
     encoding = headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise CannotTell(f"{request.url} answered in the encoding {encoding}, wanted identity")

@@ -1,5 +1,6 @@
 """The SDK and the proxy against an enclave in this process: real channel, real receipts, a network that is a function."""
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -269,3 +270,38 @@ def test_the_proxy_listens_on_loopback_only(enclave: FakeEnclave) -> None:
         port = int(url.split(":")[2].split("/")[0])
         with pytest.raises(CannotTell, match="cannot listen"):
             Proxy(client_of(enclave), port=port)
+
+
+def test_a_mistake_of_ours_in_the_proxy_shows_no_traceback(
+    enclave: FakeEnclave, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails(file: EvidenceFile) -> None:
+        raise ZeroDivisionError("what is the secret?")
+
+    proxy = Proxy(client_of(enclave), keep=fails)
+    thread = proxy.start()
+    body = json.dumps({"model": "chat", "messages": []}).encode()
+    request = urllib.request.Request(f"{proxy.url}/chat/completions", body)
+    with (
+        pytest.raises((OSError, http.client.HTTPException)),
+        urllib.request.urlopen(request, timeout=20) as reply,
+    ):
+        reply.read()
+    proxy.close()
+    thread.join()
+    said = capfd.readouterr()
+    assert "proxy.failed: ZeroDivisionError" in caplog.text
+    assert "Traceback" not in said.out + said.err + caplog.text
+    assert "secret" not in said.out + said.err + caplog.text
+
+
+@pytest.mark.parametrize("length", ["9" * 5000, "-1", "1e3", "²"])
+def test_the_proxy_refuses_a_length_that_is_none(enclave: FakeEnclave, length: str) -> None:
+    with serving(client_of(enclave)) as url:
+        host = url.removeprefix("http://").partition("/")[0]
+        connection = http.client.HTTPConnection(host, timeout=20)
+        connection.putrequest("POST", "/v1/chat/completions")
+        connection.putheader("Content-Length", length)
+        connection.endheaders()
+        assert connection.getresponse().status == 413
+        connection.close()

@@ -422,3 +422,12 @@ def test_a_boot_check_without_a_device_is_no_boot_check_in_any_environment(tmp_p
         ran = quotary("enclave", "check", *words, env=env)
         assert ran.code == 40, ran.err
         assert "the TEE device does not answer" in ran.err
+
+
+@pytest.mark.parametrize("index", ["9" * 50, "9" * 5000, "²", "-1", "0x1"])
+def test_an_index_that_is_none_is_no_bug_of_ours(run: Run, index: str) -> None:
+    ran = run("get", "--url", "http://127.0.0.1:1", "--", index)
+    assert ran.code in (2, 30), ran.err
+    assert "our bug" not in ran.err
+    ran = run("demo", "--port", "0", "--folder", "/proc/nowhere/x", "--exit")
+    assert (ran.code, "our bug" in ran.err) == (40, False), ran.err
