@@ -1,4 +1,4 @@
-"""What a verifier pays: start of the command, one bundle, one whole judgement. Each beside a reference of the same run.
+"""What a verifier pays: the command, one bundle, one judgement, each beside a reference of the same run.
 
 Run: ``.venv/bin/python benchmarks/bench_client.py``
 """
@@ -13,14 +13,14 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from quotary.client.clock import FixedClock  # noqa: E402
-from quotary.client.policy import Policy  # noqa: E402
-from quotary.client.trust import ProcessMemory  # noqa: E402
-from quotary.client.verify import verify_bundle  # noqa: E402
-from quotary.tlog.note import Note  # noqa: E402
-from tests.fakes.attempt import Attempt  # noqa: E402
-from tests.fakes.log import policy_bytes  # noqa: E402
-from tests.fakes.machine import World, hardware  # noqa: E402
+from quotary.client.clock import FixedClock
+from quotary.client.policy import Policy
+from quotary.client.trust import ProcessMemory
+from quotary.client.verify import verify_bundle
+from quotary.tlog.note import Note
+from tests.fakes.attempt import Attempt
+from tests.fakes.log import policy_bytes
+from tests.fakes.machine import World, hardware
 
 
 def median_ms(work: Callable[[], object], runs: int, warm: int = 3) -> float:
@@ -38,11 +38,15 @@ def show(what: str, found: float, reference: str, other: float, bar: str) -> Non
     print(f"{what:<44} {found:8.2f} ms   {found / other:6.2f} x {reference} ({other:.2f} ms)   bar {bar}")
 
 
+def started(words: list[str]) -> None:
+    subprocess.run(words, check=True, capture_output=True)
+
+
 def main() -> None:
     command = [str(Path(sys.executable).with_name("quotary")), "--help"]
     bare = [sys.executable, "-c", "import click"]
-    show("quotary --help", median_ms(lambda: subprocess.run(command, check=True, capture_output=True), 15), "python -c 'import click'",
-         median_ms(lambda: subprocess.run(bare, check=True, capture_output=True), 15), "150 ms")  # fmt: skip
+    found, bare_start = (median_ms(lambda words=words: started(words), 15) for words in (command, bare))
+    show("quotary --help", found, "python -c 'import click'", bare_start, "150 ms")
     with tempfile.TemporaryDirectory() as folder:
         world = World(*hardware(Path(folder))).publish()
         attempt = Attempt.of(world)
