@@ -31,6 +31,8 @@ from quotary.tlog.tiles import (
     width_at,
 )
 
+KEEP_PART = 16
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
@@ -135,12 +137,20 @@ class Replay:
             self.progress = after
             yield self.size
         self._finish(files, checkpoint, note)
+        kept = self._store.remembered_size()
+        # It costs as much as the state is large: a cosigner must not pay that with every checkpoint.
+        if self.size - kept > kept // KEEP_PART:
+            self._store.remember(self._f1.dump(), self.progress)
 
     def _restored(self) -> F1:
-        """Feed F1 again with what had effect, and hold the result against the stored map."""
-        f1 = F1(self._origin)
+        """Take F1 as the last run left it, feed it with what had effect since, compare that with the map."""
+        f1, size = F1(self._origin), 0
+        data = self._store.remembered(self.progress)
+        if data is not None:
+            f1 = F1.load(self._origin, data, self._store.effective)
+            size = self._store.remembered_size()
         digests: dict[bytes, bytes] = {}
-        for ts, entries in self._store.intervals():
+        for ts, entries in self._store.intervals(size):
             for key, record in f1.close(entries, ts).changes.items():
                 digests[key] = hashlib.sha256(record).digest()
         for key, digest in digests.items():

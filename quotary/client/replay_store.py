@@ -1,8 +1,9 @@
 """What an auditor keeps of a log between two runs: an SQLite file of his own (0600), one writer at a time.
 
 Frontier, newest state entry, the trie's nodes, the entries that had effect and those whose interval is still
-open. All of one batch lands in one transaction, so that a crash leaves the audit where a batch ended. F1 is
-not stored: it is fed again with the entries that had effect, which repeats their signature checks.
+open. All of one batch lands in one transaction, so that a crash leaves the audit where a batch ended. F1's
+state is written at the end of a run that grew the log enough; entries that had effect since then are fed
+to it again.
 """
 
 import fcntl
@@ -166,9 +167,38 @@ class ReplayStore:
         )
         self._database.execute("DELETE FROM waiting")
 
-    def intervals(self) -> Iterator[tuple[int, Iterator[tuple[int, bytes]]]]:
-        """Give the entries that had effect, one by one, each with the log time of its interval."""
-        rows = self._database.execute("SELECT entry_index, ts, entry FROM effective ORDER BY entry_index")
+    def remember(self, f1: bytes, progress: Progress) -> None:
+        """Keep F1's state at the end of a run, with the size and the map root that it belongs to."""
+        head = progress.frontier.size.to_bytes(8) + progress.map_root
+        self.keep("f1", head + f1)
+
+    def remembered_size(self) -> int:
+        """Say to which size F1's state is kept; 0 for none."""
+        row = self._database.execute("SELECT substr(value, 1, 8) FROM facts WHERE name = 'f1'").fetchone()
+        return 0 if row is None else int.from_bytes(row[0])
+
+    def remembered(self, progress: Progress) -> bytes | None:
+        """Read F1's state; ``Malformed`` where it does not belong to ``progress``."""
+        found = self.fact("f1")
+        if found is None:
+            return None
+        size, root = int.from_bytes(found[:8]), found[8:40]
+        if size > progress.frontier.size or (size == progress.frontier.size and root != progress.map_root):
+            raise Malformed(f"the audit store {self.path} is damaged: remove it and audit again")
+        return found[40:]
+
+    def effective(self, index: int) -> bytes:
+        """Read an entry that had effect."""
+        query = "SELECT entry FROM effective WHERE entry_index = ?"
+        row = self._database.execute(query, (index,)).fetchone()
+        if row is None:
+            raise Malformed(f"the audit store {self.path} lacks entry {index}: remove it and audit again")
+        return bytes(row[0])
+
+    def intervals(self, start: int) -> Iterator[tuple[int, Iterator[tuple[int, bytes]]]]:
+        """Give the entries that had effect, from an index on, each with the log time of its interval."""
+        query = "SELECT entry_index, ts, entry FROM effective WHERE entry_index >= ? ORDER BY entry_index"
+        rows = self._database.execute(query, (start,))
         for index, ts, entry in rows:
             yield ts, iter([(index, bytes(entry))])
 

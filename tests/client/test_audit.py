@@ -1,8 +1,10 @@
 """Auditing: a good log passes, and each way to be wrong is refused by its name."""
 
 import hashlib
+import sqlite3
 import stat
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from quotary.client.source import CHECKPOINT, Files
 from quotary.errors import CannotTell, Malformed, Refused
 from quotary.statements.state_entry import StateEntry
 from quotary.tlog.checkpoint import Checkpoint
+from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import EMPTY_ROOT, leaf_hash, root_of, verify_inclusion
 from quotary.tlog.note import Note
 from quotary.tlog.tiles import decode_entry_bundle, encode_entry_bundle
@@ -341,3 +344,34 @@ def test_a_full_tile_stands_in_for_the_partial_one_that_is_gone(store: ReplaySto
     for read in (files.tile, files.entries):
         with pytest.raises(CannotTell):
             read(*((0, 9, 256) if read == files.tile else (9, 256)))
+
+
+def test_a_tile_that_says_otherwise_than_last_time_is_refused(log: FakeLog, store: ReplayStore) -> None:
+    audit(log, store)
+    progress = store.progress()
+    tiles = (bytes(len(progress.frontier.tiles[0])), *progress.frontier.tiles[1:])
+    store.save(progress.grown(Frontier(progress.frontier.size, tiles)))
+    log.append(log.maker.release("later"))
+    log.close(TS + 9)
+    with pytest.raises(Finding, match="fork"):
+        audit(log, store)
+
+
+def test_f1_is_taken_up_again_as_it_was_left_also_when_little_came_since(tmp_path: Path) -> None:
+    log = log_of(releases=100)
+    for number in range(3):
+        log.append(log.maker.release(f"later {number}"), log.maker.release("x", signers=["owner1"]))
+        log.close(TS + 200 + number)
+        with ReplayStore(tmp_path, ORIGIN) as store:
+            found = audit(log, store)
+            assert store.remembered_size() == 110
+        assert found.outcomes["threshold"] == number + 1
+
+
+def test_a_store_that_lost_a_delegation_is_refused(log: FakeLog, tmp_path: Path) -> None:
+    with ReplayStore(tmp_path, ORIGIN) as store:
+        audit(log, store)
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as database, database:
+        database.execute("DELETE FROM effective WHERE entry_index = 0")
+    with ReplayStore(tmp_path, ORIGIN) as store, pytest.raises(Malformed, match="lacks entry 0"):
+        audit(log, store)
