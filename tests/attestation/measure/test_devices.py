@@ -40,4 +40,4 @@ def test_real_manifests_of_one_gpu_give_its_whole_table(vectors):
     driver = real(vectors, "driver-gh100-545.00")
     vbios = real(vectors, "vbios-1010_0200_882-96.00.5E.00.01-2023-06")
     found = expect(driver, vbios)
-    assert len(found.golden) == len(driver.golden) + len(vbios.golden) == len(found.steps) == 34
+    assert len(found.golden) == len(driver.golden) + len(vbios.golden) == len(found.steps) == 21 + 12
