@@ -22,7 +22,7 @@ def story() -> list[bytes]:
         made.release("r2"),
         made.release("r3"),
         made.revocation([measurement("r1").hex()]),
-        made.revocation([measurement("r9").hex()], signers=("security1", "security2")),
+        made.revocation([measurement("r9").hex()], signers=("security1",)),
     ]
 
 
