@@ -1,0 +1,253 @@
+"""Fetching what vendors publish beside evidence: certificates, levels, revocation lists, reference values.
+
+Nothing fetched is believed: it is signed, and ``verify`` checks it at a time that the caller names. So any
+mirror may serve it, answers are kept on disk, and an old one is used where no newer one can be had. Services:
+Intel PCS v4 (and PCCS), AMD 57230 (KDS), NVIDIA's RIM service.
+"""
+
+import hashlib
+import json
+import re
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from urllib.parse import unquote
+
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509 import load_der_x509_certificate
+
+from quotary.attestation import amd
+from quotary.attestation.dcap import PCKExtension
+from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
+from quotary.attestation.snp import SNPReport
+from quotary.attestation.tdx import TDXQuote
+from quotary.canonical import Fields, b64, canonical, parse_canonical, parse_time, time_text, unb64
+from quotary.client.trust import write_private
+from quotary.errors import CannotTell, Malformed
+from quotary.net.transport import Request, Transport
+
+MAX_DOCUMENT = 1 << 20
+MAX_KEPT = 4 << 20
+# Levels and lists change; a certificate of one chip and TCB version, or one manifest, does not.
+FRESH, FOR_GOOD = timedelta(hours=1), timedelta(days=3650)
+
+_TCB_CHAIN, _QE_CHAIN = "tcb-info-issuer-chain", "sgx-enclave-identity-issuer-chain"
+_CRL_CHAIN = "sgx-pck-crl-issuer-chain"
+_HEADERS = (_TCB_CHAIN, _QE_CHAIN, _CRL_CHAIN)
+_SIGNED = r'\{"%s":(\{.*\}),"signature":"([0-9a-f]{128})"\}'
+_SPL = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "ucodeSPL", "fmc": "fmcSPL"}
+
+
+@dataclass(frozen=True, slots=True)
+class Services:
+    """Where the vendors' documents are, without a slash at the end; a mirror's address does as well.
+
+    intel_crl: the whole address of the root's revocation list
+    """
+
+    intel: str = "https://api.trustedservices.intel.com"
+    intel_crl: str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
+    amd: str = "https://kdsintf.amd.com"
+    nvidia: str = "https://rim.attestation.nvidia.com"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One document as it came: the headers that carry its signers' certificates, and its body."""
+
+    headers: Mapping[str, str]
+    body: bytes
+    fetched_at: datetime
+
+
+class Cache:
+    """A folder with one file an address (0600, replaced atomically)."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def find(self, url: str) -> Answer | None:
+        """Give what was kept for an address; a damaged file counts as none, for it can be fetched again."""
+        try:
+            data = self._path(url).read_bytes()
+            fields = Fields(parse_canonical(data, MAX_KEPT), "kept answer")
+            fields.integer("v", 1, 1)
+            if fields.text("url", 2048) != url:
+                return None
+            headers = {name: str(value) for name, value in fields.mapping("headers", 8).items()}
+            return Answer(
+                headers, fields.base64("body", limit=2 * MAX_DOCUMENT), parse_time(fields.text("fetched", 20))
+            )
+        except (OSError, Malformed):
+            return None
+
+    def keep(self, url: str, answer: Answer) -> None:
+        document = {
+            "v": 1,
+            "url": url,
+            "headers": dict(answer.headers),
+            "body": b64(answer.body),
+            "fetched": time_text(answer.fetched_at),
+        }
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        except OSError as error:
+            raise CannotTell(f"cannot make the folder {self._folder}: {error.strerror}") from error
+        write_private(self._path(url), canonical(document))
+
+    def _path(self, url: str) -> Path:
+        return self._folder / f"{hashlib.sha256(url.encode()).hexdigest()}.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Fetcher:
+    """Gets collateral from vendors' services, or from what was kept of them."""
+
+    transport: Transport
+    cache: Cache
+    services: Services
+    now: datetime
+
+    def intel(self, quote: TDXQuote) -> dict[str, str]:
+        """Give the nine members of a TDX quote's collateral, for its machine and its PCK CA."""
+        base, chain = self.services.intel, quote.section.pck_chain
+        fmspc = PCKExtension.parse(chain[0]).fmspc.hex()
+        ca = "platform" if "Platform" in chain[1].common_name else "processor"
+        tcb = self._get(f"{base}/tdx/certification/v4/tcb?fmspc={fmspc}", FRESH)
+        qe = self._get(f"{base}/tdx/certification/v4/qe/identity", FRESH)
+        crl = self._get(f"{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der", FRESH)
+        tcb_info, tcb_signature = _signed(tcb, "tcbInfo")
+        identity, identity_signature = _signed(qe, "enclaveIdentity")
+        return {
+            "tcb_info": tcb_info,
+            "tcb_info_signature": tcb_signature,
+            "tcb_info_issuer_chain": _chain(tcb, _TCB_CHAIN),
+            "qe_identity": identity,
+            "qe_identity_signature": identity_signature,
+            "qe_identity_issuer_chain": _chain(qe, _QE_CHAIN),
+            "pck_crl": crl.body.hex(),
+            "pck_crl_issuer_chain": _chain(crl, _CRL_CHAIN),
+            "root_ca_crl": self._get(self.services.intel_crl, FRESH).body.hex(),
+        }
+
+    def amd(self, report: SNPReport) -> dict[str, str]:
+        """Give ``chain`` and ``crl`` of a SEV-SNP report that a chip's own key signed."""
+        product = _endorsable(report)
+        base = f"{self.services.amd}/vcek/v1/{product.title}"
+        numbers = product.components(report.fields["reported_tcb"])
+        query = "&".join(f"{_SPL[name]}={numbers[name]:02}" for name in product.tcb if name)
+        chip = report.fields["chip_id"][: product.chip_length].hex()
+        leaf = self._get(f"{base}/{chip}?{query}", FOR_GOOD).body
+        above = self._get(f"{base}/cert_chain", FOR_GOOD).body
+        crl = self._get(f"{base}/crl", FRESH).body
+        try:
+            pem = load_der_x509_certificate(leaf).public_bytes(Encoding.PEM) + above
+            return {"chain": pem.decode("ascii"), "crl": crl.hex()}
+        except ValueError as error:
+            raise CannotTell(f"{base} answers with something else than certificates") from error
+
+    def nvidia(self, device: DeviceFacts) -> dict[str, str]:
+        """Give the signed manifests of a device's versions, by their ids."""
+        ids = [vbios_rim_id(device)] + ([driver_rim_id(device)] if device.kind == "gpu" else [])
+        return {name: self._manifest(name) for name in ids}
+
+    def _manifest(self, name: str) -> str:
+        url = f"{self.services.nvidia}/v1/rim/{name}"
+        try:
+            found = json.loads(self._get(url, FOR_GOOD).body)
+            return b64decode(found["rim"], validate=True).decode("utf-8")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise CannotTell(f"{url} answers with something else than a manifest") from error
+
+    def _get(self, url: str, keep: timedelta) -> Answer:
+        kept = self.cache.find(url)
+        if kept is not None and timedelta(0) <= self.now - kept.fetched_at < keep:
+            return kept
+        try:
+            reply = self.transport.send(Request(url))
+            if reply.status != 200:
+                raise CannotTell(f"{url} answers with status {reply.status}, wanted 200")
+        except CannotTell:
+            # What a vendor signed does not become false because his server is away; its dates still count.
+            if kept is None:
+                raise
+            return kept
+        headers = {name: value for name, value in reply.headers.items() if name in _HEADERS}
+        answer = Answer(headers, reply.body[: MAX_DOCUMENT + 1], self.now.replace(microsecond=0))
+        if len(answer.body) > MAX_DOCUMENT:
+            raise CannotTell(f"{url} sent more than {MAX_DOCUMENT} bytes")
+        self.cache.keep(url, answer)
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Evidence, collateral and time in one file: whoever has it gets the same verdict again, offline."""
+
+    evidence: bytes
+    collateral: Mapping[str, str]
+    judged_at: datetime
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Kept":
+        fields = Fields(parse_canonical(data, MAX_KEPT), "kept evidence")
+        fields.integer("v", 1, 1)
+        collateral = {}
+        for name, value in fields.mapping("collateral", 64).items():
+            if not isinstance(value, str):
+                raise Malformed(f"collateral {name} is not a string")
+            collateral[name] = _utf8(name, unb64(value))
+        found = cls(
+            fields.base64("evidence", limit=2 * MAX_DOCUMENT),
+            collateral,
+            parse_time(fields.text("judged_at", 20)),
+        )
+        fields.done()
+        return found
+
+    def __bytes__(self) -> bytes:
+        return canonical(
+            {
+                "v": 1,
+                "evidence": b64(self.evidence),
+                # In base64 because manifests hold line ends and tabs.
+                "collateral": {name: b64(text.encode()) for name, text in self.collateral.items()},
+                "judged_at": time_text(self.judged_at.replace(microsecond=0)),
+            }
+        )
+
+
+def _utf8(name: str, data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"collateral {name} is not text") from error
+
+
+def _endorsable(report: SNPReport) -> amd.Product:
+    if report.signing_key != amd.VCEK:
+        raise CannotTell(f"AMD publishes no certificate of a {report.signing_key}; its cloud hands it out")
+    if report.product is None:
+        raise CannotTell("a report of version 2 does not say which product it is of; give its collateral")
+    if not any(report.fields["chip_id"]):
+        raise CannotTell("the report's chip id is masked; its certificate cannot be asked for")
+    return report.product
+
+
+def _signed(answer: Answer, name: str) -> tuple[str, str]:
+    # The signature is over the exact bytes of the member, so that it is cut out and not parsed.
+    try:
+        match = re.fullmatch(_SIGNED % name, answer.body.decode("utf-8").strip(), re.DOTALL)
+    except UnicodeDecodeError:
+        match = None
+    if match is None:
+        raise CannotTell(f"the service answers with something else than a signed {name}")
+    return match[1], match[2]
+
+
+def _chain(answer: Answer, header: str) -> str:
+    if header not in answer.headers:
+        raise CannotTell(f"the service sends no header {header}")
+    return unquote(answer.headers[header])
