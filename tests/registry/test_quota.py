@@ -11,7 +11,6 @@ from registry import api
 from registry.app import create_app
 from registry.errors import Busy
 from registry.quota import MAX_KEYS, Quota, sender
-from tests.fakes.authority import measurement
 from tests.fakes.inprocess import Local, local
 
 
@@ -106,7 +105,7 @@ def test_a_builder_that_sends_too_much_waits_and_its_owners_can_still_revoke(tmp
         assert [json.loads(line)["status"] for line in answer.data.splitlines()] == [202, 202, 429, 202]
         assert post(client, third, "192.0.2.9")[:2] == (429, "/problems/busy")
         assert post(client, first, "192.0.2.9")[0] == 202
-        revocation = made.revocation([measurement("r1").hex()])
+        revocation = made.revocation(["r1"])
         assert post(client, revocation, "192.0.2.9")[0] == 202
 
 

@@ -8,7 +8,7 @@ import pytest
 from quotary.errors import Malformed
 from quotary.statements.f1 import F1
 from quotary.statements.snapshot import MAGIC
-from tests.fakes.authority import ORIGIN, TS, Authority, measurement
+from tests.fakes.authority import ORIGIN, TS, Authority
 
 
 def story() -> list[bytes]:
@@ -21,8 +21,8 @@ def story() -> list[bytes]:
         made.release("r1"),
         made.release("r2"),
         made.release("r3"),
-        made.revocation([measurement("r1").hex()]),
-        made.revocation([measurement("r9").hex()], signers=("security1",)),
+        made.revocation(["r1"]),
+        made.revocation(["r9"], service="log", signers=("security1",)),
     ]
 
 
