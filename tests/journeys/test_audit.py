@@ -4,6 +4,7 @@ import json
 import os
 import re
 import select
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,7 +24,7 @@ from tests.cli.conftest import Run, run
 from tests.conftest import ROOT
 from tests.fakes.authority import measurement
 from tests.fakes.log import policy_bytes, policy_document
-from tests.fakes.processes import SECONDS, Log, start_log, until
+from tests.fakes.processes import SECONDS, Log, command, start_log, until
 
 __all__ = ["run"]
 
@@ -214,3 +215,24 @@ def restart_with(log: Log, auditor: WitnessLine) -> None:
     )
     log.registry.start()
     until(lambda: log._is_ready(), "the registry is ready again")
+
+
+def test_a_log_that_lost_its_database_is_restored_from_a_mirror(run: Run, tmp_path: Path) -> None:
+    log = start_log(tmp_path)
+    try:
+        log.submit(log.authority.allocation(), log.authority.delegation())
+        policy, copy = policy_file(log, tmp_path), tmp_path / "copy"
+        ran = run("mirror", log.address, copy, "--policy", policy, "--simulation", "--json")
+        assert ran.code == 0, ran.err
+        log.stop_registry()
+        for lost in (*log.folder.glob("log.db*"), *log.folder.glob("public/*")):
+            shutil.rmtree(lost) if lost.is_dir() else lost.unlink()
+        recovered = command("recover", "--dir", str(log.folder), "--from-mirror", str(copy))
+        assert recovered.returncode == 0, recovered
+        log.registry.start()
+        log.wait_ready()
+        assert log.publish(log.authority.release("a")) >= json.loads(ran.out)["size"]
+        words = ("--policy", policy, "--simulation", "--store", tmp_path / "store")
+        assert run("audit", log.address, *words, "--checkpoint", copy / "checkpoint").code == 0
+    finally:
+        log.stop()
