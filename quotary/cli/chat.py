@@ -21,6 +21,7 @@ from quotary.errors import QuotaryError, Usage
 @click.argument("url")
 @policy_option
 @simulation_option
+@click.option("--service", help="Whose machine it must be, if the policy names several.")
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
 @click.option("--prompt", help="What to ask; read from stdin if not given.")
 @click.option("--model", help="Model to ask; the service itself if not given.")
@@ -31,6 +32,7 @@ def chat(
     url: str,
     policy_file: Path,
     simulation: bool,
+    service: str | None,
     log_url: str | None,
     prompt: str | None,
     model: str | None,
@@ -45,7 +47,7 @@ def chat(
     asked = prompt if prompt is not None else sys.stdin.read()
     if not asked.strip():
         raise Usage("there is nothing to ask", next_command="add --prompt TEXT")
-    client = Client(url, policy, log_url=log_url, memory=memory())
+    client = Client(url, policy, service=service, log_url=log_url, memory=memory())
     trail = Trail()
     try:
         client.verify(trail)

@@ -23,6 +23,7 @@ from quotary.errors import CannotTell, QuotaryError
 @click.argument("url")
 @policy_option
 @simulation_option
+@click.option("--service", help="Whose machine it must be, if the policy names several.")
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True)
@@ -31,6 +32,7 @@ def proxy(
     url: str,
     policy_file: Path,
     simulation: bool,
+    service: str | None,
     log_url: str | None,
     host: str,
     port: int,
@@ -38,7 +40,7 @@ def proxy(
 ) -> None:
     """Verify the machine at URL, then serve OpenAI's API on this machine until interrupted."""
     policy = read_policy(policy_file, simulation=simulation)
-    client = Client(url, policy, log_url=log_url, memory=memory())
+    client = Client(url, policy, service=service, log_url=log_url, memory=memory())
     trail = Trail()
     try:
         found = client.verify(trail)

@@ -31,7 +31,7 @@ from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import Trail, Verdict
 from quotary.client.verify import judge
-from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected
+from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected, Usage
 from quotary.net.transport import HTTP, Limits, Request, Transport
 from quotary.statements.keyset import CHANNEL
 from quotary.statements.measurement import measurement_id
@@ -109,6 +109,7 @@ class Client:
 
     url:     address of the enclave's API
     policy:  a policy file, or a parsed policy: what a machine must prove
+    service: whose machine it must be; may be left out where the policy names only one
     log_url: address of the log, if not the one in the policy; without either, the bundle that the enclave
              shows is judged, which is as good as long as it is fresh
     """
@@ -118,6 +119,7 @@ class Client:
         url: str,
         policy: str | Path | Policy,
         *,
+        service: str | None = None,
         log_url: str | None = None,
         memory: Memory | None = None,
         clock: Clock | None = None,
@@ -125,6 +127,7 @@ class Client:
     ) -> None:
         self.url = url.rstrip("/")
         self.policy = policy if isinstance(policy, Policy) else _read_policy(Path(policy))
+        self.service = _service(self.policy, service)
         self._transport = transport or HTTP(plain_http=self.policy.simulation)
         address = log_url or self.policy.log_url
         self._log = LogClient(self._transport, address) if address else None
@@ -140,6 +143,8 @@ class Client:
         document = AttestationDocument.parse(data)
         bundle = self._bundle(document)
         verdict = judge(document, nonce, bundle, self.policy, self._memory, self._clock, trail)
+        if verdict.service != self.service:
+            raise Refused("service", verdict.service, self.service)
         found = Attested(data, bundle, nonce, verdict, self._clock.elapsed())
         with self._lock:
             self._attested = found
@@ -318,6 +323,17 @@ def _text(body: Mapping[str, object]) -> str:
         return str(choices[0]["message"]["content"])
     except (KeyError, IndexError, TypeError) as error:
         raise Malformed("the answer has no message") from error
+
+
+def _service(policy: Policy, wanted: str | None) -> str:
+    """Decide whose machine is meant: one service's owners must not answer for another's."""
+    names = ", ".join(sorted(policy.services))
+    if wanted is None and len(policy.services) > 1:
+        raise Usage(f"the policy names several services: {names}", next_command="say which service")
+    found = next(iter(policy.services)) if wanted is None else wanted
+    if found not in policy.services:
+        raise Usage(f"the policy does not name the service {found}, only {names}")
+    return found
 
 
 def _read_policy(path: Path) -> Policy:

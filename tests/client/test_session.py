@@ -105,6 +105,27 @@ def test_without_the_log_the_bundle_of_the_enclave_is_judged(enclave: FakeEnclav
         client.verify()
 
 
+def test_a_machine_of_another_service_is_refused_before_a_prompt(enclave: FakeEnclave) -> None:
+    services = enclave.world.policy()["services"]
+    both = {**services, "other": services[authority.SERVICE]}  # type: ignore[dict-item]  # an object
+    policy = Policy.parse(policy_bytes({**enclave.world.policy(), "services": both}))
+    clock = FixedClock(enclave.world.now)
+    with pytest.raises(Usage, match="several services"):
+        Client("http://127.0.0.1:1", policy, transport=enclave, clock=clock)
+    with pytest.raises(Usage, match="does not name"):
+        Client("http://127.0.0.1:1", policy, service="third", transport=enclave, clock=clock)
+    log = "http://127.0.0.1:2"
+    own = Client(
+        "http://127.0.0.1:1", policy, service=authority.SERVICE, log_url=log, transport=enclave, clock=clock
+    )
+    assert own.chat("to the right one").text == "a log"
+    seen = len(enclave.prompts)
+    other = Client("http://127.0.0.1:1", policy, service="other", log_url=log, transport=enclave, clock=clock)
+    with pytest.raises((Refused, NotInLog)):
+        other.chat("to the wrong one")
+    assert len(enclave.prompts) == seen
+
+
 def test_an_answer_without_receipt_is_rejected(enclave: FakeEnclave) -> None:
     enclave.receipts = False
     with pytest.raises(Rejected, match="an answer without one"):
