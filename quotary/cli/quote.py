@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,10 +18,13 @@ from quotary.cli.making import TIME
 from quotary.cli.options import offline_option
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
+from quotary.client.collateral import Cache, Fetcher, Kept, Services, gather
 from quotary.client.detect import USABLE
 from quotary.client.detect import detect as look
+from quotary.client.disk import write_new
 from quotary.client.quote import NOT_CHECKED, Terms, Verified, verify_quote
 from quotary.errors import Malformed, Refused, Unsupported
+from quotary.net.transport import HTTP, Offline
 from quotary.statements.measurement import measurement_id
 
 FILE = click.Path(path_type=Path)
@@ -56,6 +60,9 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.option("--nonce", "nonces", multiple=True, help="Nonce in hex, one for each NVIDIA device in order.")
 @click.option("--simulator-root", "simulator_root_hex", help="SHA-256 of a simulator's root, in hex.")
 @click.option("--simulation", is_flag=True, help="Accept that it proves nothing about hardware.")
+@click.option("--fetch", is_flag=True, help="Ask the vendor's services for what --collateral lacks.")
+@click.option("--cache", type=FILE, help="Folder of what was fetched, if not the user's own.")
+@click.option("--keep", type=FILE, help="New file for evidence, collateral and time: repeats this offline.")
 @offline_option
 @json_option
 def verify(
@@ -65,20 +72,36 @@ def verify(
     nonces: tuple[str, ...],
     simulator_root_hex: str | None,
     simulation: bool,
+    fetch: bool,
+    cache: Path | None,
+    keep: Path | None,
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Verify that the vendor signed the evidence in FILE; registers and TCB are shown, not judged."""
+    """Verify that the vendor signed the evidence in FILE; registers and TCB are shown, not judged.
+
+    FILE may be what --keep wrote; then it brings its collateral and its time.
+    """
     if simulator_root_hex is not None and not simulation:
         raise Refused("simulation", "a simulator's root", "--simulation beside it")
-    now = SystemClock().now() if at is None else at.replace(tzinfo=UTC)
-    expected = tuple(hexbytes(nonce, 32) for nonce in nonces)
-    terms = Terms(_roots(simulator_root_hex), now, MAX_AGE, expected)
-    members = {} if collateral is None else _members(collateral)
+    kept = _kept(file, None if collateral is None else _members(collateral), at)
+    nonce_bytes = tuple(hexbytes(nonce, 32) for nonce in nonces)
+    terms = Terms(_roots(simulator_root_hex), kept.judged_at, MAX_AGE, nonce_bytes)
     with warnings.catch_warnings():
         # AMD gives every VCEK the serial number 0, which the library that parses them warns about.
         warnings.filterwarnings("ignore", message="Parsed a serial number")
-        found = verify_quote(_quote_bytes(file), members, terms)
+        if fetch:
+            transport = Offline() if offline else HTTP()
+            source = Fetcher(
+                transport,
+                Cache(cache or Path.home() / ".cache" / "quotary" / "collateral"),
+                Services(),
+                SystemClock().now(),
+            )
+            kept = replace(kept, collateral=gather(kept.evidence, kept.collateral, terms, source))
+        found = verify_quote(kept.evidence, kept.collateral, terms)
+    if keep is not None:
+        write_new(keep, bytes(kept))
     emit(_document(found), _text(found), as_json=as_json)
 
 
@@ -104,6 +127,15 @@ def _roots(simulator_root_hex: str | None) -> tuple[Root, ...]:
         return VENDOR_ROOTS
     digest = hexbytes(simulator_root_hex, 32)
     return tuple(simulator_root(name, digest) for name in sorted({root.platform for root in VENDOR_ROOTS}))
+
+
+def _kept(file: Path, members: Mapping[str, str] | None, at: datetime | None) -> Kept:
+    """Bring evidence, collateral and time together; what the options say goes before what was kept."""
+    data = _quote_bytes(file)
+    found = Kept.parse(data) if data.startswith(b"{") else Kept(data, {}, SystemClock().now())
+    if members is not None:
+        found = replace(found, collateral=members)
+    return found if at is None else replace(found, judged_at=at.replace(tzinfo=UTC))
 
 
 def _quote_bytes(file: Path) -> bytes:

@@ -20,10 +20,21 @@ from cryptography.x509 import load_der_x509_certificate
 
 from quotary.attestation import amd
 from quotary.attestation.dcap import PCKExtension
+from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.tdx import TDXQuote
 from quotary.canonical import Fields, b64, canonical, parse_canonical, parse_time, time_text, unb64
+from quotary.client.quote import (
+    AZURE,
+    NVIDIA_LIST,
+    NVIDIA_REPORT,
+    SNP,
+    TDX,
+    Terms,
+    recognise,
+    verify_quote,
+)
 from quotary.client.trust import write_private
 from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import Request, Transport
@@ -217,6 +228,26 @@ class Kept:
                 "judged_at": time_text(self.judged_at.replace(microsecond=0)),
             }
         )
+
+
+def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetcher) -> dict[str, str]:
+    """Complete the collateral of some evidence; what ``members`` has is not asked for again.
+
+    A Nitro document needs none. NVIDIA devices are verified first, for their versions name the manifests.
+    """
+    kind, found = recognise(data), dict(members)
+    if kind == TDX and not members:
+        return source.intel(TDXQuote.parse(data))
+    if kind == SNP and not members:
+        return source.amd(SNPReport.parse(data))
+    if kind == AZURE and not members:
+        report = HCLReport.parse(data)
+        if report.platform == SNP:
+            return source.amd(SNPReport.parse(report.hardware))
+    if kind in (NVIDIA_REPORT, NVIDIA_LIST):
+        for device in verify_quote(data, members, terms).devices:
+            found = source.nvidia(device) | found
+    return found
 
 
 def _utf8(name: str, data: bytes) -> str:

@@ -79,6 +79,8 @@ def recognise(data: bytes) -> str:
 def verify_quote(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     """Believe evidence of whatever format, or raise what its platform's ``verify`` raises."""
     kind = recognise(data)
+    if kind in (TDX, SNP, AZURE) and not members:
+        raise CannotTell(f"{kind} evidence needs its vendor's documents", next_command="add --fetch")
     return _VERIFIERS[kind](data, members, terms)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from quotary.attestation.nitro import NitroDocument
 from quotary.attestation.nvidia import driver_rim_id, vbios_rim_id
-from quotary.errors import Malformed, Rejected, Unsupported
+from quotary.errors import CannotTell, Malformed, Rejected, Unsupported
 from tests.attestation import test_nitro as nitro
 from tests.attestation import test_nvidia as nvidia
 from tests.attestation import test_snp as snp
@@ -224,3 +224,20 @@ def test_detection_names_every_kind_of_hardware(run: Run) -> None:
     assert all(found["reason"] for found in document["found"])
     assert ran.code == (0 if document["usable"] else 20)
     assert "usable:" in run("quote", "detect").out
+
+
+def test_a_kept_verdict_is_repeated_from_one_file(run: Run, vectors: Path, tmp_path: Path) -> None:
+    found = next(found for found in tdx.runs(vectors) if found.status == "UpToDate")
+    kept = tmp_path / "kept.json"
+    words = ("--collateral", vectors / found.collateral, "--at", stamp(found.at), "--keep", kept, "--json")
+    first = run("quote", "verify", vectors / found.file, *words)
+    assert first.code == 0, first.err
+    assert run("quote", "verify", kept, "--offline", "--json").out == first.out
+    assert run("quote", "verify", kept, "--at", "2040-01-01").code in (10, 11)
+    assert run("quote", "verify", vectors / found.file, *words).code == 2
+
+
+def test_offline_fetches_nothing(run: Run, vectors: Path, tmp_path: Path) -> None:
+    quote = vectors / "tdx/v4-b0c06f-dcapqvl-uptodate.quote"
+    refused(run("quote", "verify", quote), CannotTell, "add --fetch")
+    refused(run("quote", "verify", quote, "--fetch", "--offline", "--cache", tmp_path), CannotTell, "offline")

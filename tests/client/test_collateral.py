@@ -14,7 +14,7 @@ import pytest
 from quotary.attestation import snp
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.tdx import TDXQuote
-from quotary.client.collateral import Cache, Fetcher, Kept, Services
+from quotary.client.collateral import Cache, Fetcher, Kept, Services, gather
 from quotary.client.quote import Terms, verify_quote
 from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import HTTP, Offline, Transport
@@ -244,3 +244,26 @@ def test_kept_evidence_gives_the_same_verdict_again(vectors: Path) -> None:
 def test_other_bytes_are_no_kept_evidence(data: bytes) -> None:
     with pytest.raises(Malformed):
         Kept.parse(data)
+
+
+def test_whatever_the_evidence_its_collateral_is_gathered(
+    vendors: Vendors, vectors: Path, tmp_path: Path
+) -> None:
+    intel(vendors, vectors)
+    amd_services(vendors, vectors)
+    name = nvidia.GENUINE[nvidia.SWITCH][2]
+    text = (vectors / "nvidia/rim/switch-5612_0002_890-96.10.55.00.01.xml").read_bytes()
+    body = json.dumps({"id": name, "rim": base64.b64encode(text).decode()}).encode()
+    vendors.documents[f"/v1/rim/{name}"] = (body, {})
+    switch, chain = nvidia.read(vectors, nvidia.SWITCH)
+    nitro = (vectors / "nitro/evervault-2022-10-valid.cose").read_bytes()
+    terms, source = Terms(VENDOR_ROOTS, nvidia.NOW, timedelta(0), ()), fetcher(vendors, tmp_path, NOW)
+    assert set(gather((vectors / QUOTE).read_bytes(), {}, terms, source)) >= {"tcb_info", "root_ca_crl"}
+    assert set(gather(report(vectors, NAME), {}, terms, source)) == {"chain", "crl"}
+    assert gather(report(vectors, NAME), {"chain": "", "crl": "none"}, terms, source)["crl"] == "none"
+    assert set(gather(switch, {"chain": chain.decode()}, terms, source)) == {"chain", name}
+    assert gather(nitro, {}, terms, source) == {}
+    wrapper = (vectors / "snp/milan-v2-azure-hcl-report.bin").read_bytes()
+    with pytest.raises(CannotTell, match="version 2"):
+        gather(wrapper, {}, terms, source)
+    assert gather((vectors / "tdx/azure-hcl-report.bin").read_bytes(), {}, terms, source) == {}
