@@ -58,10 +58,10 @@ def make_model(out: Path, *, source: Path, steps: int = 300) -> MadeModel:
     texts = list(_texts(source))
     if not texts:
         raise CannotTell(f"no *.md and no *.py under {source} to learn from")
-    out.mkdir(parents=True, exist_ok=True)
     pairs = list(_pairs(source))
     tokenizer = _tokenizer(texts)
     model, loss = _train(tokenizer, texts, pairs, steps)
+    out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
     # One file says how a conversation becomes tokens, whatever the library's version prefers.

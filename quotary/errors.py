@@ -108,4 +108,28 @@ def as_ours(error: Exception) -> QuotaryError:
         return CannotTell(
             f"the operating system refused: {where}{error.strerror}", next_command="df -h" if full else None
         )
+    if isinstance(error, ModuleNotFoundError) and _is_foreign(error.name or ""):
+        return Unsupported(
+            f"this needs the Python package {error.name}, which is not installed",
+            next_command=f"pip install 'quotary[{_EXTRA_OF.get(error.name or '', 'registry,enclave')}]'",
+        )
     return OurBug(f"internal error: {type(error).__name__}: {error} (this is our bug)")
+
+
+# Which optional dependency brings a package that a command imports when it runs (pyproject.toml).
+_EXTRA_OF = {
+    "sqlalchemy": "registry",
+    "alembic": "registry",
+    "pysqlite3": "registry",
+    "flask": "registry",
+    "prometheus_client": "registry",
+    "packaging": "simulator,enclave",
+    "tokenizers": "enclave",
+    "torch": "enclave",
+    "transformers": "enclave",
+    "pymerkle": "audit",
+}
+
+
+def _is_foreign(module: str) -> bool:
+    return module.partition(".")[0] not in {"", "quotary", "registry", "builder", "enclave", "simulator"}

@@ -194,7 +194,8 @@ def answers(port: int) -> bool:
 
 
 def _command(words: Sequence[str]) -> list[str]:
-    return [sys.executable, "-m", "quotary", *words]
+    # -P: a file of the reader's folder must not be imported in place of a library.
+    return [sys.executable, "-P", "-m", "quotary", *words]
 
 
 def _quotary() -> str:
