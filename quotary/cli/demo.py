@@ -113,6 +113,7 @@ class Story:
             " --refresh 5 --witness http://{witness} {witness_key}",
             quiet=True,
         ).split()
+        self.names["log_key"] = keys[0]
         self.stage.say(f"log's key (Ed25519):   {keys[0]}")
         self.stage.say(f"log's key (ML-DSA-44): {keys[1][:60]}… ({len(keys[1])} characters)")
         self.stage.say(f"witness's key:         {self.names['witness_key']}")
@@ -183,6 +184,7 @@ class Story:
             "The log has it, but nobody has repeated the build, and the policy demands one rebuilder:"
         )
         self.run("bundle {service} {id} {policy} --url {url} --out {here}/too-early.json", expect=11)
+        self.repeat("too early", "verify {here}/too-early.json {policy} --offline --at-its-time", 11)
         again = self.run("measure process {program} --json", show=False, quiet=True)
         (self.here / "rebuilt-rows.json").write_text(again)
         self.run(
@@ -288,7 +290,8 @@ class Story:
         self.stage.chapter("What is left")
         say = self.stage.say
         say(f"pages:      {self.names['url']}/ (your browser recomputes what they claim)")
-        say(f"log's keys: {self.here / 'log' / 'policy.tlog'}")
+        say(f"log's key:  {self.names['log_key']}")
+        say(f"            (with its ML-DSA-44 key and its witness in {self.here / 'log' / 'policy.tlog'})")
         say(f"files:      {self.here}; every repeat command is in {self.here / 'repeat.json'}")
         say("stop:       it stops now" if leave else "stop:       Ctrl-C; all that was started ends with it")
 
