@@ -1,6 +1,8 @@
 """The demo, told to its end, and every command that it prints for a second shell."""
 
+import fcntl
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -35,7 +37,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def quotary(folder: Path, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); from quotary.cli import main; main()", *words],
-        cwd=folder, capture_output=True, text=True, check=False, timeout=seconds, env={**__import__("os").environ, "PYTHONPATH": str(folder)},
+        cwd=folder, capture_output=True, text=True, check=False, timeout=seconds, env={**os.environ, "PYTHONPATH": str(folder)},
     )  # fmt: skip
 
 
@@ -72,25 +74,26 @@ def test_every_printed_command_repeats_its_verdict_with_the_registry_stopped(tol
 
 
 def test_a_changed_file_makes_its_command_fail(told: tuple[Path, str]) -> None:
+    """One bit, in the middle of a proof or bundle, in the bundle and in the receipt of an evidence file."""
     folder, _ = told
     run = folder / "var" / "demo" / "run"
     for repeat in json.loads((run / "repeat.json").read_text()):
         path = folder / repeat["words"][1]
         good = path.read_bytes()
-        middle = len(good) // 2
-        path.write_bytes(good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :])
-        try:
-            result = quotary(folder, *repeat["words"])
-        finally:
-            path.write_bytes(good)
-        assert result.returncode in (10, 30), (repeat["title"], result.stdout)
+        kept = path.name.endswith(".evidence.json")
+        places = (len(good) // 10, good.index(b'"receipt"') + 600) if kept else (len(good) // 2,)
+        for place in places:
+            path.write_bytes(good[:place] + bytes([good[place] ^ 1]) + good[place + 1 :])
+            try:
+                result = quotary(folder, *repeat["words"])
+            finally:
+                path.write_bytes(good)
+            assert result.returncode in (10, 30), (repeat["title"], place, result.stdout, result.stderr)
 
 
 def test_a_second_demo_in_the_same_folder_is_told_apart(told: tuple[Path, str]) -> None:
     """Running it twice is safe: what the first left is replaced, and its memory does not refuse the second."""
     folder, _ = told
-    import fcntl
-
     with open(folder / "var" / "demo" / "run.lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         result = quotary(folder, "demo", "--exit", "--port", "0")

@@ -99,9 +99,10 @@ def floor_of() -> dict[str, object]:
     }
 
 
-@pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
-    folder = tmp_path_factory.mktemp("world")
+@pytest.fixture
+def world(tmp_path: Path) -> Iterator[World]:
+    """A world of its own for each test: what one revokes, another must find in force."""
+    folder = tmp_path
     log = start_log(folder)
     try:
         now = datetime.now(UTC).replace(microsecond=0)

@@ -7,6 +7,8 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from builder.cpio import archive, regular
 from quotary.canonical import canonical, unb64
 from quotary.errors import CannotTell, Malformed, Refused
 from simulator.qemu import PROGRAM, Image, MeasuredMachine, registers
+from tests.conftest import ROOT
 
 MEMORY = 512
 REQUEST = canonical({"op": "quote", "report_data": "07" * 64})
@@ -45,11 +48,14 @@ def frame(data: bytes) -> bytes:
 
 
 @pytest.fixture(scope="session")
-def built() -> Image:
-    """An image that ``quotary build run`` made, where ``QUOTARY_IMAGE`` says there is one."""
-    folder = os.environ.get("QUOTARY_IMAGE")
-    if folder is None or shutil.which(PROGRAM) is None:
-        pytest.skip(f"QUOTARY_IMAGE names no built image, or {PROGRAM} is not installed")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Image:
+    """The ``ci`` image, built here unless ``QUOTARY_IMAGE`` names one."""
+    if shutil.which(PROGRAM) is None or shutil.which("nix-build") is None:
+        pytest.skip(f"{PROGRAM} or Nix is not installed")
+    folder = os.environ.get("QUOTARY_IMAGE") or str(tmp_path_factory.mktemp("image") / "ci")
+    if not Path(folder).exists():
+        command = [sys.executable, "-m", "quotary", "build", "run", "--fresh-lock", "--out", folder]
+        subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=900)
     return Image.load(Path(folder))
 
 
