@@ -1,4 +1,4 @@
-"""Templates, one stylesheet and verify.js: what ``registry/pages.py`` renders and serves."""
+"""Templates, one stylesheet and verify.js: what ``registry/pages/`` renders and serves."""
 
 from pathlib import Path
 

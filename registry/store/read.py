@@ -174,6 +174,17 @@ class Reader:
         query = select(table).where(table.c.kind == kind, table.c.closed_by < size).order_by(table.c.idx)
         return [_outcome(row) for row in self._all(query)]
 
+    def newest_of_kind(
+        self, kind: str, first: int, before: int, limit: int, service: str | None = None
+    ) -> list[OutcomeRow]:
+        """Give the newest effective statements of a kind from ``first`` to ``before - 1``, newest first."""
+        table = schema.outcome
+        query = select(table).where(table.c.idx >= first, table.c.idx < before)
+        query = query.where(table.c.kind == kind, table.c.effect == 1)
+        if service is not None:
+            query = query.where(table.c.service == service)
+        return [_outcome(row) for row in self._all(query.order_by(table.c.idx.desc()).limit(limit))]
+
     def by_term(self, term: str, size: int, limit: int) -> list[int]:
         """Give the newest indices below ``size`` whose statement names ``term``."""
         table = schema.term

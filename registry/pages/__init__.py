@@ -1,0 +1,124 @@
+"""The auditors' pages: rendered here, complete without JavaScript, with one ``.json`` twin each.
+
+Everything shown is bounded by the published size. What a page claims is this server's word; ``verify.js``
+recomputes it in the browser, and each page shows the command that repeats it offline.
+"""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from functools import cache, partial
+from typing import Any
+
+from flask import Blueprint, Response, jsonify, render_template, request
+from jinja2 import FileSystemLoader
+
+import web
+from quotary.tlog.policy import TlogPolicy
+from registry.errors import NotFound
+from registry.pages import entries, revocations
+from registry.pages.lookup import iso
+from registry.site import Site
+
+FRESH_SECONDS = 600
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
+    "require-trusted-types-for 'script'; trusted-types 'none'"
+)
+TYPES = {"style.css": "text/css", "verify.js": "text/javascript"}
+
+View = Callable[..., str | Response]
+
+# Each address has a template and a function that gives what both it and its .json twin say.
+TWINS: Mapping[str, tuple[str, Callable[[Site], dict[str, object]]]] = {
+    "/revocations": ("revocations.html", revocations.timeline),
+}
+
+
+def blueprint(site: Site) -> Blueprint:
+    """Make the routes; every request reads one published snapshot."""
+    pages = Blueprint("pages", __name__)
+    pages.jinja_loader = FileSystemLoader(web.FOLDER / "templates")
+    pages.record_once(lambda state: _add_to(state.app.jinja_env))
+    pages.after_request(_headers)
+    pages.context_processor(lambda: _common(site))
+    one = "/measurements/<path:service>/<string(length=64):digest>"
+    routes: dict[str, View] = {
+        "/": lambda: entries.front(site),
+        "/entries": lambda: entries.entries(site),
+        "/entries/<int:index>": lambda index: entries.entry(site, index),
+        "/entries/<int:index>.json": lambda index: jsonify(entries.entry_json(site, index)),
+        one: lambda service, digest: entries.measurement(site, service, digest),
+        f"{one}.json": lambda service, digest: jsonify(entries.measurement_json(site, service, digest)),
+        "/search": lambda: entries.search(site),
+        "/revocations.atom": lambda: revocations.feed(site),
+        "/static/<name>": _static_file,
+    }
+    for rule, (template, said) in TWINS.items():
+        routes[rule] = partial(_page, site, template, said)
+        routes[f"{rule}.json"] = partial(_twin, site, said)
+    for rule, view in routes.items():
+        pages.add_url_rule(rule, rule.replace(".", "_"), view, methods=["GET"])
+    return pages
+
+
+def _page(site: Site, template: str, said: Callable[[Site], dict[str, object]]) -> str:
+    return render_template(template, **said(site))
+
+
+def _twin(site: Site, said: Callable[[Site], dict[str, object]]) -> Response:
+    return jsonify(said(site))
+
+
+def _static_file(name: str) -> Response:
+    if name not in TYPES:
+        raise NotFound(f"no file is called {name[:100]}")
+    response = Response(_asset(name), content_type=f"{TYPES[name]}; charset=utf-8")
+    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
+    return response
+
+
+def _common(site: Site) -> dict[str, Any]:
+    policy = site.policy_text()
+    published, parsed = site.store.read.published(), TlogPolicy.parse(policy)
+    at = datetime.fromtimestamp(published.at, UTC) if published else None
+    age = max(0, int((datetime.now(UTC) - at).total_seconds())) if at else 0
+    count = len(parsed.witnesses)
+    log = {
+        "origin": site.config.origin,
+        "size": published.size if published else 0,
+        "witnessed_at": at if count else None,
+        "age_seconds": age,
+        "freshness": "fresh" if age <= FRESH_SECONDS else "stale",
+        "simulated": site.config.origin.endswith("/simulation"),
+        "quorum": f"{count} witness(es) hold it to one history" if count else "no witness is demanded",
+    }
+    return {"log": log, "policy": policy, "base": request.host_url.rstrip("/")}
+
+
+def _add_to(environment: Any) -> None:
+    """Add the filters and functions that the templates use."""
+    environment.filters["iso"] = iso
+    environment.filters["utc"] = lambda at: f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    environment.globals["static"] = lambda name: f"/static/{name}?{_digest('sha256', name).hex()[:16]}"
+    environment.globals["integrity"] = lambda name: (
+        "sha384-" + base64.b64encode(_digest("sha384", name)).decode()
+    )
+
+
+def _digest(algorithm: str, name: str) -> bytes:
+    return hashlib.new(algorithm, _asset(name)).digest()
+
+
+@cache
+def _asset(name: str) -> bytes:
+    return (web.FOLDER / "static" / name).read_bytes()
+
+
+def _headers(response: Response) -> Response:
+    response.headers["Content-Security-Policy"] = POLICY
+    response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
+    response.headers.setdefault("Cache-Control", "no-store")
+    return response

@@ -1,0 +1,84 @@
+"""What the pages look up in one published snapshot, ready for a template or for JSON."""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from quotary.canonical import hexbytes, parse_canonical
+from quotary.errors import Malformed
+from quotary.statements.envelope import Envelope
+from quotary.statements.keys import key_measurement
+from quotary.statements.row import Row
+from quotary.statements.schema import Statement, parse_statement
+from quotary.statements.state_entry import StateEntry
+from registry.describe import Description, describe
+from registry.public import Snapshot
+from registry.site import Site
+
+MAX_RECORD = 1 << 20
+
+
+def described(site: Site, indices: Iterable[int], snapshot: Snapshot) -> list[Description]:
+    return [describe(index, site.public.entry(index, snapshot.size)) for index in indices]
+
+
+def record_of(site: Site, service: str, digest: str, snapshot: Snapshot) -> dict[str, Any] | None:
+    found = site.store.read.record(key_measurement(service, hexbytes(digest, 32)), snapshot.size)
+    return parsed(found) if found else None
+
+
+def parsed(data: bytes) -> dict[str, Any]:
+    found = parse_canonical(data, MAX_RECORD)
+    if not isinstance(found, dict):
+        raise Malformed("a record is not an object")
+    return found
+
+
+def status_of(record: Mapping[str, Any] | None) -> str:
+    if record is None:
+        return "unknown"
+    if record["status"] == "revoked":
+        return "revoked"
+    until = record.get("suspended_until")
+    suspended = until is not None and datetime.fromisoformat(until) > datetime.now(UTC)
+    return "suspended" if suspended else "active"
+
+
+def release_of(site: Site, record: Mapping[str, Any] | None, snapshot: Snapshot) -> Description | None:
+    if record is None or "release" not in record:
+        return None
+    rows = site.store.read.by_statement(str(record["release"]), snapshot.size)
+    found = described(site, [row.index for row in rows if row.effect], snapshot)
+    return found[0] if found else None
+
+
+def row_view(site: Site, service: str | None, row: Row, snapshot: Snapshot) -> dict[str, Any]:
+    digest = row.measurement.hex()
+    return {
+        "platform": row.platform,
+        "profile": row.profile,
+        "id": digest,
+        "registers": {name: value.hex() for name, value in row.registers.items()},
+        "state": status_of(record_of(site, service, digest, snapshot)) if service else "unknown",
+    }
+
+
+def iso(at: datetime) -> str:
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def statement_at(site: Site, index: int, snapshot: Snapshot) -> Statement:
+    """Give the statement at an index that F1 took for one."""
+    return parse_statement(Envelope.parse(site.public.entry(index, snapshot.size)).payload)
+
+
+def index_of(site: Site, statement_id: str | None, snapshot: Snapshot) -> int | None:
+    """Give where the copy of a statement stands that had effect; None where none is published."""
+    rows = site.store.read.by_statement(statement_id, snapshot.size) if statement_id else []
+    return next((row.index for row in rows if row.effect), None)
+
+
+def log_time(site: Site, closed_by: int, snapshot: Snapshot) -> str:
+    """Give the log's own time of an interval: that of the state entry which closed it."""
+    state = StateEntry.parse(site.public.entry(closed_by, snapshot.size))
+    return iso(datetime.fromtimestamp(state.ts, UTC))
