@@ -16,7 +16,7 @@ import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
 
@@ -68,8 +68,9 @@ class Attested:
         return keys[0]
 
     def file(self, receipt: bytes | None) -> EvidenceFile:
-        """Give what is worth keeping."""
-        return EvidenceFile(self.document, self.bundle, self.nonce, receipt, self.verdict.judged_at)
+        """Give what is worth keeping: the document without the bundle that it showed, and the one judged."""
+        document = replace(AttestationDocument.parse(self.document), bundle=None).encode()
+        return EvidenceFile(document, self.bundle, self.nonce, receipt, self.verdict.judged_at)
 
 
 @dataclass(slots=True)
@@ -230,12 +231,10 @@ class Client:
 
     def _hint(self, document: AttestationDocument) -> tuple[str, bytes]:
         """Read which bundle to ask for out of evidence that nobody has verified; judging comes next."""
-        from quotary.attestation.tdx import TDXQuote
+        from quotary.client.platforms import claimed_registers
         from quotary.statements.keyset import Keyset
 
-        body = TDXQuote.parse(document.evidence).body
-        registers = {"mrtd": body["mr_td"], "rtmr1": body["rtmr1"], "rtmr2": body["rtmr2"]}
-        platform = "sim-tdx" if self.policy.simulation else "tdx"
+        platform, registers = claimed_registers(document.evidence, self.policy.platforms)
         return Keyset.parse(document.keyset).service, measurement_id(platform, registers)
 
     def _get(self, path: str, length: int) -> bytes:
