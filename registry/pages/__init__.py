@@ -17,7 +17,7 @@ from jinja2 import FileSystemLoader
 import web
 from quotary.tlog.policy import TlogPolicy
 from registry.errors import NotFound
-from registry.pages import entries, revocations
+from registry.pages import entries, floors, history, revocations
 from registry.pages.lookup import iso
 from registry.site import Site
 
@@ -34,6 +34,9 @@ View = Callable[..., str | Response]
 # Each address has a template and a function that gives what both it and its .json twin say.
 TWINS: Mapping[str, tuple[str, Callable[[Site], dict[str, object]]]] = {
     "/revocations": ("revocations.html", revocations.timeline),
+    "/tcb": ("floors.html", floors.floors),
+    "/log": ("log.html", history.newest),
+    "/log/consistency": ("consistency.html", history.consistency),
 }
 
 

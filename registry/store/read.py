@@ -34,6 +34,12 @@ class Reader:
         rows = self._all(select(table).order_by(table.c.size))
         return [Signed(row["size"], row["root"], row["note"]) for row in rows]
 
+    def signed_before(self, size: int, limit: int) -> list[Signed]:
+        """Give the newest checkpoints that the log signed below ``size``, newest first."""
+        table = schema.checkpoint
+        query = select(table).where(table.c.size < size).order_by(table.c.size.desc()).limit(limit)
+        return [Signed(row["size"], row["root"], row["note"]) for row in self._all(query)]
+
     def published(self) -> Published | None:
         """Give what the public sees; None before the first publication."""
         row = self._one(select(schema.published))

@@ -8,29 +8,38 @@ from xml.etree import ElementTree
 
 import pytest
 
-from tests.fakes.authority import measurement, statement_id_of
+from quotary.tlog.merkle import verify_consistency
+from tests.fakes.authority import FLOOR, measurement, statement_id_of
 from tests.fakes.processes import Log, start_log
 
 ATOM = "{http://www.w3.org/2005/Atom}"
-PAGES = ["/revocations"]
+PAGES = ["/revocations", "/tcb", "/log", "/log/consistency"]
 
 
 @pytest.fixture(scope="module")
 def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
     """Two releases; the second one replaces the first, which is revoked, and is then suspended itself."""
     found = start_log(tmp_path_factory.mktemp("timeline"))
-    made = found.authority
+    try:
+        fill(found)
+        yield found
+    finally:
+        found.stop()
+
+
+def fill(log: Log) -> None:
+    made = log.authority
     old = made.release("old")
     new = made.release("new", lock_sha256="0a" * 32)
-    found.submit(made.allocation(), made.delegation(), made.floor(), old, new)
+    log.submit(made.allocation(), made.delegation(), made.floor(), old, new)
     why = {
         "reason": "keys <leaked> & \uffff",
         "advisory": "https://example.org/1",
         "replacement": statement_id_of(new),
     }
-    found.submit(made.revocation(old, **why), made.revocation(["new"], suspend=timedelta(days=1)))
-    yield found
-    found.stop()
+    lower = {**FLOOR, "evaluation_number": 16}
+    log.submit(made.floor(("root1", "root2"), floor=lower))
+    log.submit(made.revocation(old, **why), made.revocation(["new"], suspend=timedelta(days=1)))
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -39,7 +48,7 @@ def test_each_page_has_a_twin_and_a_strict_policy(log: Log, path: str) -> None:
     assert answer.status == 200, answer.data
     assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
     assert re.findall(r'(?:src|href)="(?:https?:)?//', answer.data.decode()) == []
-    assert f'href="{path}.json"' in answer.data.decode()
+    assert re.search(rf'href="{path}\.json["?]', answer.data.decode())
     assert log.json(f"{path}.json")
 
 
@@ -66,3 +75,51 @@ def test_older_revocations_are_reached_by_index(log: Log) -> None:
     assert [said["index"] for said in older["revocations"]] == [revoked["index"]]
     refused = log.request("GET", "/revocations?before=0")
     assert json.loads(refused.data)["type"] == "/problems/malformed"
+
+
+def test_a_floor_shows_its_expiry_and_the_lowering_that_waits(log: Log) -> None:
+    (found,) = log.json("/tcb.json")["floors"]
+    assert (found["platform"], found["product"]) == ("sim-tdx", "50806f000000")
+    assert found["floor"]["evaluation_number"] == FLOOR["evaluation_number"]
+    assert not found["floor"]["expired"]
+    assert found["next"]["weaker_in"] == ["evaluation_number"]
+    page = log.get("/tcb").decode()
+    assert "a lowering is pending" in page
+    assert found["floor"]["expires"] in page
+
+
+def test_the_newest_checkpoint_names_who_signed_it_and_when(log: Log) -> None:
+    found = log.json("/log.json")
+    said = [(line["role"], line["algorithm"], line["outcome"]) for line in found["signatures"]]
+    assert said == [
+        ("log", "Ed25519", "passed"),
+        ("log", "ML-DSA-44", "passed"),
+        ("witness", "Ed25519", "passed"),
+    ]
+    assert found["signatures"][2]["signed_at"] is not None
+    assert found["missing"] == []
+    sizes = [checkpoint["size"] for checkpoint in found["before"]]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[0] < found["size"]
+
+
+def test_a_consistency_page_gives_a_path_that_verifies(log: Log) -> None:
+    new = log.json("/log.json")["size"]
+    for old in (1, 5, new):
+        found = log.json(f"/log/consistency.json?old={old}&new={new}")
+        path = [bytes.fromhex(step["hash"]) for step in found["path"]]
+        roots = [bytes.fromhex(found[name]["hex"]) for name in ("old_root", "new_root")]
+        verify_consistency(old, new, *roots, path)
+        assert all(
+            step["hash"] in log.get(f"/log/consistency?old={old}&new={new}").decode()
+            for step in found["path"]
+        )
+
+
+@pytest.mark.parametrize(
+    "sizes", ["old=0&new=1", "old=3&new=2", "old=x&new=2", "old=1&new=99999999", "old=-1"]
+)
+def test_impossible_sizes_are_a_problem(log: Log, sizes: str) -> None:
+    answer = log.request("GET", f"/log/consistency?{sizes}")
+    assert answer.status in (400, 404)
+    assert json.loads(answer.data)["type"].startswith("/problems/")
