@@ -17,7 +17,7 @@ from jinja2 import FileSystemLoader
 import web
 from quotary.tlog.policy import TlogPolicy
 from registry.errors import NotFound
-from registry.pages import entries, floors, history, revocations
+from registry.pages import builders, compare, entries, floors, history, revocations
 from registry.pages.lookup import iso
 from registry.site import Site
 
@@ -35,6 +35,8 @@ View = Callable[..., str | Response]
 TWINS: Mapping[str, tuple[str, Callable[[Site], dict[str, object]]]] = {
     "/revocations": ("revocations.html", revocations.timeline),
     "/tcb": ("floors.html", floors.floors),
+    "/builders": ("builders.html", builders.builders),
+    "/compare": ("compare.html", compare.compare),
     "/log": ("log.html", history.newest),
     "/log/consistency": ("consistency.html", history.consistency),
 }

@@ -13,7 +13,7 @@ from tests.fakes.authority import FLOOR, measurement, statement_id_of
 from tests.fakes.processes import Log, start_log
 
 ATOM = "{http://www.w3.org/2005/Atom}"
-PAGES = ["/revocations", "/tcb", "/log", "/log/consistency"]
+PAGES = ["/revocations", "/tcb", "/log", "/log/consistency", "/builders", "/compare"]
 
 
 @pytest.fixture(scope="module")
@@ -121,5 +121,45 @@ def test_a_consistency_page_gives_a_path_that_verifies(log: Log) -> None:
 )
 def test_impossible_sizes_are_a_problem(log: Log, sizes: str) -> None:
     answer = log.request("GET", f"/log/consistency?{sizes}")
+    assert answer.status in (400, 404)
+    assert json.loads(answer.data)["type"].startswith("/problems/")
+
+
+def test_builders_stand_with_roles_and_thresholds(log: Log) -> None:
+    found = log.json("/builders.json")
+    (service,) = found["services"]
+    roles = {role["role"]: (role["threshold"], len(role["keys"])) for role in service["roles"]}
+    assert roles == {"owner": (2, 3), "builder": (1, 1)}
+    own = {role["role"]: (role["threshold"], len(role["keys"])) for role in found["own"]["roles"]}
+    assert own == {"root": (2, 3), "tcb": (2, 2), "security": (1, 1), "rebuilder": (1, 2)}
+    page = log.get("/builders").decode()
+    assert all(key in page for role in service["roles"] for key in role["keys"])
+
+
+def releases(log: Log) -> tuple[int, int]:
+    found = log.json("/revocations.json")["revocations"][1]
+    return found["release"]["index"], found["replacement"]["index"]
+
+
+def test_two_releases_show_which_inputs_and_registers_changed(log: Log) -> None:
+    old, new = releases(log)
+    found = log.json(f"/compare.json?old={old}&new={new}")
+    changed = {name: [item["name"] for item in part["changed"]] for name, part in found["parts"].items()}
+    assert changed["inputs"] == ["lock"]
+    assert changed["outputs"] == []
+    assert changed["registers"]
+    page = log.get(f"/compare?old={old}&new={new}").decode()
+    assert found["sentence"] in page
+    assert all(item["new"] in page for part in found["parts"].values() for item in part["changed"])
+
+
+def test_a_release_compared_with_itself_is_the_same(log: Log) -> None:
+    old, _ = releases(log)
+    assert "same inputs, outputs and registers" in log.get(f"/compare?old={old}&new={old}").decode()
+
+
+@pytest.mark.parametrize("indices", ["old=0&new=0", "old=x&new=1", "old=1&new=99999999"])
+def test_what_is_not_a_release_is_a_problem(log: Log, indices: str) -> None:
+    answer = log.request("GET", f"/compare?{indices}")
     assert answer.status in (400, 404)
     assert json.loads(answer.data)["type"].startswith("/problems/")
