@@ -18,11 +18,11 @@ from enclave.device import Device, Evidence, open_device
 from enclave.keyset import LiveKeyset
 from quotary.attestation.binding import UNCHALLENGED, Binding, keyset_digest, report_data
 from quotary.attestation.document import AttestationDocument, NonceProof
-from quotary.attestation.tdx import TDXQuote
 from quotary.cli.output import summary, table
 from quotary.client.clock import Clock, SystemClock
 from quotary.client.hint import nearest
 from quotary.client.log import LogClient
+from quotary.client.platforms import claimed_registers
 from quotary.client.policy import MAX_POLICY, EnclaveRules, Policy
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import HERE, Check, Trail, Verdict
@@ -218,18 +218,13 @@ def _document(setup: Setup, keyset: bytes, nonce: bytes | None) -> AttestationDo
 
 
 def _measurement(policy: Policy, evidence: bytes) -> bytes:
-    return measurement_id(*_registers(policy, evidence))
-
-
-def _registers(policy: Policy, evidence: bytes) -> tuple[str, dict[str, bytes]]:
-    body = TDXQuote.parse(evidence).body
-    registers = {"mrtd": body["mr_td"], "rtmr1": body["rtmr1"], "rtmr2": body["rtmr2"]}
-    return "sim-tdx" if policy.simulation else "tdx", registers
+    return measurement_id(*claimed_registers(evidence, policy.platforms))
 
 
 def _nearest(setup: Setup, evidence: bytes) -> str | None:
     """Say which logged release comes nearest, for people; the log's word, on which nothing rests."""
     if not isinstance(setup.log, LogClient):
         return None
-    found = nearest(setup.log, (setup.service,), *_registers(setup.policy, evidence))
+    platform, registers = claimed_registers(evidence, setup.policy.platforms)
+    found = nearest(setup.log, (setup.service,), platform, registers)
     return None if found is None else str(found)

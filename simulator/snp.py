@@ -83,7 +83,9 @@ class SNPPlatform:
             "crl": crl.hex(),
         }
 
-    def report(self, measurement: bytes, host_data: bytes, report_data: bytes) -> bytes:
+    def report(
+        self, measurement: bytes, host_data: bytes, report_data: bytes, policy: int = GUEST_POLICY
+    ) -> bytes:
         """Sign 48 bytes that were measured, 32 of the host's and 64 of the guest's."""
         layout = snp.LAYOUTS[VERSION]
         values = {field.name: bytes(field.length) for field in layout.fields if not field.reserved}
@@ -91,7 +93,7 @@ class SNPPlatform:
         values |= {
             "version": VERSION.to_bytes(4, "little"),
             "signature_algorithm": snp.ECDSA_P384.to_bytes(4, "little"),
-            "policy": GUEST_POLICY.to_bytes(8, "little"),
+            "policy": policy.to_bytes(8, "little"),
             "platform_info": ALIAS_CHECK.to_bytes(8, "little"),
             "measurement": measurement,
             "host_data": host_data,

@@ -8,7 +8,6 @@ from typing import NoReturn
 import click
 
 from quotary.attestation.document import AttestationDocument
-from quotary.attestation.tdx import TDXQuote
 from quotary.canonical import hexbytes, time_text
 from quotary.cli.files import read_bytes
 from quotary.cli.kinds import Kind, kind_of
@@ -26,6 +25,7 @@ from quotary.client.clock import Clock, FixedClock, SystemClock
 from quotary.client.files import EvidenceFile, verify_file, verify_receipt
 from quotary.client.hint import nearest
 from quotary.client.log import LogClient
+from quotary.client.platforms import claimed_registers
 from quotary.client.policy import Policy
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import Check, Trail, documents
@@ -252,19 +252,13 @@ def _hint(document: AttestationDocument, policy: Policy) -> tuple[str, bytes]:
     """Read out of unverified evidence which bundle to ask for; judging it comes next."""
     from quotary.statements.keyset import Keyset
 
-    platform, registers = _registers(document, policy)
+    platform, registers = claimed_registers(document.evidence, policy.platforms)
     return Keyset.parse(document.keyset).service, measurement_id(platform, registers)
-
-
-def _registers(document: AttestationDocument, policy: Policy) -> tuple[str, dict[str, bytes]]:
-    body = TDXQuote.parse(document.evidence).body
-    registers = {"mrtd": body["mr_td"], "rtmr1": body["rtmr1"], "rtmr2": body["rtmr2"]}
-    return "sim-tdx" if policy.simulation else "tdx", registers
 
 
 def _nearest(document: AttestationDocument, inputs: Inputs) -> str | None:
     try:
-        platform, registers = _registers(document, inputs.policy)
+        platform, registers = claimed_registers(document.evidence, inputs.policy.platforms)
         found = nearest(inputs.log(), tuple(inputs.policy.services), platform, registers)
     except QuotaryError:
         return None

@@ -7,15 +7,12 @@ piece of evidence is of is decided by the root that verified it, never by a labe
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
-from quotary.attestation import tdx
-from quotary.attestation.appraise import meet_floor, meet_requirements
 from quotary.attestation.binding import (
     Binding,
     devices_digest,
     keyset_digest,
     verify_report_data,
 )
-from quotary.attestation.collateral import Collateral
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.facts import Facts
 from quotary.attestation.measure.profiles import profile_sha256, tdx_profile
@@ -23,6 +20,7 @@ from quotary.attestation.measure.rtmr0 import Replay, material_digests
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
 from quotary.canonical import time_text
 from quotary.client.clock import Clock
+from quotary.client.platforms import NO_VERSION, platform_of, read_evidence
 from quotary.client.policy import Policy
 from quotary.client.standing import Released, Times
 from quotary.client.trust import Memory, least_time
@@ -35,26 +33,33 @@ from quotary.statements.row import Row
 from quotary.tlog.merkle import leaf_hash, root_from_path
 
 
-def verify_evidence(
-    document: AttestationDocument, policy: Policy, memory: Memory, clock: Clock, trail: Trail
-) -> Facts:
+def evidence_time(policy: Policy, memory: Memory, clock: Clock) -> datetime:
+    """Give the time for certificates and keys; a clock set back is held at what is known to have been."""
+    newest = memory.newest(policy.origin)
+    least = 0 if newest is None else least_time(newest, clock.elapsed())
+    return max(clock.now(), policy.minimum_at, datetime.fromtimestamp(least, UTC))
+
+
+def verify_evidence(document: AttestationDocument, policy: Policy, now: datetime, trail: Trail) -> Facts:
     """1. A vendor whose root the policy admits signed the evidence, under collateral that is in date."""
     roots = _roots(policy)
     anchor = ", ".join(root.name for root in roots)
     wanted = f"evidence of {' or '.join(policy.platforms)}, signed under an admitted root"
     with trail.step("evidence", wanted, anchor):
-        quote = tdx.TDXQuote.parse(document.evidence)
-        collateral = Collateral.parse(document.collateral)
-        facts = tdx.verify(quote, collateral, _now(policy, memory, clock), roots)
-        if facts.platform not in policy.platforms:
-            raise Refused("evidence", facts.platform, wanted)
+        _, evidence = read_evidence(document.evidence, policy.platforms)
+        facts = evidence.verify(document.collateral, now, roots)
         trail.vendor("evidence", facts.checks)
         trail.held("evidence", f"{facts.platform} {facts.product}, {facts.tcb.status}", wanted, anchor)
     return facts
 
 
 def verify_binding(
-    document: AttestationDocument, nonce: bytes | None, facts: Facts, policy: Policy, trail: Trail
+    document: AttestationDocument,
+    nonce: bytes | None,
+    facts: Facts,
+    policy: Policy,
+    now: datetime,
+    trail: Trail,
 ) -> Keyset:
     """2. Report data binds keyset, devices, log and our nonce; the keyset is within its hour."""
     wanted, anchor = "keyset, devices, log and nonce as presented", "report data in the evidence"
@@ -69,7 +74,7 @@ def verify_binding(
         # Without a nonce of ours the second half proves nothing, and is taken as it is.
         root = facts.report_data[32:] if nonce is None else _nonce_root(document.nonce, nonce)
         verify_report_data(facts.report_data, document.binding, root)
-        keyset.check_valid_at(facts.judged_at)
+        keyset.check_valid_at(now)
         trail.held("binding", f"keyset {binding.keyset.hex()}", wanted, anchor)
     if nonce is None:
         trail.not_checked("nonce", "none was sent", "a nonce of this verifier", anchor)
@@ -93,7 +98,8 @@ def require_row(
         row = next((row for row in rows if row.measurement == measurement), None)
         if row is None:
             raise Rejected("row", f"measurement {measurement.hex()}", f"one of {len(rows)} rows")
-        trail.vendor("row", meet_requirements(facts, row.require, _replay(row, released, event_log)))
+        replay = _replay(row, released, event_log)
+        trail.vendor("row", platform_of(facts.platform).requirements(facts, row.require, replay))
         if keyset.service != released.statement.service:
             raise Rejected("row", f"keys for {keyset.service}", released.statement.service)
         trail.held("row", f"{row.platform}, profile {row.profile}", wanted, anchor)
@@ -103,10 +109,20 @@ def require_row(
 def require_floor(
     facts: Facts, records: Mapping[bytes, Record], policy: Policy, times: Times, trail: Trail
 ) -> None:
-    """12. The firmware reaches the product's logged floor, which is in force, and the policy's own."""
+    """12. The firmware reaches the product's logged floor, which is in force, and the policy's own.
+
+    A platform whose vendor attests no firmware version has no floor: that is said, and a policy that demands
+    its own one there is not met.
+    """
     wanted = f"the floor of {facts.platform} {facts.product}"
     anchor = "TCB record in the status map, and the policy"
+    meet_floor, own = platform_of(facts.platform).floor, policy.platforms[facts.platform].floors
     with trail.step("tcb floor", wanted, anchor):
+        if meet_floor is None:
+            if own is not None:
+                raise Refused("tcb floor", NO_VERSION, "the policy's own floor; write log for this platform")
+            trail.not_checked("tcb floor", NO_VERSION, wanted, anchor)
+            return
         record = records.get(key_tcb(facts.platform, facts.product))
         if not isinstance(record, TCBRecord):
             raise Refused("tcb floor", "no logged floor", wanted)
@@ -114,7 +130,6 @@ def require_floor(
         if times.latest >= logged.expires:
             raise Refused("tcb floor", f"one that ended at {time_text(logged.expires)}", "a floor in force")
         trail.vendor("tcb floor (log)", meet_floor(facts, logged.floor))
-        own = policy.platforms[facts.platform].floors
         if own is not None:
             if facts.product not in own:
                 raise Refused("tcb floor", f"product {facts.product}", f"one of {', '.join(own) or 'none'}")
@@ -153,13 +168,6 @@ def _roots(policy: Policy) -> tuple[Root, ...]:
         for name, rules in policy.platforms.items()
         if rules.simulator_root is not None
     )
-
-
-def _now(policy: Policy, memory: Memory, clock: Clock) -> datetime:
-    """The time for certificates and collateral; a clock set back is held at what is known to have been."""
-    newest = memory.newest(policy.origin)
-    least = 0 if newest is None else least_time(newest, clock.elapsed())
-    return max(clock.now(), policy.minimum_at, datetime.fromtimestamp(least, UTC))
 
 
 def _require_digest(what: str, bound: bytes | None, found: bytes | None) -> None:

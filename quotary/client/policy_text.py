@@ -1,6 +1,8 @@
 """A policy in words: what it demands, sentence by sentence, and where it demands less than it could."""
 
+from quotary.attestation.nitro import PLATFORM as NITRO
 from quotary.client.policy import PlatformRules, Policy
+from quotary.statements.measurement import base_platform
 from quotary.tlog.note import COSIGNATURE_ML_DSA_44
 from quotary.tlog.policy import NO_QUORUM
 
@@ -58,7 +60,9 @@ def weaknesses(policy: Policy) -> tuple[str, ...]:
         if owner.threshold == 1:
             found.append(f"one owner key alone decides who builds {name}")
     for name, rules in policy.platforms.items():
-        if rules.floors is None:
+        if base_platform(name) == NITRO:
+            found.append(f"{name}: no firmware version is attested, and none is demanded")
+        elif rules.floors is None:
             found.append(f"{name}: the logged TCB floor alone decides which firmware is accepted")
     if policy.enclave is not None and policy.enclave.plaintext:
         found.append("plaintext allowed: whoever ends TLS in front of the enclave reads prompts")
@@ -70,7 +74,10 @@ def _platform(name: str, rules: PlatformRules) -> str:
         root = f"the simulator root {rules.simulator_root.hex()}"
     else:
         root = "the vendor's root"
-    if rules.floors is None:
+    if base_platform(name) == NITRO:
+        wrong = "" if rules.floors is None else ", so that the policy's own floors admit nothing"
+        floors = f"no TCB floor, because its vendor attests no firmware version{wrong}"
+    elif rules.floors is None:
         floors = "the logged TCB floor of its product"
     else:
         floors = f"the logged TCB floor and the policy's own, for {', '.join(rules.floors) or 'no product'}"

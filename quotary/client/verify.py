@@ -1,9 +1,8 @@
 """Where data becomes trusted: the verification order of design section 5, one call for each step.
 
 ``judge`` decides whether a machine may see a prompt. The smaller verifiers go through the steps that their
-input
-allows. Nothing here returns a truth value: what comes back was proven, and everything else is an exception
-that names the check. No clock, file or network but those that are passed in.
+input allows. Nothing here returns a truth value: what comes back was proven, and everything else is an
+exception that names the check. No clock, file or network but those that are passed in.
 """
 
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from quotary.attestation.document import AttestationDocument
 from quotary.client.authority import check_authority
 from quotary.client.clock import Clock
 from quotary.client.evidence import (
+    evidence_time,
     require_devices,
     require_floor,
     require_row,
@@ -79,8 +79,9 @@ def judge(
     ``Malformed`` and ``Unsupported``.
     """
     trail = Trail() if trail is None else trail
-    facts = verify_evidence(document, policy, memory, clock, trail)
-    keyset = verify_binding(document, nonce, facts, policy, trail)
+    now = evidence_time(policy, memory, clock)
+    facts = verify_evidence(document, policy, now, trail)
+    keyset = verify_binding(document, nonce, facts, policy, now, trail)
     measurement = measurement_id(facts.platform, facts.registers)
     shown = parse_bundle(bundle)
     found = check_checkpoint(shown.checkpoint, policy, clock, trail)

@@ -30,7 +30,7 @@ class Attempt:
 
     @classmethod
     def of(cls, world: World) -> "Attempt":
-        bundle = world.log.bundle(world.measurement, ts=world.ts)
+        bundle = world.shown()
         return cls(world, world.document(), bundle, world.policy(), world.now)
 
     def judge(self) -> Verdict:
@@ -48,4 +48,4 @@ class Attempt:
     def renew(self) -> None:
         """Close the log's interval and fetch the bundle again."""
         self.world.log.close(self.world.ts)
-        self.bundle = self.world.log.bundle(self.world.measurement, ts=self.world.ts)
+        self.bundle = self.world.shown()

@@ -167,6 +167,7 @@ class FakeLog:
         service: str = authority.SERVICE,
         product: str = "ff53494d0000",
         ts: int = authority.TS,
+        platform: str = "sim-tdx",
     ) -> Bundle:
         """What the registry would serve for a measurement that it knows."""
         key = key_measurement(service, measurement)
@@ -177,7 +178,7 @@ class FakeLog:
             for index, entry in enumerate(self.entries)
             if not is_reserved(entry) and self._is_delegation(entry, service)
         ]
-        keys = [key, key_service(service), key_tcb("sim-tdx", product)]
+        keys = [key, key_service(service), key_tcb(platform, product)]
         return Bundle(
             self.note(ts),
             self.included(len(self.entries) - 1),

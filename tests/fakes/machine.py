@@ -1,15 +1,18 @@
 """A machine with simulated hardware and a log that knows it: everything a judgement needs, all signatures real."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Protocol
 
 from quotary.attestation.binding import UNCHALLENGED, Binding, keyset_digest, report_data
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.client.sealed import PrivateKey
+from quotary.statements.bundle import Bundle
 from quotary.statements.keyset import CHANNEL, RECEIPT, Keyset, KeysetKey
+from quotary.statements.measurement import measurement_id
 from quotary.tlog.merkle import leaf_hash
 from simulator.pki import FMSPC, PKI, open_pki
 from simulator.tcb import CURRENT, LATEST, TCB, Publication
@@ -64,16 +67,38 @@ def keyset(channel: bytes, service: str = authority.SERVICE, at: datetime = auth
     )
 
 
+class Vendor(Protocol):
+    """Whose root a policy pins."""
+
+    @property
+    def root_sha256(self) -> bytes: ...
+
+
+class Hardware(Protocol):
+    """What makes evidence over registers in its own terms and 64 bytes of ours."""
+
+    @property
+    def collateral(self) -> Mapping[str, str]: ...
+    def quote(self, registers: Any, report_data: bytes) -> bytes: ...
+
+
 @dataclass(slots=True)
 class World:
-    """A log with one released, rebuilt and floored service, and the machine that runs the release."""
+    """A log with one released, rebuilt and floored service, and the machine that runs the release.
 
-    pki: PKI
-    platform: Platform
+    kind:    the platform's name
+    product: what its floor is for; floor: that floor, or None where the platform has none
+    """
+
+    pki: Vendor
+    platform: Hardware
     log: FakeLog = field(default_factory=FakeLog)
     channel: PrivateKey = field(default_factory=PrivateKey)
     now: datetime = authority.NOW
     release: bytes = b""
+    kind: str = "sim-tdx"
+    product: str = PRODUCT
+    floor: Mapping[str, object] | None = field(default_factory=lambda: FLOOR)
 
     @property
     def ts(self) -> int:
@@ -81,7 +106,13 @@ class World:
 
     @property
     def measurement(self) -> bytes:
-        return authority.measurement(SEED)
+        return authority.measurement(SEED, self.kind)
+
+    def registers(self, seed: str = SEED) -> Any:
+        """What the machine measures when it runs the row of a seed, in its hardware's own terms."""
+        if self.kind == "sim-tdx":
+            return registers(seed)
+        return {name: bytes.fromhex(text) for name, text in authority.registers(seed, self.kind).items()}
 
     def publish(self, **require: object) -> "World":
         """Genesis, service, builder, floor, release and rebuild, closed into one state."""
@@ -90,27 +121,32 @@ class World:
             maker.genesis(),
             maker.allocation(),
             maker.delegation(),
-            maker.floor(product=PRODUCT, floor=FLOOR),
         )
-        row = authority.row(SEED)
-        rows = [{**row, "require": {"configuration": "none", **require}}]
-        self.release = maker.release(rows=rows)
-        self.log.append(self.release, maker.rebuild(self.release, {SEED: True}))
-        self.log.close(self.ts)
+        if self.floor is not None:
+            self.log.append(maker.floor(platform=self.kind, product=self.product, floor=self.floor))
+        self.run(authority.row(SEED, self.kind, **require))
         return self
 
+    def run(self, row: dict[str, object]) -> None:
+        """Release, rebuild and close: one row."""
+        maker = self.log.maker
+        self.release = maker.release(rows=[row])
+        measured = {name: bytes.fromhex(text) for name, text in _texts(row["registers"])}
+        same = {"measurement": measurement_id(self.kind, measured).hex(), "match": True}
+        self.log.append(self.release, maker.rebuild(self.release, {SEED: True}, rows=[same]))
+        self.log.close(self.ts)
+
     def policy(self) -> dict[str, object]:
-        document = policy_document(
-            genesis=self.log.genesis, root=hashlib.sha256(self.pki.root_der).hexdigest()
-        )
-        rules = document["platforms"]["sim-tdx"]  # type: ignore[index]  # a document that was just made
-        rules["floors"] = {PRODUCT: dict(FLOOR)}
+        document = policy_document(genesis=self.log.genesis, root=self.pki.root_sha256.hex())
+        rules = document["platforms"].pop("sim-tdx")  # type: ignore[attr-defined]  # it was just made
+        rules["floors"] = "log" if self.floor is None else {self.product: dict(self.floor)}
+        document["platforms"] = {self.kind: rules}
         return document
 
     def document(
         self,
         nonce: bytes | None = NONCE,
-        found: Registers | None = None,
+        found: Any = None,
         keys: Keyset | None = None,
         origin: str | None = None,
         devices: bytes | None = None,
@@ -123,11 +159,22 @@ class World:
             keyset_digest(keys.encode()), origin or self.log.origin, checkpoint.size, checkpoint.root, bound
         ).encode()
         root = UNCHALLENGED if nonce is None else leaf_hash(nonce)
-        quote = self.platform.quote(found or registers(), report_data(binding, root))
+        quote = self.platform.quote(found or self.registers(), report_data(binding, root))
         place = NonceProof(0, 0 if nonce is None else 1, ())
         return AttestationDocument(
             binding, keys.encode(), quote, dict(self.platform.collateral), devices, place, None
         )
 
+    def shown(self, measurement: bytes | None = None) -> Bundle:
+        """What the log would show of the machine's measurement, or of another."""
+        return self.log.bundle(
+            measurement or self.measurement, product=self.product, ts=self.ts, platform=self.kind
+        )
+
     def bundle(self) -> bytes:
-        return self.log.bundle(self.measurement, ts=self.ts).encode()
+        return self.shown().encode()
+
+
+def _texts(members: object) -> Sequence[tuple[str, str]]:
+    assert isinstance(members, dict)
+    return list(members.items())
