@@ -37,6 +37,7 @@ TWINS: Mapping[str, tuple[str, Callable[[Site], dict[str, object]]]] = {
     "/tcb": ("floors.html", floors.floors),
     "/builders": ("builders.html", builders.builders),
     "/compare": ("compare.html", compare.compare),
+    "/verify": ("verify.html", lambda site: {"origin": site.config.origin, "policy": site.policy_text()}),
     "/log": ("log.html", history.newest),
     "/log/consistency": ("consistency.html", history.consistency),
 }

@@ -52,7 +52,8 @@ def paths(log: Log) -> list[str]:
     page = log.get("/").decode()
     measurements = re.findall(r'href="(/measurements/[^"]+)"', page)
     assert len(measurements) == 2
-    return ["/", "/entries", "/entries/0", "/entries/5", *measurements, "/search?q=kept"]
+    more = ["/revocations", "/tcb", "/builders", "/compare", "/log", "/log/consistency?old=5", "/verify"]
+    return ["/", "/entries", "/entries/0", "/entries/5", *measurements, "/search?q=kept", *more]
 
 
 def test_a_page_says_the_status_without_javascript(log: Log) -> None:
@@ -169,4 +170,54 @@ def test_verify_js_reads_the_same_vectors_as_python(log: Log, browser) -> None:
     assert "failed" not in {outcome for _, outcome in good}, good
     bad = page.evaluate(script, [proof, policy, b64(b"another entry")])
     assert ["inclusion", "failed"] in bad
+    page.close()
+
+
+def verdict(page, subject: bytes, entry: bytes, policy: str | None = None) -> str:
+    """What the page /verify says of pasted texts."""
+    page.fill("#subject", subject.decode())
+    page.fill("#entry", entry.decode())
+    if policy is not None:
+        page.evaluate("text => { document.querySelector('#keys').value = text }", policy)
+    page.click("section[data-paste] button")
+    page.wait_for_selector("section[data-verdict]")
+    return page.locator("section[data-paste]").get_attribute("data-verdict")
+
+
+@pytest.mark.browser
+def test_verify_has_four_different_failures_and_sends_nothing(log: Log, browser) -> None:
+    checkpoint, proof, entry = (
+        log.get(path) for path in ("/checkpoint", "/api/v1/proofs/2", "/api/v1/entries/2")
+    )
+    policy = log.policy_text
+    page = browser.new_page()
+    page.goto(f"{log.address}/verify")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    assert verdict(page, checkpoint, b"") == "passed"
+    assert verdict(page, proof, entry) == "passed"
+    assert verdict(page, proof, log.get("/api/v1/entries/4")) == "mismatch"
+    assert verdict(page, proof, b"") == "not-found"
+    assert verdict(page, b"", entry) == "not-found"
+    assert verdict(page, b"no checkpoint", b"") == "could-not-check"
+    unsigned = b"\n".join(line for line in checkpoint.split(b"\n") if b" witness.example.org " not in line)
+    assert verdict(page, unsigned, b"") == "refused"
+    assert verdict(page, unsigned, b"", re.sub(r"(?m)^quorum .*$", "quorum none", policy)) == "passed"
+    assert verdict(page, checkpoint, b"", (VECTORS / "dual.policy").read_text()) == "refused"
+    texts = page.locator("[role=status].verdict").all_inner_texts()
+    assert texts[0].startswith("▲ Refused by policy")
+    assert sent == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_verify_finds_a_changed_size_and_a_changed_signature(log: Log, browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{log.address}/verify")
+    lines = log.get("/checkpoint").split(b"\n")
+    assert verdict(page, b"\n".join([lines[0], b"1", *lines[2:]]), b"") == "mismatch"
+    for number in range(4, len(lines) - 1):
+        changed = lines[number][:-10] + (b"A" if lines[number][-10:-9] != b"A" else b"B") + lines[number][-9:]
+        broken = b"\n".join([*lines[:number], changed, *lines[number + 1 :]])
+        assert verdict(page, broken, b"") == "mismatch", number
     page.close()

@@ -13,7 +13,7 @@ from tests.fakes.authority import FLOOR, measurement, statement_id_of
 from tests.fakes.processes import Log, start_log
 
 ATOM = "{http://www.w3.org/2005/Atom}"
-PAGES = ["/revocations", "/tcb", "/log", "/log/consistency", "/builders", "/compare"]
+PAGES = ["/revocations", "/tcb", "/log", "/log/consistency", "/builders", "/compare", "/verify"]
 
 
 @pytest.fixture(scope="module")

@@ -208,9 +208,159 @@ export async function checkEntry(entry, proofText, policyText) {
   return results;
 }
 
+// --- What a reader pastes -------------------------------------------------------------------------------------------
+
+/** A policy that demands what was not pasted: a key's signature, or a quorum of witnesses. */
+export class Refused extends Error {}
+/** A proof without an entry, or an entry without a proof: nothing to find. */
+export class NotFound extends Error {}
+
+/** @param {string} text a C2SP tlog-policy: which witnesses must have signed */
+function parseQuorum(text) {
+  const groups = new Map(), witnesses = new Map();
+  let quorum;
+  for (const line of text.split("\n")) {
+    const words = line.split(/[ \t]+/).filter(Boolean);
+    if (words[0] === "witness") witnesses.set(words[1], words[2]);
+    if (words[0] === "quorum") quorum = words[1];
+    if (words[0] !== "group") continue;
+    const members = words.slice(3);
+    const least = words[2] === "all" ? members.length : words[2] === "any" ? 1 : Number(decimal(words[2] ?? "", "threshold"));
+    if (groups.has(words[1]) || least < 1 || least > members.length || members.some((name) => !groups.has(name) && !witnesses.has(name))) throw new Malformed(`group ${words[1]}`);
+    groups.set(words[1], { least, members });
+  }
+  if (quorum !== "none" && !groups.has(quorum) && !witnesses.has(quorum)) throw new Malformed("the policy names no quorum");
+  const holds = (name, signed) => groups.has(name)
+    ? groups.get(name).members.filter((member) => holds(member, signed)).length >= groups.get(name).least
+    : signed.has(witnesses.get(name));
+  return { quorum, holds };
+}
+
+const vkeyOf = ({ name, id, algorithm, key }) => `${name}+${id}+${btoa(String.fromCharCode(algorithm, ...key))}`;
+/** Every signature line of one key. @returns {Promise<bigint|undefined>} the newest time; undefined: it has not signed */
+async function newestTime(key, note) {
+  const times = [];
+  for (const line of note.signatures.filter((s) => s.name === key.name && s.id === key.id)) times.push(await verifySignature(key, line, note));
+  return times.sort((a, b) => Number(a - b)).at(-1);
+}
+
+const OUTCOMES = [[NotHere, "not checked"], [Malformed, "not checked"], [Refused, "refused"], [NotFound, "not found"]];
+
+/**
+ * A checkpoint, or a proof with its entry, under a policy. Nothing is fetched and nothing is sent.
+ * @param {string} text @param {Uint8Array|null} entry @param {string} policyText
+ * @returns {Promise<{verdict: "passed"|"mismatch"|"could-not-check"|"not-found"|"refused", results: object[]}>}
+ */
+export async function checkPasted(text, entry, policyText) {
+  const results = [];
+  const check = async (name, work) => {
+    try { results.push({ name, outcome: "passed", detail: await work() }); return true; }
+    catch (error) {
+      const outcome = OUTCOMES.find(([kind]) => error instanceof kind)?.[1] ?? "failed";
+      results.push({ name, outcome, detail: String(error.message ?? error) });
+      return false;
+    }
+  };
+  let proof = null, note, checkpoint, keys, rule;
+  const subject = text.trim() + "\n";
+  const readable = await check("the text can be read", async () => {
+    if (!text.trim() && entry) throw new NotFound("an entry without a proof: nothing here says that a log holds it");
+    if (subject.startsWith("c2sp.org/tlog-proof")) proof = parseProof(subject);
+    note = proof ? proof.note : parseNote(subject);
+    checkpoint = parseCheckpoint(note.text);
+    return `${proof ? `proof of entry ${proof.index} under a` : "a"} checkpoint of ${checkpoint.origin} with ${checkpoint.size} entries`;
+  }) && await check("the policy can be read", async () => {
+    [keys, rule] = [await parsePolicyKeys(policyText), parseQuorum(policyText)];
+    return `${keys.length} keys, quorum ${rule.quorum}`;
+  });
+  if (!readable) return { verdict: verdictOf(results), results };
+  if (proof) await check("inclusion", async () => {
+    if (!entry) throw new NotFound("the proof's entry is not here; paste its bytes as well");
+    const root = await rootFromPath(proof.index, checkpoint.size, await leafHash(entry), proof.path);
+    if (!same(root, checkpoint.root)) throw new Rejected(`found root ${hex(root)}, wanted ${hex(checkpoint.root)}`);
+    return `the entry stands at index ${proof.index} of ${checkpoint.size}`;
+  });
+  const logs = keys.filter(({ role, key }) => role === "log" && key.name === checkpoint.origin);
+  if (!logs.length) await check("log keys", async () => { throw new Refused(`the policy has no key of ${checkpoint.origin}`); });
+  for (const { key } of logs) await check(`log key ${key.id}`, async () => {
+    if (await newestTime(key, note) === undefined) throw new Refused(`${key.name} has not signed with the key ${key.id}`);
+    return `${key.name} signed with the key ${key.id}`;
+  });
+  await checkQuorum(keys.filter(({ role }) => role === "witness"), rule, note, check);
+  return { verdict: verdictOf(results), results };
+}
+
+async function checkQuorum(witnesses, rule, note, check) {
+  const signed = new Set(), unclear = new Set();
+  for (const { key } of witnesses) {
+    if (!note.signatures.some((s) => s.name === key.name && s.id === key.id)) continue;
+    const vkey = vkeyOf(key);
+    unclear.add(vkey);
+    try {
+      const time = await newestTime(key, note);
+      if (time > 0n) signed.add(vkey);
+      unclear.delete(vkey);
+    } catch (error) {
+      if (!(error instanceof NotHere)) await check(`witness ${key.name}`, async () => { throw error; });
+    }
+  }
+  await check("witness quorum", async () => {
+    if (rule.quorum === "none") return "the policy demands no witness";
+    if (rule.holds(rule.quorum, signed)) return `${signed.size} of ${witnesses.length} witness(es) signed; ${rule.quorum} is satisfied`;
+    if (rule.holds(rule.quorum, new Set([...signed, ...unclear]))) throw new NotHere("this browser cannot check the algorithm of a witness");
+    throw new Refused(`${signed.size} of ${witnesses.length} witness(es) signed; the policy demands ${rule.quorum}`);
+  });
+}
+
+const VERDICTS = [["failed", "mismatch"], ["refused", "refused"], ["not found", "not-found"], ["not checked", "could-not-check"]];
+const verdictOf = (results) => VERDICTS.find(([outcome]) => results.some((found) => found.outcome === outcome))?.[1] ?? "passed";
+
 // --- The page -------------------------------------------------------------------------------------------------------
 
-const SIGNS = { passed: "✓ passed", failed: "✗ failed", "not checked": "? not checked" };
+const SIGNS = { passed: "✓ passed", failed: "✗ failed", "not checked": "? not checked", refused: "▲ refused", "not found": "○ not found" };
+const PANELS = {
+  passed: "Every check passed in this browser, under the keys in the box.",
+  mismatch: "✗ Mismatch. A hash or a signature contradicts another: see the failed row. Fetch the file again; if it stays, keep everything.",
+  "could-not-check": "? Could not check. This says nothing about the log: see the row for what is missing, and use the command line.",
+  "not-found": "○ Not found. A proof and its entry belong together; one of them is not here.",
+  refused: "▲ Refused by policy. The text may be sound, but the policy demands a signature that it does not have.",
+};
+
+function rowOf(result) {
+  const row = document.createElement("tr");
+  row.className = result.outcome.replace(" ", "-");
+  for (const text of [SIGNS[result.outcome], result.name, result.detail]) row.insertCell().textContent = text;
+  return row;
+}
+
+/** @param {HTMLElement} section of the page /verify */
+function listen(section) {
+  const box = (id) => section.querySelector(`#${id}`), status = section.querySelector("[role=status]");
+  let dropped = null;
+  const work = async () => {
+    delete section.dataset.verdict;
+    const file = box("file").files[0], typed = box("entry").value.replace(/\n+$/, "");
+    const entry = typed ? utf8.encode(typed) : file ? new Uint8Array(await file.arrayBuffer()) : dropped;
+    const { verdict, results } = await checkPasted(box("subject").value, entry, box("keys").value);
+    section.querySelector("tbody").replaceChildren(...results.map(rowOf));
+    section.querySelector("table").hidden = false;
+    status.className = `verdict ${verdict}`;
+    status.textContent = PANELS[verdict];
+    section.dataset.verdict = verdict;
+  };
+  section.querySelector("button").addEventListener("click", work);
+  section.addEventListener("dragover", (event) => event.preventDefault());
+  section.addEventListener("drop", async (event) => {
+    if (!event.dataTransfer.files.length) return;
+    event.preventDefault();
+    for (const file of event.dataTransfer.files) {
+      const bytes = new Uint8Array(await file.arrayBuffer());
+      if (bytes[0] === 0x7b) dropped = bytes;
+      else box("subject").value = new TextDecoder().decode(bytes);
+    }
+    await work();
+  });
+}
 
 /** @param {HTMLElement} section */
 async function run(section) {
@@ -227,12 +377,7 @@ async function run(section) {
   } catch (error) {
     results = [{ name: "fetch", outcome: "not checked", detail: String(error.message ?? error) }];
   }
-  body.replaceChildren(...results.map((result) => {
-    const row = document.createElement("tr");
-    row.className = result.outcome.replace(" ", "-");
-    for (const text of [SIGNS[result.outcome], result.name, result.detail]) row.insertCell().textContent = text;
-    return row;
-  }));
+  body.replaceChildren(...results.map(rowOf));
   const count = (outcome) => results.filter((result) => result.outcome === outcome).length;
   section.dataset.outcome = count("failed") ? "failed" : count("passed") ? "passed" : "not-checked";
   summary.textContent = count("failed")
@@ -245,5 +390,9 @@ if (typeof document !== "undefined") {
     section.querySelector("button").addEventListener("click", () => run(section));
     if (globalThis.crypto?.subtle) run(section);
     else section.querySelector("[role=status]").textContent = "Not checked: this page came over plain http from another machine, where browsers offer no cryptography.";
+  }
+  for (const section of document.querySelectorAll("section[data-paste]")) {
+    if (globalThis.crypto?.subtle) listen(section);
+    else section.querySelector("[role=status]").textContent = "Could not check: this page came over plain http from another machine, where browsers offer no cryptography.";
   }
 }
