@@ -6,6 +6,7 @@ import hashlib
 import pytest
 
 from quotary.attestation import tdx
+from quotary.attestation.certificates import parse_chain
 from quotary.attestation.collateral import Collateral
 from quotary.attestation.facts import Facts
 from quotary.attestation.roots import INTEL_SGX_ROOT, VENDOR_ROOTS, Root, simulator_root
@@ -147,6 +148,22 @@ def test_one_spoiled_part_is_rejected_by_its_own_check(check, recipe):
     with pytest.raises(Rejected) as refused:
         verify(recipe)
     assert refused.value.check == check
+
+
+@pytest.mark.parametrize("shown", ["quote", "collateral"])
+def test_a_revoked_ca_is_rejected_wherever_it_is_shown(shown):
+    # The same name and key under two serial numbers: only the certificate that is looked at tells them apart.
+    chain = vendor.certificates(Recipe())
+    renewed = chain | {"ca": vendor.certificates(Recipe(certificate={"ca": {"serial": 77}}))["ca"]}
+    revoked = vendor.revocation_list(Recipe(revoked={"ca": "yes"}), "root", renewed, ("ca",))
+    members = vendor.make_collateral(Recipe(), renewed if shown == "collateral" else chain)
+    quote = tdx.TDXQuote.parse(vendor.make_quote(Recipe(), renewed if shown == "quote" else chain))
+    root = parse_chain(vendor.text(chain["root"]).encode(), 1)[0].fingerprint
+    roots = (Root("tdx", root, "a vendor of our own"),)
+    assert tdx.verify(quote, Collateral.parse(members), NOW, roots)
+    with pytest.raises(Rejected) as refused:
+        tdx.verify(quote, Collateral.parse(members | {"root_ca_crl": revoked.hex()}), NOW, roots)
+    assert refused.value.check == "pck ca revocation"
 
 
 LEVELS = [

@@ -258,6 +258,7 @@ def certificates(recipe: Recipe) -> dict[str, x509.Certificate]:
             "end": NOW + 100 * DAY,
             "key": name,
             "signed_by": issuer,
+            "serial": serial,
             "usage_sign": is_ca,
             "usage_crl": is_ca,
             "marked": False,
@@ -275,7 +276,7 @@ def certificates(recipe: Recipe) -> dict[str, x509.Certificate]:
         )
         builder = (
             builder.public_key(key(said["key"]).public_key())
-            .serial_number(serial)
+            .serial_number(said["serial"])
             .not_valid_before(said["start"])
             .not_valid_after(said["end"])
         )
