@@ -1,5 +1,5 @@
 # make demo: the whole story on this machine.   make test: the whole suite.   Both set up what they need.
-.PHONY: help demo test lint types bench soak lock clean setup setup-test
+.PHONY: help demo test lint types bench soak fuzz lock clean setup setup-test
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,8 +27,11 @@ lint: setup-test ## formatting, lint, import arrows, types
 bench: setup-test ## every benchmark, each against its reference
 	@for b in benchmarks/bench_*.py; do echo "== $$b"; $(BIN)/python $$b || exit 1; done
 
-soak: setup-test ## what takes longer: cpu image twice, VM journeys
+soak: setup-test ## what takes longer: cpu image twice, VM journeys, every check deleted once
 	@$(BIN)/python -m pytest -m soak -p no:randomly --timeout=7200 $(ARGS)
+
+fuzz: setup-test ## changed bytes for every parser (ARGS='--seconds 600 --seed 1')
+	@$(BIN)/python -W ignore -m tests.soak.fuzz $(ARGS)
 
 lock: ## resolve requirements.in again (needs pip-tools)
 	pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \

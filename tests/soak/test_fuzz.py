@@ -1,0 +1,29 @@
+"""A few hundred changed inputs for every parser, the same ones each time; ``make fuzz`` goes on for longer."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.fakes.machine import hardware
+from tests.soak.fuzz import Broken, Parser, feed, fuzz, parsers
+
+
+def _recursing(data: bytes) -> None:
+    raise IndexError("list index out of range")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_changed_bytes_bring_out_nothing_but_a_parsers_own_errors(tmp_path: Path) -> None:
+    found = parsers(hardware(tmp_path), ROOT.parent / "shared" / "vectors")
+    assert fuzz(found, seed=7, rounds=200) == 200 * len(found)
+
+
+def test_an_error_of_another_kind_is_reported() -> None:
+    with pytest.raises(Broken, match="IndexError"):
+        feed("broken", Parser(_recursing, (b"x",)), b"x")
+
+
+def test_a_parser_that_takes_too_much_memory_is_reported() -> None:
+    with pytest.raises(Broken, match="memory"):
+        feed("greedy", Parser(lambda _: bytes(65 << 20), (b"x",)), b"x", traced=True)
