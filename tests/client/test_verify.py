@@ -768,6 +768,23 @@ def test_a_bundle_of_another_measurement_is_rejected(world: World) -> None:
         verify_bundle(attempt.bundle.encode(), None, policy, ProcessMemory(), clock)
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [("rollback", demand_more_entries), ("rollback", remember_more), ("rebuilders", demand_two_rebuilders)],
+)
+def test_a_bundle_or_proof_alone_is_held_to_the_policy_too(world: World, name: str, change: Change) -> None:
+    attempt = Attempt.of(world)
+    change(attempt)
+    policy, clock = Policy.parse(policy_bytes(attempt.policy)), FixedClock(world.now)
+    with pytest.raises(Refused) as raised:
+        verify_bundle(attempt.bundle.encode(), world.measurement, policy, attempt.memory, clock)
+    assert raised.value.check == name
+    if name == "rollback":
+        with pytest.raises(Refused) as raised:
+            verify_proof(world.log.proof(0), world.log.entries[0], policy, attempt.memory, clock)
+        assert raised.value.check == name
+
+
 def test_an_absence_needs_the_measurement_that_it_is_about(world: World) -> None:
     policy, clock = Policy.parse(policy_bytes(world.policy())), FixedClock(world.now)
     absence = world.log.absence(authority.measurement("unknown"), ts=world.ts).encode()
