@@ -13,7 +13,7 @@ from quotary.canonical import time_text
 from quotary.client.clock import FixedClock
 from quotary.client.policy import Policy
 from quotary.client.trust import Accepted, ProcessMemory
-from quotary.client.verdict import NAMES
+from quotary.client.verdict import NAMES, Trail
 from quotary.client.verify import judge, verify_bundle, verify_proof, verify_release
 from quotary.errors import InvalidProof, Judged, Malformed, NotInLog, Refused, Rejected, Unsupported, Usage
 from quotary.statements.bundle import Bundle, Included, Proven
@@ -828,7 +828,9 @@ def test_a_release_is_the_one_in_force_or_it_is_not(world: World) -> None:
 def test_a_proof_shows_that_an_entry_stands_in_the_log(world: World) -> None:
     policy, clock = Policy.parse(policy_bytes(world.policy())), FixedClock(world.now)
     proof = world.log.proof(4, world.ts)
-    found = verify_proof(proof, world.release, policy, ProcessMemory(), clock)
+    trail = Trail()
+    found = verify_proof(proof, world.release, policy, ProcessMemory(), clock, trail)
+    assert [(check.name, check.outcome) for check in trail.checks][-1] == ("inclusion", "ok")
     assert found.index == 4
     assert found.checkpoint.checkpoint.size == 7
     with pytest.raises(Rejected) as raised:

@@ -21,17 +21,22 @@ PACKAGES = ("quotary", "enclave", "registry", "builder", "simulator", "migration
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a finished demo, and what it said; the program is a copy that nobody edits meanwhile."""
-    folder = tmp_path_factory.mktemp("demo")
+    """The folder of a finished demo, and what it said; its program is a copy that nobody edits."""
+    folder = copied(tmp_path_factory.mktemp("demo"))
+    result = quotary(folder, "demo", "--exit", "--port", "0", seconds=1200)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    return folder, result.stdout
+
+
+def copied(folder: Path) -> Path:
+    """Copy what a demo runs from."""
     for package in PACKAGES:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "flake.nix"):
         if (ROOT / name).exists():
             shutil.copy(ROOT / name, folder / name)
     shutil.copytree(ROOT / "docs", folder / "docs")
-    result = quotary(folder, "demo", "--exit", "--port", "0", seconds=1200)
-    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
-    return folder, result.stdout
+    return folder
 
 
 def quotary(folder: Path, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
@@ -99,3 +104,18 @@ def test_a_second_demo_in_the_same_folder_is_told_apart(told: tuple[Path, str]) 
         result = quotary(folder, "demo", "--exit", "--port", "0")
     assert result.returncode == 2
     assert "another demo runs" in result.stderr
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed")
+def test_the_whole_image_is_refused_rebuilt_bit_for_bit_and_then_serves(tmp_path: Path) -> None:
+    """``make demo VM=1``: the ``cpu`` image built twice in different stores, booted unlogged and logged."""
+    folder = copied(tmp_path)
+    result = quotary(folder, "demo", "--vm", "--exit", "--port", "0", seconds=1700)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
+    chapter = result.stdout.split("The whole image, with torch")[1].split("\n10. ")[0]
+    assert "exit code 12, as it must be." in chapter
+    rebuilt = json.loads((folder / "var" / "demo" / "run" / "vm-rebuild.json").read_text())
+    assert rebuilt["predicate"]["verdict"] == "match"
+    assert "detail" not in rebuilt["predicate"]  # which would name the first artefact that differs
+    assert "verified" in chapter.split("quotary chat")[1]
