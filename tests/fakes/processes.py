@@ -119,9 +119,10 @@ class Log:
     def request(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
     ) -> urllib3.BaseHTTPResponse:
-        return self.http.request(
-            method, self.address + path, body=body, headers=headers, timeout=SECONDS, redirect=False
-        )
+        # A connection of its own: one that the server is just closing must not be mistaken for an answer.
+        sent = {**(headers or {}), "Connection": "close"}
+        url = self.address + path
+        return self.http.request(method, url, body=body, headers=sent, timeout=SECONDS, redirect=False)
 
     def get(self, path: str) -> bytes:
         answer = self.request("GET", path)
