@@ -21,7 +21,7 @@ _CONFIGURATION_LENGTH = {"nitro": 0, "sgx": 64, "snp": 32, "tdx": 48}
 
 @dataclass(frozen=True, slots=True)
 class Masked:
-    """A rule for 8 bytes of attributes: ``found & mask == value``, big-endian as the hex is written."""
+    """A rule for 8 bytes of attributes, bytes in the order of the evidence: ``found & mask == value``."""
 
     mask: bytes
     value: bytes
