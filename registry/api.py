@@ -141,19 +141,19 @@ def _sender() -> str:
 
 
 def _body(limit: int) -> bytes:
-    request.max_content_length = limit
     if (request.content_length or 0) > limit:
         _drain(request.content_length or 0)
         raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are allowed", limit)
+    request.max_content_length = limit
     return request.get_data(cache=False)
 
 
 def _drain(length: int) -> None:
     """Read a refused body of at most ``MAX_BATCH`` bytes away: closing on unread bytes loses the answer."""
-    left = length if length <= MAX_BATCH else 0
-    stream = request.environ["wsgi.input"]
-    while left > 0 and (piece := stream.read(min(left, 65_536))):
-        left -= len(piece)
+    if length <= MAX_BATCH:
+        request.max_content_length = MAX_BATCH
+        while request.stream.read(65_536):
+            pass
 
 
 def _await(site: Site, accepted: Accepted) -> Logged | Accepted:
