@@ -36,6 +36,7 @@ fuzz: setup-test ## changed bytes for every parser (ARGS='--seconds 600 --seed 1
 lock: ## resolve requirements.in again (needs pip-tools)
 	pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
 	  --no-header --upgrade --output-file requirements.lock requirements.in
+	@sed -i -e '/^# WARNING: pip install/d' -e '/^# Consider using a hashable/d' -e '/^quotary @ /,/^    # via -r/d' requirements.lock
 
 clean: ## remove the environment and the demo's files
 	rm -rf $(VENV) var build dist *.egg-info
