@@ -27,7 +27,6 @@ ENCLAVE_REQUIREMENTS = (
     "cryptography",
     "flask",
     "gunicorn",
-    "rfc8785",
     "safetensors",
     "torch",
     "transformers",

@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,25 @@ documents = st.recursive(
 @given(documents)
 def test_every_document_reads_back_as_it_was_written(value: object) -> None:
     assert parse_canonical(canonical(value), 1 << 20) == value
+
+
+@given(documents)
+def test_our_writer_gives_the_bytes_of_rfc8785(value: object) -> None:
+    assert canonical(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "text", ['"', "\\", "\\u0041", "/", "\u00a0", "\u2028", "\ufffd", "\U0001f600", "é", "<&>"]
+)
+def test_a_text_that_looks_special_is_written_as_rfc8785_writes_it(text: str) -> None:
+    assert canonical({"b": [text], "a": text}) == rfc8785.dumps({"b": [text], "a": text})
+
+
+@pytest.mark.parametrize("letter", [*map(chr, range(32)), "\x7f", "\x80", "\x9f", "\ud800"])
+def test_a_control_character_or_a_surrogate_is_never_written(letter: str) -> None:
+    for value in (letter, [f"a{letter}"], {"a": [{"b": f'"{letter}\\'}]}):
+        with pytest.raises(Malformed, match="control character"):
+            canonical(value)
 
 
 @given(st.binary(max_size=60))

@@ -114,7 +114,7 @@ IMPORTS = """
 import importlib, time
 from importlib.util import find_spec
 started = time.monotonic()
-names = ["cryptography", "click", "rfc8785", "urllib3", "flask", "gunicorn", "quotary", "enclave"]
+names = ["cryptography", "click", "urllib3", "flask", "gunicorn", "quotary", "enclave"]
 names += [name for name in ("torch", "transformers", "tokenizers", "safetensors") if find_spec(name)]
 for name in names:
     importlib.import_module(name)
