@@ -30,6 +30,9 @@ def create_app(config: Config, now: Callable[[], datetime] = utc_now) -> Flask:
     app = Flask("registry", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.config["MAX_CONTENT_LENGTH"] = api.MAX_BATCH
+    # A service may be called "a//b"; and what a route does not do is refused, also OPTIONS.
+    app.url_map.merge_slashes = False
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.extensions["registry"] = site
     app.extensions["meters"] = meters = metrics.Meters()
     metrics.register(app, meters)
