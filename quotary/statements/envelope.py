@@ -31,6 +31,14 @@ class Signature:
     keyid: str
     sig: bytes
 
+    @classmethod
+    def parse(cls, value: object) -> "Signature":
+        """Read ``{keyid, sig}``."""
+        fields = Fields(value, "signature")
+        found = cls(fields.identity("keyid"), fields.base64("sig", length=64))
+        fields.done()
+        return found
+
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
@@ -49,7 +57,7 @@ class Envelope:
         fields = Fields(parse_canonical(entry, MAX_ENTRY), "entry")
         payload = fields.base64("payload", limit=MAX_ENTRY)
         fields.choice("payloadType", PAYLOAD_TYPE)
-        signatures = tuple(_signature(item) for item in fields.items("signatures", MAX_SIGNATURES, low=1))
+        signatures = tuple(map(Signature.parse, fields.items("signatures", MAX_SIGNATURES, low=1)))
         fields.done()
         names = [signature.keyid for signature in signatures]
         if names != sorted(set(names)):
@@ -119,10 +127,3 @@ def sign(payload: bytes, keys: Iterable[Ed25519PrivateKey]) -> bytes:
 def verify(public_key: bytes, signature: Signature, payload: bytes) -> None:
     """Return if the key (32 bytes) signed the payload, else raise ``InvalidSignature``."""
     ed25519.verify(public_key, signature.sig, pae(payload))
-
-
-def _signature(value: object) -> Signature:
-    fields = Fields(value, "signature")
-    found = Signature(fields.identity("keyid"), fields.base64("sig", length=64))
-    fields.done()
-    return found

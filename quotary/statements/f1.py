@@ -16,6 +16,7 @@ from quotary.statements.envelope import Envelope
 from quotary.statements.floor import TCBFloor
 from quotary.statements.notice import Notice
 from quotary.statements.outcome import EFFECTIVE, NOTICE, Ignored, Outcome
+from quotary.statements.predicates import LOG_SERVICE
 from quotary.statements.records import Record
 from quotary.statements.release import Release
 from quotary.statements.revocation import Rebuild, Revocation
@@ -69,6 +70,12 @@ class F1:
         found = cls(origin)
         found._next, found._state = decode_state(origin, data, entry_at)
         return found
+
+    @property
+    def log_delegation(self) -> Delegation | None:
+        """Give the delegation of the log's own roles that is in force; None before the genesis."""
+        held = self._state.held.get(LOG_SERVICE)
+        return None if held is None else held.delegation
 
     def close(self, entries: Iterable[tuple[int, bytes]], ts: int) -> Closed:
         """Take the entries of an interval, as (index, bytes) in log order, at log time ``ts`` (seconds).

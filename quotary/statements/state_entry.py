@@ -1,7 +1,8 @@
 """Reserved records: the entries that only the log itself makes (design section 3).
 
 A JSON object with the member ``type`` and without ``payload``. The state entry commits the status map:
-it is the last entry before each signed checkpoint, and its ``size`` is its own index.
+it is the last entry before each signed checkpoint, and its ``size`` is its own index. The other reserved
+records are orders (``quotary.statements.order``).
 """
 
 from collections.abc import Mapping
@@ -10,10 +11,10 @@ from dataclasses import dataclass
 from quotary.canonical import Fields, canonical, parse_canonical
 from quotary.errors import Malformed, Rejected
 from quotary.statements.envelope import MAX_ENTRY
-from quotary.statements.predicates import strings
 
-RESERVED_TYPES = ("freeze", "key-rotation", "shard-closed", "state")
 MAP_FUNCTION = "F1"
+END_TYPES = ("freeze", "shard-closed")
+"""The orders after which a log takes no entries any more (``quotary.statements.order``)."""
 
 MAX_TS = 253_370_764_800
 """9999-01-01T00:00:00Z, so that every deadline computed from log time can still be written."""
@@ -27,12 +28,14 @@ class StateEntry:
     maps:  name of the map function to the map's root (32 bytes)
     ts:    log time in seconds, for every entry since the state entry before
     prev:  index of the state entry before; absent in the first
+    end:   type of the order that stands right before this entry and ends the log; nothing follows
     """
 
     index: int
     maps: Mapping[str, bytes]
     ts: int
     prev: int | None
+    end: str | None = None
 
     @classmethod
     def parse(cls, entry: bytes) -> "StateEntry":
@@ -45,6 +48,7 @@ class StateEntry:
             {name: names.hexbytes(name, 32) for name in roots},
             fields.integer("ts", 0, MAX_TS),
             fields.optional("prev", fields.integer),
+            fields.optional("end", lambda name: fields.choice(name, *END_TYPES)),
         )
         fields.done()
         if found.prev is not None and found.prev >= found.index:
@@ -62,6 +66,8 @@ class StateEntry:
         }
         if self.prev is not None:
             document["prev"] = self.prev
+        if self.end is not None:
+            document["end"] = self.end
         return canonical(document)
 
     def check_follows(self, before: "StateEntry | None") -> None:
@@ -69,97 +75,31 @@ class StateEntry:
         wanted = None if before is None else before.index
         if self.prev != wanted:
             raise Rejected("state", f"prev {self.prev}", f"prev {wanted}")
+        if before is not None and before.end is not None:
+            raise Rejected("state", f"state entry {self.index}", f"nothing after the {before.end}")
         if before is not None and self.ts < before.ts:
             raise Rejected("state", f"log time {self.ts}", f"at least {before.ts}")
 
 
-@dataclass(frozen=True, slots=True)
-class KeyRotation:
-    """The log's keys change: vkeys that sign from now on, and those that will stop."""
-
-    ts: int
-    add: tuple[str, ...]
-    remove: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, entry: bytes) -> "KeyRotation":
-        """Read a key rotation."""
-        fields = _reserved(entry, "key-rotation")
-        found = cls(
-            fields.integer("ts", 0, MAX_TS),
-            strings(fields, "add", 16, length=4096),
-            strings(fields, "remove", 16, length=4096),
-        )
-        fields.done()
-        return found
-
-    def encode(self) -> bytes:
-        """Write the entry."""
-        document = {"type": "key-rotation", "v": 1, "ts": self.ts}
-        return canonical({**document, "add": sorted(self.add), "remove": sorted(self.remove)})
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """The log stops taking entries for a while, and says why."""
-
-    ts: int
-    reason: str
-
-    @classmethod
-    def parse(cls, entry: bytes) -> "Freeze":
-        """Read a freeze."""
-        fields = _reserved(entry, "freeze")
-        found = cls(fields.integer("ts", 0, MAX_TS), fields.text("reason", 512))
-        fields.done()
-        return found
-
-    def encode(self) -> bytes:
-        """Write the entry."""
-        return canonical({"type": "freeze", "v": 1, "ts": self.ts, "reason": self.reason})
-
-
-@dataclass(frozen=True, slots=True)
-class ShardClosed:
-    """The log ends; its successor has this origin and these vkeys."""
-
-    ts: int
-    origin: str
-    vkeys: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, entry: bytes) -> "ShardClosed":
-        """Read the end of a shard."""
-        fields = _reserved(entry, "shard-closed")
-        successor = fields.fields("successor")
-        vkeys = strings(successor, "vkeys", 16, low=1, length=4096)
-        found = cls(fields.integer("ts", 0, MAX_TS), successor.name("origin"), vkeys)
-        successor.done()
-        fields.done()
-        return found
-
-    def encode(self) -> bytes:
-        """Write the entry."""
-        successor = {"origin": self.origin, "vkeys": sorted(self.vkeys)}
-        return canonical({"type": "shard-closed", "v": 1, "ts": self.ts, "successor": successor})
+def reserved_type(entry: bytes) -> object | None:
+    """Give the member ``type`` of a reserved record, whatever it is; None for every other entry."""
+    if entry.startswith(b'{"payload"'):
+        return None  # members are sorted, so this is how every envelope begins
+    try:
+        value = parse_canonical(entry, MAX_ENTRY)
+    except Malformed:
+        return None
+    return value.get("type") if isinstance(value, dict) and "payload" not in value else None
 
 
 def is_reserved(entry: bytes) -> bool:
     """Say whether an entry has the form of a reserved record, whatever its type: nobody may submit it."""
-    if entry.startswith(b'{"payload"'):
-        return False  # members are sorted, so this is how every envelope begins
-    try:
-        value = parse_canonical(entry, MAX_ENTRY)
-    except Malformed:
-        return False
-    return isinstance(value, dict) and "type" in value and "payload" not in value
+    return reserved_type(entry) is not None
 
 
 def state_of(entry: bytes) -> StateEntry | None:
     """Read a state entry; None for statements and for the log's other reserved records."""
-    if not is_reserved(entry) or b'"type":"state"' not in entry:
-        return None
-    return StateEntry.parse(entry)
+    return StateEntry.parse(entry) if reserved_type(entry) == "state" else None
 
 
 def _reserved(entry: bytes, kind: str) -> Fields:

@@ -21,20 +21,19 @@ from quotary.statements.measurement import REGISTERS, base_platform, measurement
 from quotary.statements.records import MeasurementRecord, TCBRecord, parse_record
 from quotary.statements.state_entry import (
     MAX_TS,
-    Freeze,
-    KeyRotation,
-    ShardClosed,
     StateEntry,
     is_reserved,
+    state_of,
 )
 from tests.fakes.authority import DAY, FLOOR, NOW, ORIGIN, TS, Authority
 
 Change = Callable[[dict[str, Any]], object]
 FIRST = StateEntry(3, {"F1": bytes(32)}, TS, None)
 SECOND = StateEntry(9, {"F1": b"\x01" * 32, "F2": b"\x02" * 32}, TS + 1, 3)
+LAST = StateEntry(12, {"F1": bytes(32)}, TS + 2, 9, "freeze")
 
 
-@pytest.mark.parametrize("state", [FIRST, SECOND])
+@pytest.mark.parametrize("state", [FIRST, SECOND, LAST])
 def test_a_state_entry_reads_back(state: StateEntry) -> None:
     assert StateEntry.parse(state.encode()) == state
     assert is_reserved(state.encode())
@@ -51,6 +50,7 @@ def test_the_state_entry_looks_as_documented() -> None:
         lambda d: d.update(v=2), lambda d: d.update(type="freeze"), lambda d: d.update(extra=1), lambda d: d.pop("ts"),
         lambda d: d.update(ts=MAX_TS + 1), lambda d: d.update(ts=-1), lambda d: d.update(size=-1), lambda d: d.update(prev=9),
         lambda d: d["maps"].update(F1="00"), lambda d: d.update(maps=[]),
+        lambda d: d.update(end="state"), lambda d: d.update(end=1),
     ],
 )  # fmt: skip
 def test_a_changed_state_entry_is_refused(change: Change) -> None:
@@ -70,24 +70,16 @@ def test_a_state_entry_continues_the_one_before() -> None:
         SECOND.check_follows(None)
     with pytest.raises(Rejected, match="log time"):
         replace(SECOND, ts=TS - 1).check_follows(FIRST)
+    LAST.check_follows(SECOND)
+    with pytest.raises(Rejected, match="nothing after the freeze"):
+        StateEntry(13, {"F1": bytes(32)}, TS + 2, 12).check_follows(LAST)
 
 
-@pytest.mark.parametrize(
-    "record",
-    [
-        KeyRotation(TS, ("b+2", "a+1"), ()),
-        Freeze(TS, "planned work"),
-        ShardClosed(TS, "log2.example.org/a", ("log2+1",)),
-    ],
-)
-def test_the_other_reserved_records_read_back(record: KeyRotation | Freeze | ShardClosed) -> None:
-    entry = record.encode()
-    assert is_reserved(entry)
-    assert type(record).parse(entry).encode() == entry
+def test_only_a_record_of_type_state_is_read_as_a_state_entry() -> None:
+    assert state_of(SECOND.encode()) == SECOND
+    assert state_of(b'{"a":{"type":"state"},"type":"else"}') is None
     with pytest.raises(Malformed):
-        type(record).parse(canonical({**json.loads(entry), "extra": 1}))
-    with pytest.raises(Malformed):
-        StateEntry.parse(entry)
+        state_of(b'{"type":"state"}')
 
 
 def test_only_objects_with_a_type_and_without_a_payload_are_reserved() -> None:

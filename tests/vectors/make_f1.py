@@ -16,7 +16,7 @@ from quotary.canonical import b64, canonical, time_text
 from quotary.statements.envelope import PAYLOAD_TYPE, Envelope, Signature, sign
 from quotary.statements.f1 import F1
 from quotary.statements.schema import STATEMENT_TYPE
-from quotary.statements.state_entry import Freeze, StateEntry
+from quotary.statements.state_entry import StateEntry
 from quotary.tlog import trie
 from tests.fakes.authority import (
     DAY,
@@ -175,7 +175,7 @@ def form() -> Iterable[Story]:
     )
     story.add(_raw("weather", {"log": ORIGIN}), "unknown-kind", "a kind that is not ours")
     story.add(_raw("release/v1", {"log": ORIGIN}), "unknown-kind", "nearly ours")
-    story.skip(Freeze(TS, "planned work").encode())
+    story.skip(canonical({"type": "freeze", "v": 1, "ts": TS, "reason": "planned work"}))
     story.skip(b'{"type":"something-new"}')
     story.add(story.by.notice(), "notice", "F1 does not ask who made a notice")
     story.add(release, OK, "the release itself")

@@ -180,10 +180,13 @@ test("a state entry follows the one before", () => {
   const read = (value) => parseReserved(utf8.encode(canonical(value)));
   checkState(read(first), 3, null);
   checkState(read(second), 7, first);
-  for (const change of [{ v: 2 }, { size: 8 }, { ts: 4 }, { ts: 253_370_764_801 }, { prev: 2 }, { maps: {} }, { more: 1 }]) {
+  for (const change of [{ v: 2 }, { size: 8 }, { ts: 4 }, { ts: 253_370_764_801 }, { prev: 2 }, { maps: {} }, { more: 1 },
+    { end: "state" }]) {
     assert.throws(() => checkState(read({ ...second, ...change }), 7, first), Malformed, canonical(change));
   }
   assert.throws(() => checkState(read(second), 7, null), Malformed);
+  const last = checkState(read({ ...second, end: "freeze" }), 7, first);
+  assert.throws(() => checkState(read({ ...first, size: 9, prev: 7 }), 9, last), Malformed);
   assert.equal(read({ type: 1, payload: "" }), null);
   assert.deepEqual(read({ type: {} }), { type: {} });
 });

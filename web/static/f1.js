@@ -40,22 +40,24 @@ function demand(met, code) {
 /**
  * Decide every entry up to the last state entry, and compare the map with each state entry on the way.
  * @param {string} origin of the log @param {Uint8Array[]} entries from index 0 on
+ * @param {(reserved: any[], count: number, state: any, log: any) => Promise<any>} check is told, before its entries are decided,
+ *   an interval's reserved records, the number of all its entries, its state entry and the log's delegation before it
  * @returns {Promise<{outcomes: Outcome[], closings: {state: number, ts: number, root: string, records: Record<string, string>}[]}>}
  */
-export async function replay(origin, entries) {
+export async function replay(origin, entries, check = async () => {}) {
   const map = new StatusMap(origin), outcomes = [], closings = [];
-  let waiting = [], before = null;
+  let waiting = [], records = [], before = null;
   for (const [index, entry] of entries.entries()) {
     const reserved = parseReserved(entry);
     if (reserved === null) waiting.push([index, entry]);
-    if (reserved?.type !== "state") continue;
+    if (reserved?.type !== "state") { if (reserved !== null) records.push(reserved); continue; }
     before = stateEntry(reserved, index, before);
+    await check(records, waiting.length + records.length, before, map.delegationOf(LOG));
     for (const [at, waited] of waiting) outcomes.push(await map.decide(at, waited, before.ts));
-    waiting = [];
-    const { root, records } = await map.close();
-    const committed = before.maps.F1;
-    if (root !== committed) throw new Contradiction(`map of state entry ${index}: found ${committed}, wanted ${root}`);
-    closings.push({ state: index, ts: before.ts, root, records });
+    [waiting, records] = [[], []];
+    const closed = await map.close(), committed = before.maps.F1;
+    if (closed.root !== committed) throw new Contradiction(`map of state entry ${index}: found ${committed}, wanted ${closed.root}`);
+    closings.push({ state: index, ts: before.ts, ...closed });
   }
   return { outcomes, closings };
 }
@@ -108,6 +110,9 @@ export class StatusMap {
     }
     return outcome;
   }
+
+  /** The predicate of the delegation in force. @param {string} service */
+  delegationOf(service) { return this.#held.get(service)?.predicate; }
 
   /** End an interval. @returns {Promise<{root: string, records: Record<string, string>}>} the records it touched, by map key */
   async close() {

@@ -19,6 +19,7 @@ export class UnknownKind extends Error {
 
 const ENTRY_LENGTH = 65_535;
 const TS_LIMIT = 253_370_764_800;
+const ENDS = ["freeze", "shard-closed"];
 const PAYLOAD_TYPE = "application/vnd.in-toto+json";
 const STATEMENT_TYPE = "https://in-toto.io/Statement/v1";
 const NOTICES = ["keyset", "receipt-root", "issuer-key", "key-release", "location", "artefact"];
@@ -39,15 +40,17 @@ export function parseReserved(entry) {
 
 /**
  * Check that a reserved record of type `state` is the state entry that belongs here.
- * @param {any} record @param {number} index @param {{size: number, ts: number}|null} before the state entry before
+ * @param {any} record @param {number} index @param {{size: number, ts: number, end?: string}|null} before the state entry before
  */
 export function checkState(record, index, before) {
-  object(record, ["type", "v", "size", "maps", "ts", ...(before ? ["prev"] : [])]);
+  object(record, ["type", "v", "size", "maps", "ts", "end?", ...(before ? ["prev"] : [])]);
   demand(record.v === 1 && record.size === index, `size ${record.size}, version ${record.v} at index ${index}`);
   members(record.maps, Infinity);
   hexOf(record.maps.F1, 32);
   integer(record.ts, before ? before.ts : 0, TS_LIMIT);
   demand(!before || record.prev === before.size, "prev is not the state entry before");
+  demand(record.end === undefined || ENDS.includes(record.end), "an end that does not exist");
+  demand(before?.end === undefined, `an entry after the ${before?.end}`);
   return record;
 }
 
