@@ -25,6 +25,9 @@ PRAGMAS = (
     ("trusted_schema", "OFF", 0),
     ("cell_size_check", "ON", 1),
     ("busy_timeout", "10000", 10000),
+    # A transaction of 4096 entries fits both, so that no page is written twice before its commit is durable.
+    ("cache_size", "-16000", -16000),
+    ("wal_autocheckpoint", "8192", 8192),
 )
 
 

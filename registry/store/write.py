@@ -4,15 +4,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sqlalchemy import Connection, Engine, Table, delete, insert, select, update
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy import Connection, Engine, insert, select, update
 
 from registry.errors import HeadMoved
-from registry.store import schema
+from registry.store import bulk, schema
 from registry.store.faults import translated
 from registry.store.rows import Batch, Head, Published, Signed
-
-CHUNK = 500
 
 
 class Writer:
@@ -28,9 +25,9 @@ class Writer:
 
     def enqueue(self, items: Sequence[tuple[bytes, bytes]], received: int) -> None:
         """Add entries (leaf hash, bytes) to those that wait; one that waits already stays as it is."""
-        rows = [{"leaf_hash": leaf, "data": data, "received": received} for leaf, data in items]
+        rows = [(leaf, data, received) for leaf, data in items]
         with self._transaction() as connection:
-            _insert_new(connection, schema.pending, rows)
+            bulk.insert_new(connection, schema.pending, rows)
 
     def take_over(self, head: Head) -> Head:
         """Raise the epoch, so that a sequencer that still feels in charge fails at its next commit."""
@@ -43,18 +40,18 @@ class Writer:
         """Append entries and all that follows from them, if the head is still ``batch.old``."""
         with self._transaction() as connection:
             self._move_head(connection, batch.old, _head_values(batch.head))
-            _insert(connection, schema.entry, _entry_rows(batch))
-            _insert(connection, schema.tile, [{"level": x, "n": n, "data": d} for x, n, d in batch.tiles])
-            _insert_new(connection, schema.node, [{"hash": h, "data": d} for h, d in batch.nodes.items()])
-            _insert(connection, schema.record, _record_rows(batch))
-            _insert(connection, schema.outcome, _outcome_rows(batch))
-            _insert(connection, schema.term, [{"term": t, "idx": i} for t, i in sorted(batch.terms)])
-            self._forget(connection, batch.done)
+            bulk.insert(connection, schema.entry, _entry_rows(batch))
+            bulk.insert(connection, schema.tile, batch.tiles)
+            bulk.insert_new(connection, schema.node, list(batch.nodes.items()))
+            bulk.insert(connection, schema.record, _record_rows(batch))
+            bulk.insert(connection, schema.outcome, _outcome_rows(batch))
+            bulk.insert(connection, schema.term, sorted(batch.terms))
+            bulk.delete(connection, schema.pending, batch.done)
 
     def forget(self, done: Sequence[int]) -> None:
         """Drop waiting rows that turned out to be logged already."""
         with self._transaction() as connection:
-            self._forget(connection, done)
+            bulk.delete(connection, schema.pending, done)
 
     def add_signed(self, signed: Signed, previous: int) -> None:
         """Store the signature over a committed head; ``previous`` is the size signed before it."""
@@ -85,12 +82,6 @@ class Writer:
         if connection.execute(swap.values(**values)).rowcount != 1:
             raise HeadMoved(f"the head is no longer at epoch {old.epoch}, size {old.size}")
 
-    def _forget(self, connection: Connection, done: Sequence[int]) -> None:
-        for start in range(0, len(done), CHUNK):
-            connection.execute(
-                delete(schema.pending).where(schema.pending.c.id.in_(done[start : start + CHUNK]))
-            )
-
 
 def _head_values(head: Head) -> dict[str, object]:
     return {
@@ -104,41 +95,26 @@ def _head_values(head: Head) -> dict[str, object]:
     }
 
 
-def _entry_rows(batch: Batch) -> list[dict[str, object]]:
-    first = batch.old.size
-    return [
-        {"idx": first + i, "leaf_hash": leaf, "data": data} for i, (leaf, data) in enumerate(batch.entries)
-    ]
+def _entry_rows(batch: Batch) -> list[bulk.Row]:
+    return [(index, leaf, data) for index, (leaf, data) in enumerate(batch.entries, batch.old.size)]
 
 
-def _record_rows(batch: Batch) -> list[dict[str, object]]:
+def _record_rows(batch: Batch) -> list[bulk.Row]:
     closed_by = batch.head.state_index
-    return [{"key": key, "closed_by": closed_by, "data": data} for key, data in batch.records.items()]
+    return [(key, closed_by, data) for key, data in batch.records.items()]
 
 
-def _outcome_rows(batch: Batch) -> list[dict[str, object]]:
+def _outcome_rows(batch: Batch) -> list[bulk.Row]:
     return [
-        {
-            "idx": row.index,
-            "closed_by": row.closed_by,
-            "kind": row.kind,
-            "service": row.service,
-            "sequence": row.sequence,
-            "statement_id": row.statement_id,
-            "effect": int(row.effect),
-            "code": row.code,
-        }
+        (
+            row.index,
+            row.closed_by,
+            row.kind,
+            row.service,
+            row.sequence,
+            row.statement_id,
+            int(row.effect),
+            row.code,
+        )
         for row in batch.outcomes
     ]
-
-
-def _insert(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    if rows:
-        connection.execute(insert(table), list(rows))
-
-
-def _insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str, object]]) -> None:
-    if not rows:
-        return
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    connection.execute(dialect.insert(table).on_conflict_do_nothing(), list(rows))

@@ -2,6 +2,8 @@
 
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from pysqlite3 import dbapi2 as pysqlite3
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from quotary.errors import Usage
 from quotary.tlog.frontier import Frontier
@@ -19,6 +21,7 @@ from registry.errors import HeadMoved, StoreFull, StoreUnavailable, UnsafeDataba
 from registry.store import EMPTY_HEAD, Batch, OutcomeRow, Published, Signed, Store, create_store, open_store
 from registry.store.engine import check_sqlite_version
 from registry.store.schema import APPEND_ONLY, metadata
+from tests.fakes.processes import until
 
 ENTRIES = tuple((leaf_hash(b"%d" % i), b"%d" % i) for i in range(300))
 
@@ -150,6 +153,30 @@ def test_a_batch_over_an_older_head_is_refused_whole(either: Store) -> None:
     with pytest.raises(HeadMoved):
         either.write.integrate(batch)
     assert either.read.find_all([leaf for leaf, _ in ENTRIES[3:6]]) == {}
+
+
+def test_a_batch_with_an_entry_that_is_logged_is_refused_whole(either: Store) -> None:
+    either.write.integrate(batch_of(either, 3))
+    before, batch = either.read.head(), batch_of(either, 3)
+    with pytest.raises(IntegrityError):
+        either.write.integrate(replace(batch, entries=(*batch.entries[:2], ENTRIES[0])))
+    assert either.read.head() == before
+    assert either.read.find_all([leaf for leaf, _ in ENTRIES[3:6]]) == {}
+
+
+def test_a_server_that_ends_the_copying_of_entries_is_unavailable(new_postgres: Callable[[], str]) -> None:
+    with closing(create_store(new_postgres())) as store, store.engine.connect() as other:
+        store.write.create(EMPTY_HEAD)
+        other.execute(text("LOCK TABLE entry"))
+        with ThreadPoolExecutor(1) as pool:
+            writing = pool.submit(store.write.integrate, batch_of(store))
+            waits = "SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            pid = until(lambda: other.scalar(text(waits)), "the copy waits for its table")
+            other.execute(text(f"SELECT pg_terminate_backend({pid})"))
+            with pytest.raises(StoreUnavailable):
+                writing.result(30)
+        other.rollback()
+        assert store.read.head() == EMPTY_HEAD
 
 
 def test_what_waits_keeps_its_order_and_waits_once(either: Store) -> None:

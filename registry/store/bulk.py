@@ -1,0 +1,81 @@
+"""Many rows at once, past SQLAlchemy: ``executemany`` on SQLite, ``COPY`` and arrays on PostgreSQL.
+
+SQLAlchemy costs as much for a row as SQLite does. Rows are tuples in the order of the table's columns,
+without an ``id`` that the database gives. Names come from our own schema, values never stand in the text of
+a statement; errors are SQLAlchemy's.
+"""
+
+from collections.abc import Sequence
+
+from sqlalchemy import Column, Connection, Table
+from sqlalchemy.exc import DBAPIError
+
+Row = tuple[object, ...]
+
+
+def insert(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows that are new."""
+    if not rows:
+        return
+    if _is_postgresql(connection):
+        _copy(connection, table, rows)
+    else:
+        connection.exec_driver_sql(_insert_text(table), list(rows))
+
+
+def insert_new(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    """Insert rows; one that the table has already, by any of its unique columns, stays as it is."""
+    if not rows:
+        return
+    if _is_postgresql(connection):
+        arrays = ", ".join(f"%s::{kind}[]" for kind in _kinds(connection, table))
+        query = f"INSERT INTO {table.name} ({_names(table)}) SELECT * FROM unnest({arrays})"
+        columns = tuple(map(list, zip(*rows, strict=True)))
+        connection.exec_driver_sql(f"{query} ON CONFLICT DO NOTHING", columns)
+    else:
+        connection.exec_driver_sql(_insert_text(table) + " ON CONFLICT DO NOTHING", list(rows))
+
+
+def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
+    """Delete rows by their ``id``."""
+    if not ids:
+        return
+    if _is_postgresql(connection):
+        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ANY(%s)", (list(ids),))
+    else:
+        connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ?", [(found,) for found in ids])
+
+
+def _is_postgresql(connection: Connection) -> bool:
+    return connection.dialect.name == "postgresql"
+
+
+def _copy(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
+    import psycopg  # a registry on SQLite does not load it
+
+    query = f"COPY {table.name} ({_names(table)}) FROM STDIN (FORMAT BINARY)"
+    try:
+        with connection.connection.cursor() as cursor, cursor.copy(query) as copy:  # type: ignore[attr-defined]  # psycopg's
+            copy.set_types(_kinds(connection, table))
+            for row in rows:
+                copy.write_row(row)
+    except psycopg.Error as error:
+        raise DBAPIError.instance(query, None, error, psycopg.Error) from error
+
+
+def _insert_text(table: Table) -> str:
+    marks = ", ".join("?" for _ in _given(table))
+    return f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"
+
+
+def _names(table: Table) -> str:
+    return ", ".join(column.name for column in _given(table))
+
+
+def _kinds(connection: Connection, table: Table) -> list[str]:
+    return [column.type.compile(connection.dialect).lower() for column in _given(table)]
+
+
+def _given(table: Table) -> list[Column[object]]:
+    """Give the columns whose values come with the row."""
+    return [column for column in table.columns if column.autoincrement is not True]
