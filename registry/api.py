@@ -14,6 +14,7 @@ from quotary.statements.keys import key_measurement, key_service
 from quotary.tlog.merkle import leaf_hash
 from registry import problems
 from registry.admission import Accepted, Logged
+from registry.body import read_body
 from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
 from registry.errors import NotFound, TooLarge
@@ -50,7 +51,7 @@ def _writing(routes: Blueprint, site: Site) -> None:
     @routes.post("/entries")
     def submit() -> Response:
         site.addresses.take([_sender()])
-        found = site.admission.submit(_body(MAX_ENTRY))
+        found = site.admission.submit(read_body(MAX_ENTRY))
         waits = request.args.get("wait", "accepted")
         if waits not in ("accepted", "published"):
             raise Malformed("wait is accepted or published")
@@ -63,7 +64,7 @@ def _writing(routes: Blueprint, site: Site) -> None:
 
     @routes.post("/batches")
     def batch() -> Response:
-        lines = _body(MAX_BATCH).removesuffix(b"\n").split(b"\n")
+        lines = read_body(MAX_BATCH).removesuffix(b"\n").split(b"\n")
         if len(lines) > MAX_BATCH_LINES:
             raise TooLarge(f"a batch has {len(lines)} lines, at most {MAX_BATCH_LINES}", MAX_BATCH_LINES)
         site.addresses.take([_sender()], len(lines))
@@ -138,22 +139,6 @@ def _status(routes: Blueprint, site: Site) -> None:
 
 def _sender() -> str:
     return sender(request.remote_addr, request.headers.get("X-Real-IP"))
-
-
-def _body(limit: int) -> bytes:
-    if (request.content_length or 0) > limit:
-        _drain(request.content_length or 0)
-        raise TooLarge(f"the body has {request.content_length} bytes, at most {limit} are allowed", limit)
-    request.max_content_length = limit
-    return request.get_data(cache=False)
-
-
-def _drain(length: int) -> None:
-    """Read a refused body of at most ``MAX_BATCH`` bytes away: closing on unread bytes loses the answer."""
-    if length <= MAX_BATCH:
-        request.max_content_length = MAX_BATCH
-        while request.stream.read(65_536):
-            pass
 
 
 def _await(site: Site, accepted: Accepted) -> Logged | Accepted:

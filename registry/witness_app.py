@@ -3,16 +3,18 @@
 from datetime import UTC, datetime
 from pathlib import Path
 
-from flask import Flask, Response, request
+from flask import Flask, Response
 
 from quotary.errors import CannotTell, InvalidProof, Malformed, NotAuthorised
 from quotary.tlog.note import SigningKey, VerifierKey
 from quotary.tlog.witness import MAX_REQUEST, SIZE_TYPE, Conflict
 from registry import keys, logs
-from registry.errors import NotFound
+from registry.body import read_body
+from registry.errors import NotFound, TooLarge
 from registry.witness import Witness
 
 TEXT = "text/plain; charset=utf-8"
+REFUSALS = ((Malformed, 400), (NotAuthorised, 403), (NotFound, 404), (TooLarge, 413), (InvalidProof, 422))
 
 
 def create_witness(folder: Path, name: str, origins: list[VerifierKey]) -> SigningKey:
@@ -52,11 +54,10 @@ def create_app(folder: str) -> Flask:
     logs.set_up()
     witness = open_witness(Path(folder))
     app = Flask("registry.witness_app", static_folder=None)
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST
 
     @app.post("/add-checkpoint")
     def add_checkpoint() -> Response:
-        return Response(witness.add_checkpoint(request.get_data()), content_type=TEXT)
+        return Response(witness.add_checkpoint(read_body(MAX_REQUEST)), content_type=TEXT)
 
     @app.get("/<origin_hash>/checkpoint")
     def newest(origin_hash: str) -> Response:
@@ -67,7 +68,7 @@ def create_app(folder: str) -> Flask:
         return Response("ok\n", content_type=TEXT)
 
     app.register_error_handler(Conflict, _conflict)
-    for kind, status in ((Malformed, 400), (NotAuthorised, 403), (NotFound, 404), (InvalidProof, 422)):
+    for kind, status in REFUSALS:
         app.register_error_handler(kind, _refusal(status))
     app.register_error_handler(OSError, _forgetful)
     return app

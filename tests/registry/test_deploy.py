@@ -125,7 +125,7 @@ def test_reads_go_on_and_writes_say_why_while_the_registry_is_away(log: Log, tmp
 def test_every_problem_that_nginx_answers_is_one_of_the_registrys(log: Log) -> None:
     text = nginx.CONFIGURATION.read_text("utf-8")
     documents = [json.loads(found) for found in re.findall(r"return \d+ '(.*)\\n';", text)]
-    assert len(documents) == 3
+    assert len(documents) == 4
     for document in documents:
         page = log.get(document["type"]).decode()
         assert page.startswith(document["title"] + "\n")
