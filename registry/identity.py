@@ -1,29 +1,44 @@
-"""The log's keys: two for checkpoints (Ed25519 and ML-DSA-44, both named by the origin), one for promises."""
+"""The log's keys: two for checkpoints (Ed25519 and ML-DSA-44, both named by the origin), one for promises.
 
+While keys are rotated, four sign checkpoints. The file ``signing`` beside the keys names the key files that
+sign, one a line; without it they are the first two.
+"""
+
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quotary.errors import Malformed
 from quotary.tlog.note import SigningKey, VerifierKey
 from registry import keys
 
 PROMISE_SUFFIX = "/promise"
+SIGNING = "signing"
+FIRST_KEYS = ("log-ed25519.pem", "log-mldsa44.pem")
+MAX_SIGNING = 16
+
+_KEY_FILE = re.compile(r"log-(ed25519|mldsa44)(-[1-9][0-9]{0,3})?\.pem")
 
 
 @dataclass(frozen=True, slots=True)
 class LogKeys:
     """What only the signer holds.
 
-    signing: the keys of a checkpoint's signature lines, Ed25519 first
+    signing: the keys of a checkpoint's signature lines, in their order: the oldest first
     promise: the key of promises, named ``<origin>/promise``
     """
 
-    signing: tuple[SigningKey, SigningKey]
+    signing: tuple[SigningKey, ...]
     promise: SigningKey
 
 
 @dataclass(frozen=True, slots=True)
 class PublicKeys:
-    """The public halves, as verifier keys."""
+    """The public halves, as verifier keys.
+
+    log: those that a policy for this log lists: while keys are rotated, the new ones only
+    """
 
     log: tuple[VerifierKey, ...]
     promise: VerifierKey
@@ -31,21 +46,48 @@ class PublicKeys:
 
 def create_log_keys(folder: Path, origin: str) -> LogKeys:
     """Make the three keys in new files of mode 0600."""
-    keys.create_ed25519(folder / "log-ed25519.pem")
-    keys.create_mldsa44(folder / "log-mldsa44.pem")
+    for name in FIRST_KEYS:
+        create_key(folder / name)
     keys.create_ed25519(folder / "promise-ed25519.pem")
     return load_log_keys(folder, origin)
 
 
 def load_log_keys(folder: Path, origin: str) -> LogKeys:
-    """Read the three keys."""
+    """Read the keys that sign now."""
     return LogKeys(
-        (
-            SigningKey.log(origin, keys.load_ed25519(folder / "log-ed25519.pem")),
-            SigningKey.cosigner(origin, keys.load_mldsa44(folder / "log-mldsa44.pem")),
-        ),
+        tuple(load_key(folder / name, origin) for name in signing_files(folder)),
         SigningKey.log(origin + PROMISE_SUFFIX, keys.load_ed25519(folder / "promise-ed25519.pem")),
     )
+
+
+def create_key(path: Path) -> None:
+    """Make a checkpoint key, of the type that its file's name says."""
+    create = keys.create_ed25519 if path.name.startswith("log-ed25519") else keys.create_mldsa44
+    create(path)
+
+
+def load_key(path: Path, origin: str) -> SigningKey:
+    """Read a checkpoint key, of the type that its file's name says."""
+    if path.name.startswith("log-ed25519"):
+        return SigningKey.log(origin, keys.load_ed25519(path))
+    return SigningKey.cosigner(origin, keys.load_mldsa44(path))
+
+
+def signing_files(folder: Path) -> tuple[str, ...]:
+    """Name the key files that sign checkpoints, the oldest first."""
+    path = folder / SIGNING
+    names = tuple(path.read_text("utf-8").splitlines()) if path.exists() else FIRST_KEYS
+    if not 1 <= len(names) <= MAX_SIGNING or len(set(names)) != len(names):
+        raise Malformed(f"{path} names {len(names)} keys, wanted 1 to {MAX_SIGNING}, each once")
+    for name in names:
+        if _KEY_FILE.fullmatch(name) is None:
+            raise Malformed(f"{path} names {name!r}, which is no key file of a log")
+    return names
+
+
+def write_signing(folder: Path, names: Sequence[str]) -> None:
+    """Say which key files sign from the signer's next start or ``reload`` on."""
+    keys.write_durably(folder / SIGNING, "".join(f"{name}\n" for name in names).encode("ascii"))
 
 
 def public_keys(secret: LogKeys) -> PublicKeys:

@@ -13,11 +13,15 @@ MAX_MEMORY = 65_536
 
 @dataclass(frozen=True, slots=True)
 class SignedHead:
-    """The newest head under the log's signatures; ``note`` is empty before the first."""
+    """The newest head under the log's signatures; ``note`` is empty before the first.
+
+    final: the log has ended with it, and nothing larger is signed
+    """
 
     size: int
     root: bytes
     note: bytes
+    final: bool = False
 
 
 NOTHING_SIGNED = SignedHead(0, EMPTY_ROOT, b"")
@@ -43,6 +47,7 @@ def recall(path: Path) -> SignedHead:
         fields.integer("size"),
         fields.hexbytes("root", 32),
         fields.optional("note", fields.base64) or b"",
+        fields.optional("final", fields.boolean) or False,
     )
     fields.done()
     return found
@@ -53,4 +58,6 @@ def keep(path: Path, head: SignedHead) -> None:
     document: dict[str, object] = {"v": 1, "size": head.size, "root": head.root.hex()}
     if head.note:
         document["note"] = b64(head.note)
+    if head.final:
+        document["final"] = True
     write_durably(path, canonical(document))

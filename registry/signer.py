@@ -1,8 +1,10 @@
 """The signer: a process of its own that holds the log's keys and signs one history only.
 
 It answers on a unix socket (``registry/wire.py``; docs/formats/api.md), remembers its last signed head
-durably before it answers, and signs a larger head only with a consistency proof from that one. So whoever
-takes over a worker or the sequencer can stop the log, and never fork it.
+durably before it answers, and signs a larger head only with a consistency proof from that one, and none
+after a final one. So whoever takes over a worker or the sequencer can stop the log, and never fork it.
+
+Its keys are read at the start and again on ``reload``; a round waits for that as for any other answer.
 """
 
 import fcntl
@@ -32,11 +34,14 @@ MAX_PROOF = 63
 
 
 class Signer:
-    """The keys, the memory, and one lock around both."""
+    """The keys, the memory, and one lock around both; ``load`` reads the keys that sign."""
 
-    def __init__(self, origin: str, keys: LogKeys, memory: Path, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, origin: str, load: Callable[[], LogKeys], memory: Path, now: Callable[[], datetime]
+    ) -> None:
         self._origin = origin
-        self._keys = keys
+        self._load = load
+        self._keys = load()
         self._memory = memory
         self._now = now
         self._lock = threading.Lock()
@@ -46,9 +51,13 @@ class Signer:
         """Answer one request; a refusal is an answer with the member ``error``."""
         try:
             fields = Fields(message, "request")
-            op = fields.choice("op", "head", "sign", "promise")
+            op = fields.choice("op", "head", "keys", "promise", "reload", "sign")
             if op == "head":
                 found = self._head
+            elif op == "keys":
+                found = self._vkeys
+            elif op == "reload":
+                found = self._reload
             elif op == "sign":
                 found = self._sign_request(fields)
             else:
@@ -66,6 +75,16 @@ class Signer:
     def _head(self) -> dict[str, object]:
         return {"size": self._last.size, "root": self._last.root.hex()}
 
+    def _vkeys(self) -> dict[str, object]:
+        return {"vkeys": [key.verifier.vkey() for key in self._keys.signing]}
+
+    def _reload(self) -> dict[str, object]:
+        loaded = self._load()
+        with self._lock:
+            self._keys = loaded
+        log.info("signer.keys", extra={"ids": [key.verifier.key_id.hex() for key in loaded.signing]})
+        return self._vkeys()
+
     def _sign_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
         checkpoint = Checkpoint(self._origin, fields.integer("size", 1), fields.hexbytes("root", 32))
         proof = []
@@ -73,16 +92,17 @@ class Signer:
             if not isinstance(item, str):
                 raise Malformed("request.proof holds something else than text")
             proof.append(unb64(item, length=32))
-        return lambda: self._sign(checkpoint, proof)
+        final = fields.has("final") and fields.boolean("final")
+        return lambda: self._sign(checkpoint, proof, final)
 
-    def _sign(self, checkpoint: Checkpoint, proof: list[bytes]) -> dict[str, object]:
+    def _sign(self, checkpoint: Checkpoint, proof: list[bytes], final: bool) -> dict[str, object]:
         with self._lock:
             if checkpoint.size == self._last.size and checkpoint.root == self._last.root:
                 return {"note": b64(self._last.note)}
             self._check(checkpoint, proof)
             now = int(self._now().timestamp())
             note = sign_checkpoint(checkpoint, self._keys.signing, now)
-            head = SignedHead(checkpoint.size, checkpoint.root, note)
+            head = SignedHead(checkpoint.size, checkpoint.root, note, final)
             keep(self._memory, head)
             self._last = head
         log.info("signer.signed", extra={"size": checkpoint.size, "root": checkpoint.root.hex()})
@@ -93,6 +113,8 @@ class Signer:
         if checkpoint.size <= last.size:
             found = f"size {checkpoint.size}, root {checkpoint.root.hex()}"
             raise SignerRefused("signed head", found, f"larger than {last.size}, root {last.root.hex()}")
+        if last.final:
+            raise SignerRefused("end of the log", f"size {checkpoint.size}", f"the final size {last.size}")
         if last.size == 0:
             return
         try:
@@ -110,8 +132,8 @@ class Signer:
 def run_signer(folder: Path, origin: str, socket_path: Path) -> None:
     """Serve until SIGTERM; only one signer may run over one key folder."""
     with only_signer(folder):
-        keys = load_log_keys(folder, origin)
-        signer = Signer(origin, keys, folder / "signed-head.json", lambda: datetime.now(UTC))
+        memory = folder / "signed-head.json"
+        signer = Signer(origin, lambda: load_log_keys(folder, origin), memory, lambda: datetime.now(UTC))
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
         with closing(wire.listen(socket_path)) as listener:
             log.info("signer.ready", extra={"socket": str(socket_path), "origin": origin})

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from quotary.canonical import Fields, b64
 from quotary.errors import Malformed
+from quotary.tlog.note import VerifierKey
 from registry import wire
 from registry.errors import SignerRefused, SignerUnavailable
+from registry.identity import MAX_SIGNING
 
 TIMEOUT_SECONDS = 10.0
 
@@ -32,15 +34,32 @@ class SignerClient:
         fields.done()
         return found
 
-    def sign(self, size: int, root: bytes, proof: tuple[bytes, ...]) -> bytes:
-        """Get the signed note over a head; ``proof`` leads from the last signed head to it."""
+    def sign(self, size: int, root: bytes, proof: tuple[bytes, ...], *, final: bool = False) -> bytes:
+        """Get the signed note over a head; ``proof`` leads from the last signed head to it.
+
+        final: the log has ended; the signer never signs a larger head after this one
+        """
         request = {"op": "sign", "size": size, "root": root.hex(), "proof": [b64(digest) for digest in proof]}
-        return self._bytes(request, "note")
+        return self._bytes({**request, "final": True} if final else request, "note")
+
+    def keys(self) -> tuple[VerifierKey, ...]:
+        """Ask which keys sign checkpoints."""
+        return self._vkeys("keys")
+
+    def reload(self) -> tuple[VerifierKey, ...]:
+        """Have the keys read again, and hear which sign checkpoints from now on."""
+        return self._vkeys("reload")
 
     def promise(self, leaf_hash: bytes, accepted: int, deadline: int) -> bytes:
         """Get the signed promise that an entry will be published by ``deadline`` (Unix seconds)."""
         request = {"op": "promise", "leaf_hash": leaf_hash.hex(), "accepted": accepted, "deadline": deadline}
         return self._bytes(request, "promise")
+
+    def _vkeys(self, op: str) -> tuple[VerifierKey, ...]:
+        fields = self._ask({"op": op})
+        found = tuple(VerifierKey.parse(str(vkey)) for vkey in fields.items("vkeys", MAX_SIGNING, low=1))
+        fields.done()
+        return found
 
     def _bytes(self, request: dict[str, object], name: str) -> bytes:
         fields = self._ask(request)

@@ -84,9 +84,8 @@ def local(
         create_registry(config, [], authority.genesis(), NOW)
     else:
         authority.genesis()
-    signer = Signer(
-        ORIGIN, load_log_keys(config.keys, ORIGIN), config.keys / "signed-head.json", clock := Clock()
-    )
+    memory = config.keys / "signed-head.json"
+    signer = Signer(ORIGIN, lambda: load_log_keys(config.keys, ORIGIN), memory, clock := Clock())
     with served(signer, config.socket) as client:
         opened = store or open_store(config.database_url)
         yield _assemble(config, opened, client, clock, transport, authority)

@@ -8,14 +8,24 @@ from pathlib import Path
 
 import pytest
 
-from quotary.canonical import b64
+from quotary.canonical import b64, unb64
 from quotary.errors import CannotTell, InvalidSignature, Malformed, Refused
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
 from registry import wire
 from registry.errors import SignerRefused, SignerUnavailable
-from registry.identity import LogKeys, create_log_keys, load_log_keys, public_keys, read_public, write_public
+from registry.identity import (
+    FIRST_KEYS,
+    LogKeys,
+    create_key,
+    create_log_keys,
+    load_log_keys,
+    public_keys,
+    read_public,
+    write_public,
+    write_signing,
+)
 from registry.memory import create_memory, recall
 from registry.promise import Promise, verify_promise
 from registry.signer import Signer
@@ -42,12 +52,22 @@ def keys(tmp_path: Path) -> LogKeys:
 
 
 def signer_of(folder: Path) -> Signer:
-    return Signer(ORIGIN, load_log_keys(folder, ORIGIN), folder / "memory", lambda: NOW)
+    return Signer(ORIGIN, lambda: load_log_keys(folder, ORIGIN), folder / "memory", lambda: NOW)
 
 
 def ask(signer: Signer, size: int, digest: bytes, proof: Sequence[bytes] = ()) -> dict[str, object]:
     request = {"op": "sign", "size": size, "root": digest.hex(), "proof": [b64(node) for node in proof]}
     return signer.answer(request)
+
+
+def ask_note(signer: Signer, size: int, digest: bytes, proof: Sequence[bytes] = ()) -> bytes:
+    return unb64(str(ask(signer, size, digest, proof)["note"]))
+
+
+def vkeys(answer: dict[str, object]) -> list[object]:
+    found = answer["vkeys"]
+    assert isinstance(found, list)
+    return found
 
 
 def test_keys_are_readable_by_their_owner_only(tmp_path: Path, keys: LogKeys) -> None:
@@ -120,6 +140,7 @@ def test_a_head_is_not_answered_where_it_cannot_be_remembered(tmp_path: Path, ke
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": ["AA=="]},
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [1]},
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "origin": "other"},
+        {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "final": 1},
         {"op": "promise", "leaf_hash": "00" * 32, "accepted": 1},
     ],
 )
@@ -146,6 +167,10 @@ def test_the_client_speaks_the_protocol_over_a_socket_with_a_long_path(
     assert client.head().root == root(3)
     with pytest.raises(SignerRefused, match="signed head"):
         client.sign(2, root(2), ())
+    assert client.keys() == client.reload() == public_keys(keys).log
+    client.sign(7, root(7), growth(3, 7), final=True)
+    with pytest.raises(SignerRefused, match="end of the log"):
+        client.sign(8, root(8), growth(7, 8))
 
 
 def test_a_promise_is_signed_under_its_own_key(client: SignerClient, keys: LogKeys) -> None:
@@ -169,3 +194,58 @@ def test_no_socket_is_an_error_that_names_the_command(tmp_path: Path) -> None:
 def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:
     with closing(wire.listen(tmp_path / "s")):
         assert os.stat(tmp_path / "s").st_mode & 0o777 == 0o600
+
+
+def second_keys(folder: Path) -> None:
+    names = ("log-ed25519-2.pem", "log-mldsa44-2.pem")
+    for name in names:
+        create_key(folder / name)
+    write_signing(folder, [*FIRST_KEYS, *names])
+
+
+def test_new_keys_sign_beside_the_old_ones_from_a_reload_on_and_the_memory_covers_both(
+    tmp_path: Path, keys: LogKeys
+) -> None:
+    signer = signer_of(tmp_path)
+    before = Note.parse(ask_note(signer, 3, root(3)))
+    second_keys(tmp_path)
+    assert len(vkeys(signer.answer({"op": "keys"}))) == 2
+    assert len(vkeys(signer.answer({"op": "reload"}))) == 4
+    assert len(vkeys(signer.answer({"op": "keys"}))) == 4
+    assert Note.parse(ask_note(signer, 3, root(3))) == before
+    grown = Note.parse(ask_note(signer, 7, root(7), growth(3, 7)))
+    signed = [key.verifier for key in load_log_keys(tmp_path, ORIGIN).signing]
+    assert list(grown.verify(signed)) == signed
+    assert ask(signer, 7, root(8))["error"] == "refused"
+    write_signing(tmp_path, ["log-ed25519-2.pem", "log-mldsa44-2.pem"])
+    signer.answer({"op": "reload"})
+    assert ask(signer, 6, root(6))["error"] == "refused"
+    last = Note.parse(ask_note(signer, 9, root(9), growth(7, 9)))
+    assert [line.key_id for line in last.signatures] == [key.key_id for key in signed[2:]]
+
+
+def test_keys_that_cannot_be_read_leave_those_that_sign(tmp_path: Path, keys: LogKeys) -> None:
+    signer = signer_of(tmp_path)
+    write_signing(tmp_path, [*FIRST_KEYS, "log-ed25519-9.pem"])
+    assert signer.answer({"op": "reload"})["error"] == "malformed"
+    assert len(vkeys(signer.answer({"op": "keys"}))) == 2
+    assert "note" in ask(signer, 3, root(3))
+
+
+@pytest.mark.parametrize("text", ["", "../root.pem\n", "log-ed25519.pem\nlog-ed25519.pem\n", "root.pem\n"])
+def test_only_key_files_of_the_log_can_be_named_as_signing(tmp_path: Path, keys: LogKeys, text: str) -> None:
+    (tmp_path / "signing").write_text(text)
+    with pytest.raises(Malformed):
+        load_log_keys(tmp_path, ORIGIN)
+
+
+def test_nothing_is_signed_after_a_final_head_also_by_the_next_process(tmp_path: Path, keys: LogKeys) -> None:
+    signer = signer_of(tmp_path)
+    request = {"op": "sign", "size": 3, "root": root(3).hex(), "proof": [], "final": True}
+    note = signer.answer(request)
+    assert recall(tmp_path / "memory").final
+    for again in (signer, signer_of(tmp_path)):
+        assert again.answer(request) == note
+        refused = ask(again, 7, root(7), growth(3, 7))
+        assert refused["check"] == "end of the log"
+        assert refused["wanted"] == "the final size 3"
