@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
-from registry.cli_options import EXITS, folder_option
-from registry.cli_upkeep import backup, export, recover, restore
+from registry.cli_options import EXITS, folder_option, without_option
+from registry.cli_upkeep import backup, export, recover, restore, roles
 
 
 @click.group(
@@ -61,8 +61,12 @@ def init(
 @folder_option
 @click.option("--bind", help="host:port instead of the configured one; port 0 takes a free one.")
 @click.option("--metrics", help="host:port for /metrics (Prometheus); keep it private.")
-def serve(folder: Path, bind: str | None, metrics: str | None) -> None:
-    """Run signer, sequencer and HTTP server until SIGTERM; the address is the first line on stdout."""
+@without_option
+def serve(folder: Path, bind: str | None, metrics: str | None, without: tuple[str, ...]) -> None:
+    """Run signer, sequencer and HTTP server until SIGTERM; the address is the first line on stdout.
+
+    On PostgreSQL a sequencer stands by while another machine's leads.
+    """
     from registry import logs, run
     from registry.config import load_config
     from registry.store import open_store
@@ -70,13 +74,13 @@ def serve(folder: Path, bind: str | None, metrics: str | None) -> None:
     logs.set_up()
     config = load_config(folder)
     open_store(config.database_url).close()
-    sys.exit(run.serve(config, bind or config.bind, lambda address: click.echo(address), metrics))
+    sys.exit(run.serve(config, bind or config.bind, lambda address: click.echo(address), metrics, without))
 
 
 @registry.command(epilog="Example: quotary registry sequence --dir log\n\n" + EXITS)
 @folder_option
 def sequence(folder: Path) -> None:
-    """Run the sequencer alone."""
+    """Run the sequencer alone; on PostgreSQL it stands by while another one leads."""
     from registry import logs
     from registry.config import load_config
     from registry.sequence import run_sequencer
@@ -133,13 +137,14 @@ def upgrade(folder: Path) -> None:
 
 @registry.command(epilog="Example: quotary registry doctor --dir log\n\n" + EXITS)
 @folder_option
-def doctor(folder: Path) -> None:
+@without_option
+def doctor(folder: Path, without: tuple[str, ...]) -> None:
     """Look at everything that a registry needs, and say of each whether it is there."""
     from registry.config import load_config
     from registry.doctor import examine
 
     failed = False
-    for name, problem in examine(load_config(folder)):
+    for name, problem in examine(load_config(folder), without):
         failed = failed or bool(problem)
         click.echo(f"{'wrong' if problem else 'fine '}  {name}{': ' + problem if problem else ''}")
     if failed:
@@ -224,7 +229,7 @@ def witness_serve(folder: Path, bind: str) -> None:
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
 
 
-for command in (backup, restore, recover, export):
+for command in (backup, restore, recover, export, roles):
     registry.add_command(command)
 
 

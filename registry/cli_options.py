@@ -17,3 +17,10 @@ def folder_option(command: F) -> F:
     """Add ``--dir``, the registry's folder."""
     folder = click.Path(path_type=Path, file_okay=False)
     return click.option("--dir", "folder", type=folder, required=True, help="The registry's folder.")(command)
+
+
+def without_option(command: F) -> F:
+    """Add ``--without``, for a machine that runs only some of a registry's parts."""
+    parts = click.Choice(["signer", "sequencer"])
+    text = "A part that another machine runs; repeatable."
+    return click.option("--without", type=parts, multiple=True, help=text)(command)

@@ -81,3 +81,15 @@ def export(folder: Path, target: Path) -> None:
     finally:
         store.close()
     click.echo(f"{target} holds the published log of {size} entries")
+
+
+@click.command(epilog="Example: quotary registry roles --prefix log | psql log\n\n" + EXITS)
+@click.option("--prefix", default="quotary", show_default=True, help="What the roles' names begin with.")
+def roles(prefix: str) -> None:
+    """Print the SQL that makes PostgreSQL's roles PREFIX_web, PREFIX_sequencer and PREFIX_reader.
+
+    Run it as the owner of the tables, and again after each upgrade, restore and recovery.
+    """
+    from registry.store.roles import script
+
+    click.echo(script(prefix), nl=False)

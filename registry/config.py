@@ -73,6 +73,11 @@ class Config:
             return prefix + str(self.folder / self.database.removeprefix(prefix))
         return self.database
 
+    @property
+    def shares_database(self) -> bool:
+        """Say whether the database is a server's, which several machines may use."""
+        return not self.database.startswith("sqlite")
+
     def text(self) -> str:
         return (
             f'origin = "{self.origin}"\ndatabase = "{self.database}"\nbind = "{self.bind}"\n'

@@ -3,7 +3,7 @@
 import os
 import shutil
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 
 from quotary.errors import CannotTell, QuotaryError, Refused
 from quotary.tlog.policy import TlogPolicy
@@ -16,14 +16,20 @@ from registry.store import open_store
 RESERVE_BYTES = 64 << 20
 
 
-def examine(config: Config) -> Iterator[tuple[str, str]]:
-    """Yield the name of each thing with what is wrong with it; an empty text is fine."""
-    looks: dict[str, Callable[[Config], None]] = {
-        "secret files readable by their owner only": _modes,
+def examine(config: Config, without: Collection[str] = ()) -> Iterator[tuple[str, str]]:
+    """Yield the name of each thing with what is wrong with it; an empty text is fine.
+
+    without: ``signer`` where another machine runs it, and keeps the keys
+    """
+    signers: dict[str, Callable[[Config], None]] = {
         "log keys, and the verifier keys beside them": _keys,
         "the signer's memory": lambda found: _ignore(recall(found.keys / "signed-head.json")),
+    }
+    looks: dict[str, Callable[[Config], None]] = {
+        "secret files readable by their owner only": _modes,
+        **({} if "signer" in without else signers),
         "tlog-policy lists exactly the log's keys": _policy,
-        "database: version, settings, schema, a log in it": _database,
+        "database: version, settings, schema, standbys, a log in it": _database,
         f"{RESERVE_BYTES >> 20} MiB of free disk": _disk,
         "a signer answers": lambda found: _ignore(SignerClient(found.socket).head()),
     }
@@ -58,6 +64,7 @@ def _policy(config: Config) -> None:
 def _database(config: Config) -> None:
     store = open_store(config.database_url)
     try:
+        store.check_standbys()
         if store.read.head() is None:
             raise CannotTell("the database holds no log")
     finally:

@@ -9,6 +9,10 @@ class HeadMoved(QuotaryError):
     exit_code = 40
 
 
+class LeadershipLost(CannotTell):
+    """Another sequencer may lead by now: stop, and stand by again."""
+
+
 class RolledBack(Refused):
     """A witness or the signer remembers another log: a restored backup or a fork. Nothing is signed."""
 

@@ -1,8 +1,8 @@
 """Start a whole registry: signer, sequencer and gunicorn as supervised children of this process.
 
-A child that crashes is started again, a few times a minute at most; one that refuses (exit code 2 and up:
-rolled back, wrong schema, another one runs) stops everything with its own code. SIGTERM and SIGINT stop the
-children in order: HTTP first, then the sequencer, then the signer.
+A child that crashes, or lost its database or its leadership (exit code 40), is started again, a few times a
+minute at most; one that refuses (rolled back, another one runs) stops everything with its own code. SIGTERM
+and SIGINT stop the children in order: HTTP first, then the sequencer, then the signer.
 """
 
 import ctypes
@@ -14,7 +14,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -58,7 +58,8 @@ class Child:
 
     def may_restart(self, code: int) -> bool:
         recent = [at for at in self.started if time.monotonic() - at < RESTART_WINDOW_SECONDS]
-        return code <= 1 and len(recent) <= RESTARTS
+        # 40: a database or a leadership that was lost may come back.
+        return (code <= 1 or code == CannotTell.exit_code) and len(recent) <= RESTARTS
 
     def stop(self) -> None:
         if self.process is None or self.process.poll() is not None:
@@ -72,10 +73,17 @@ class Child:
             self.process.wait()
 
 
-def serve(config: Config, bind: str, announce: Callable[[str], None], metrics: str | None = None) -> int:
+def serve(
+    config: Config,
+    bind: str,
+    announce: Callable[[str], None],
+    metrics: str | None = None,
+    without: Collection[str] = (),
+) -> int:
     """Run until a signal or a refusal, and give the exit code; ``announce`` hears the address.
 
     metrics: ``host:port`` where ``/metrics`` is served; without it nothing is counted to disk
+    without: ``signer``, ``sequencer``: what another machine runs
     """
     with ExitStack() as stack:
         listener = stack.enter_context(closing(open_listener(bind, "--bind host:port")))
@@ -91,13 +99,14 @@ def serve(config: Config, bind: str, announce: Callable[[str], None], metrics: s
             Child("sequencer", _ours(config, "sequence"), environment=environment),
             Child("http", web, (listener.fileno(),), environment),
         ]
+        children = [child for child in children if child.name not in without]
         if numbers:
             children.append(_metrics_child(config, numbers, environment))
         try:
-            children[0].start()
-            _await_signer(config, children[0])
-            for child in children[1:]:
+            for child in children:
                 child.start()
+                if child.name == "signer":
+                    _await_signer(config, child)
             announce(_address(listener))
             return _supervise(children, signals)
         finally:

@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 
 from quotary.errors import CannotTell, Usage
@@ -20,12 +20,13 @@ from registry.public import PublicLog
 from registry.publisher import Publisher
 from registry.sequencer import Sequencer
 from registry.signing import SignerClient
-from registry.store import open_store
+from registry.store import Lease, Store, open_store
 from registry.witnesses import Rounds
 
 log = logging.getLogger("registry")
 
 GUARD_RETRY_SECONDS = 1.0
+STANDBY_SECONDS = 1.0
 
 
 def run_sequencer(config: Config) -> None:
@@ -36,21 +37,11 @@ def run_sequencer(config: Config) -> None:
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
     if policy.quorum == NO_QUORUM:
         log.warning("quorum.none", extra={"why": "nobody but this log vouches for its history"})
-    store = open_store(config.database_url)
-    with only_sequencer(config), store.leadership():
-        sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now, config.snapshot)
-        rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
-        meters = Meters()
-        publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds, meters)
-        exporter = Exporter(PublicLog(store.read), config.public)
-        sequencer.take_over()
-        if _guard(config, sequencer, publisher, stop):
-            loop = Loop(sequencer, publisher, exporter, meters)
-            while not stop.is_set():
-                loop.round()
-                stop.wait(config.publish_interval_seconds)
-            sequencer.keep_snapshot()
-    store.close()
+    with only_sequencer(config):
+        led = _await_leadership(config, stop)
+        if led is not None:
+            with closing(led[0]) as store, closing(led[1]) as lease:
+                _run(config, policy, store, lease, stop)
     log.info("sequencer.stopped")
 
 
@@ -103,9 +94,52 @@ class Loop:
             log.warning("export.failed", extra={"why": str(error)})
 
 
-def _guard(config: Config, sequencer: Sequencer, publisher: Publisher, stop: threading.Event) -> bool:
+def _await_leadership(config: Config, stop: threading.Event) -> tuple[Store, Lease] | None:
+    """Open the database and become the one that leads; None where the signal came first.
+
+    On a database that several machines share this waits, while another one leads and while a fail-over lasts.
+    """
+    while not stop.is_set():
+        store: Store | None = None
+        try:
+            store = open_store(config.database_url)
+            if (lease := store.lead()) is not None:
+                log.info("sequencer.leads")
+                return store, lease
+            log.info("sequencer.stands_by")
+            store.close()
+        except StoreUnavailable as error:
+            if not config.shares_database:
+                raise
+            log.error("sequencer.waits", extra={"why": str(error)})
+            if store is not None:
+                store.close()
+        stop.wait(STANDBY_SECONDS)
+    return None
+
+
+def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: threading.Event) -> None:
+    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now, config.snapshot)
+    rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
+    meters = Meters()
+    publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds, meters)
+    exporter = Exporter(PublicLog(store.read), config.public)
+    sequencer.take_over()
+    if _guard(config, sequencer, publisher, lease, stop):
+        loop = Loop(sequencer, publisher, exporter, meters)
+        while not stop.is_set():
+            lease.check()
+            loop.round()
+            stop.wait(config.publish_interval_seconds)
+        sequencer.keep_snapshot()
+
+
+def _guard(
+    config: Config, sequencer: Sequencer, publisher: Publisher, lease: Lease, stop: threading.Event
+) -> bool:
     """Before the first signature: neither the signer nor a witness may be ahead of the database."""
     while not stop.is_set():
+        lease.check()
         try:
             sequencer.check_signer()
             publisher.check_witnesses(config.origin)

@@ -14,7 +14,7 @@ from pathlib import Path
 from quotary.errors import CannotTell
 from quotary.tlog.tiles import consistency_path, root_at
 from registry.batch import append_and_close, append_only
-from registry.errors import ClockRefused, HeadMoved, RolledBack
+from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
 from registry.replica import Follower
 from registry.signing import SignerClient
 from registry.snapshot import EVERY_ENTRIES, keep, open_follower
@@ -60,17 +60,19 @@ class Sequencer:
 
     def load(self) -> None:
         """Read the head again and replay F1 up to it; another epoch than ours means that we were replaced."""
-        head = self._stored_head()
-        if head.epoch != self._head.epoch:
-            raise HeadMoved(f"the head is at epoch {head.epoch}, this sequencer has {self._head.epoch}")
+        head = self._check_epoch()
         self._follower = open_follower(self._origin, self._store.read, self._snapshot)
         self._kept = self._follower.size
         self._follower.catch_up(self._store.read, head.size)
         self._head = head
 
     def check_signer(self) -> None:
-        """Compare the signer's memory with the database, or raise ``RolledBack``."""
+        """Compare the signer's memory with the database, or raise ``RolledBack``.
+
+        Raises ``HeadMoved`` where another sequencer took over: the signer may be ahead of what we know.
+        """
         remembered, head = self._signer.head(), self._head
+        self._check_epoch()
         if remembered.size > head.size:
             raise RolledBack(
                 "size at the signer", str(remembered.size), f"at most {head.size}", next_command=NEXT
@@ -113,7 +115,11 @@ class Sequencer:
         self.check_signer()
         old = self._signer.head().size
         proof = consistency_path(old, head.size, self._tiles) if 0 < old < head.size else ()
-        note = self._signer.sign(head.size, head.root, proof)
+        try:
+            note = self._signer.sign(head.size, head.root, proof)
+        except SignerRefused:
+            self._check_epoch()
+            raise
         self._store.write.add_signed(Signed(head.size, head.root, note), signed.size if signed else 0)
 
     def _closing(self, waiting: list[Waiting]) -> Batch:
@@ -140,6 +146,12 @@ class Sequencer:
         self._store.write.integrate(batch)
         self._head = batch.head
         log.info("log.integrated", extra={"size": batch.head.size, "entries": len(batch.entries)})
+
+    def _check_epoch(self) -> Head:
+        head = self._stored_head()
+        if head.epoch != self._head.epoch:
+            raise HeadMoved(f"the head is at epoch {head.epoch}, this sequencer has {self._head.epoch}")
+        return head
 
     def _stored_head(self) -> Head:
         head = self._store.read.head()

@@ -1,13 +1,10 @@
 """The registry's database: the only place that speaks SQL."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from sqlalchemy import Engine, inspect, text
 
-from quotary.errors import Usage
 from registry.errors import WrongSchema
 from registry.store.engine import open_engine
 from registry.store.faults import translated
@@ -20,6 +17,7 @@ __all__ = [
     "EMPTY_HEAD",
     "Batch",
     "Head",
+    "Lease",
     "OutcomeRow",
     "Published",
     "Reader",
@@ -32,8 +30,24 @@ __all__ = [
 ]
 
 
-# Any number that no other program on the same server takes: "quot" in ASCII.
-LEADER = 0x71756F74
+class Lease(Protocol):
+    """The right to be the one sequencer."""
+
+    def check(self) -> None:
+        """Raise ``LeadershipLost`` where it is over."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class FileLease:
+    """SQLite's: the lock is a file beside the database, and ends with the process that holds it."""
+
+    def check(self) -> None:
+        """Nothing else can take it."""
+
+    def close(self) -> None:
+        """The file's lock is let go by whoever took it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +58,49 @@ class Store:
     read: Reader
     write: Writer
 
-    @contextmanager
-    def leadership(self) -> Iterator[None]:
-        """Hold the sequencer's lock in PostgreSQL for a session; SQLite's is a file beside the database."""
-        if self.engine.dialect.name != "postgresql":
-            yield
-            return
-        with self.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            if not connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": LEADER}):
-                raise Usage("another sequencer leads this database", next_command="stop the other sequencer")
-            try:
-                yield
-            finally:
-                connection.scalar(text("SELECT pg_advisory_unlock(:key)"), {"key": LEADER})
+    @property
+    def is_shared(self) -> bool:
+        """Say whether several machines can work on it."""
+        return self.engine.dialect.name == "postgresql"
+
+    def lead(self) -> Lease | None:
+        """Become the one sequencer; None where another one leads."""
+        if not self.is_shared:
+            return FileLease()
+        from registry.store import postgres
+
+        return postgres.lead(self.engine)
+
+    def check_standbys(self) -> None:
+        """Raise ``UnsafeDatabase`` where a standby may lack what was acknowledged."""
+        if self.is_shared:
+            from registry.store import postgres
+
+            with translated(), self.engine.connect() as connection:
+                postgres.check_standbys(connection)
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-def open_store(url: str, *, connection_class: type[Any] | None = None) -> Store:
+def open_store(url: str, *, connection_class: type[Any] | None = None, schema: str | None = None) -> Store:
     """Open a database that has exactly this code's schema."""
-    engine = open_engine(url, connection_class=connection_class)
+    engine = open_engine(url, connection_class=connection_class, schema=schema)
     with translated():
         _check_schema(engine)
     return Store(engine, Reader(engine), Writer(engine))
 
 
-def create_store(url: str) -> Store:
+def create_store(url: str, *, schema: str | None = None) -> Store:
     """Make or upgrade the tables, and open the database."""
     # Alembic is only needed here, and every process of a registry would pay for it at its start.
     from registry.store.migrate import upgrade
 
-    engine = open_engine(url)
+    engine = open_engine(url, schema=schema)
     with translated():
         upgrade(engine)
     engine.dispose()
-    return open_store(url)
+    return open_store(url, schema=schema)
 
 
 def _check_schema(engine: Engine) -> None:

@@ -1,8 +1,8 @@
 """Open the database in a mode that keeps what it acknowledged, or refuse to open it.
 
 SQLite: the ``pysqlite3`` wheel (a system's SQLite may carry the WAL-reset corruption of 3.7.0 to 3.51.2), WAL
-and synchronous=FULL; every setting is read back. PostgreSQL: synchronous_commit on. A writing transaction on
-SQLite begins IMMEDIATE, so that it never fails half way for want of the lock.
+and synchronous=FULL; every setting is read back. A writing transaction on SQLite begins IMMEDIATE, so that it
+never fails half way for want of the lock. PostgreSQL: see ``registry.store.postgres``.
 """
 
 from typing import Any
@@ -43,19 +43,24 @@ def check_sqlite_version(version: tuple[int, int, int]) -> None:
     )
 
 
-def open_engine(url: str, *, connection_class: type[Any] | None = None) -> Engine:
+def open_engine(url: str, *, connection_class: type[Any] | None = None, schema: str | None = None) -> Engine:
     """Make an engine for ``sqlite:///PATH`` or ``postgresql+psycopg://...`` with safe settings.
 
     connection_class: replaces the SQLite connection (the tests' failing one)
+    schema:           another one than PostgreSQL's usual one
     """
     try:
-        dialect = make_url(url).get_backend_name()
+        found = make_url(url)
+        dialect = found.get_backend_name()
     except ArgumentError as error:
         raise Usage("the database is not an SQLAlchemy URL") from error
     if dialect == "sqlite":
         return _open_sqlite(url, connection_class)
     if dialect == "postgresql":
-        return _open_postgresql(url)
+        # Only those who use it pay for loading it.
+        from registry.store.postgres import open_postgresql
+
+        return open_postgresql(found, schema)
     raise Usage(f"databases are sqlite and postgresql, found {dialect}")
 
 
@@ -84,8 +89,3 @@ def _prepare_sqlite(connection: Any, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writes = connection.get_execution_options().get("writes", False)
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
-
-
-def _open_postgresql(url: str) -> Engine:
-    options = "-c synchronous_commit=on -c statement_timeout=30000 -c lock_timeout=10000 -c timezone=UTC"
-    return create_engine(url, connect_args={"options": options}, pool_pre_ping=True)

@@ -4,10 +4,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from registry.errors import StoreFull, StoreUnavailable
 
 FULL = ("disk is full", "no space left", "disk full")
+# PostgreSQL's codes outside the driver's operational class: a server that only reads since a fail-over, and a
+# transaction that was silent for too long.
+UNAVAILABLE = ("25006", "25P03")
+FORBIDDEN = "42501"
 
 
 @contextmanager
@@ -15,7 +20,14 @@ def translated() -> Iterator[None]:
     """Turn the driver's operational errors into ``StoreFull`` or ``StoreUnavailable``."""
     try:
         yield
-    except (OperationalError, InterfaceError) as error:
+    except PoolTimeout as error:
+        raise StoreUnavailable("all connections to the database are in use") from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlstate", None)
+        if code == FORBIDDEN:
+            raise _forbidden(error) from error
+        if not isinstance(error, OperationalError | InterfaceError) and code not in UNAVAILABLE:
+            raise
         raise _named(error) from error
 
 
@@ -29,4 +41,11 @@ def _named(error: DBAPIError) -> StoreFull | StoreUnavailable:
         f"the database did not answer: {text.splitlines()[0] if text else 'no reason given'}",
         # "disk i/o error" is also what SQLite says where it finds no room for its write-ahead log.
         next_command="df -h, then quotary registry doctor",
+    )
+
+
+def _forbidden(error: DBAPIError) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"the database refuses this role: {str(error.orig).splitlines()[0]}",
+        next_command="quotary registry roles, as the database's owner",
     )

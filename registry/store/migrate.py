@@ -4,7 +4,7 @@ from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine
+from sqlalchemy import Engine, text
 
 import migrations
 from registry.store.schema import REVISION
@@ -16,4 +16,7 @@ def upgrade(engine: Engine) -> None:
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     with engine.execution_options(writes=True).connect() as connection, connection.begin():
         config.attributes["connection"] = connection
+        if engine.dialect.name == "postgresql":
+            # Who waits for a table's lock holds up everybody behind; the operator tries again instead.
+            connection.execute(text("SET LOCAL lock_timeout = '2s'"))
         command.upgrade(config, REVISION)

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sqlalchemy import Connection, Engine, insert, select, update
+from sqlalchemy import Connection, Engine, func, insert, select, update
 
 from registry.errors import HeadMoved
 from registry.store import bulk, schema
@@ -57,6 +57,9 @@ class Writer:
         """Store the signature over a committed head; ``previous`` is the size signed before it."""
         values = {"size": signed.size, "prev_size": previous, "root": signed.root, "note": signed.note}
         with self._transaction() as connection:
+            newest = connection.scalar(select(func.coalesce(func.max(schema.checkpoint.c.size), 0)))
+            if newest != previous:
+                raise HeadMoved(f"the newest signed size is {newest}, asked to continue {previous}")
             connection.execute(insert(schema.checkpoint).values(**values))
 
     def publish(self, published: Published) -> None:

@@ -278,20 +278,6 @@ def test_both_databases_hold_the_same_bytes(tmp_path: Path, new_postgres: Callab
     assert len(found[0]["entries"]) > 256  # type: ignore[arg-type]
 
 
-def test_two_sequencers_on_postgresql_exclude_each_other(
-    tmp_path: Path, new_postgres: Callable[[], str]
-) -> None:
-    from quotary.errors import Usage
-
-    with local(tmp_path, database=new_postgres()) as log:
-        other = open_store(log.config.database_url)
-        with log.store.leadership(), pytest.raises(Usage, match="another sequencer"), other.leadership():
-            pass
-        with other.leadership():
-            pass
-        other.close()
-
-
 def test_a_signer_that_refuses_stops_the_sequencer(log: Local, tmp_path: Path) -> None:
     entry = log.authority.allocation()
     log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
