@@ -304,6 +304,21 @@ def test_every_certificate_is_in_force_at_the_documents_time(
         other(machine, (zone,), leaf)
 
 
+def test_a_document_that_is_old_or_ahead_is_refused(machine: aws.Hypervisor) -> None:
+    data = machine.document()
+    for now in (aws.NOW + FIVE_MINUTES, aws.NOW - nitro.MAX_AHEAD):
+        assert judged(machine, data, now).judged_at == aws.NOW
+    for now in (aws.NOW + FIVE_MINUTES + timedelta(seconds=1), aws.NOW - timedelta(seconds=301)):
+        with pytest.raises(Refused, match=r"^timestamp"):
+            judged(machine, data, now)
+
+
+def test_a_document_that_the_leaf_did_not_sign_is_rejected(machine: aws.Hypervisor) -> None:
+    forged = aws.Hypervisor(machine.root, machine.above, replace(machine.leaf, key=machine.root.key))
+    with pytest.raises(Rejected, match=r"^document signature"):
+        judged(machine, forged.document())
+
+
 def test_each_image_pcr_must_be_measured(machine: aws.Hypervisor) -> None:
     pcrs = machine.payload()["pcrs"]
     assert isinstance(pcrs, dict)

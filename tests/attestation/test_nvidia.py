@@ -232,6 +232,21 @@ def test_a_nonce_that_is_not_ours_is_refused(found: fake.Authority) -> None:
         own(fake.device(found, PDI), found, nonce=b"\4" * 32)
 
 
+def test_a_report_that_the_leaf_did_not_sign_is_rejected(found: fake.Authority) -> None:
+    device = fake.device(found, PDI)
+    data = bytearray(device.report())
+    data[-1] ^= 1
+    with pytest.raises(Rejected, match=r"^device signature"):
+        own(device, found, data=bytes(data))
+
+
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_chain_that_is_not_in_force_is_rejected(found: fake.Authority, days: int) -> None:
+    device = fake.device(found, PDI)
+    with pytest.raises(Rejected, match=r"^device chain"):
+        judge(device.report(), device.pem, now=fake.NOW + timedelta(days=days), roots=roots(found))
+
+
 def test_a_firmware_id_that_the_leaf_does_not_have_is_refused(found: fake.Authority) -> None:
     device = fake.device(found, PDI)
     data = device.report(opaque={**fake.GPU, spdm.FWID: b"\7" * 48})

@@ -237,6 +237,14 @@ def test_a_changed_digest_is_refused_by_the_signature(signer: fake.RIMSigner) ->
         believe(changed, signer)
 
 
+@pytest.mark.parametrize("days", [-1, 1])
+def test_a_chain_that_is_not_in_force_is_rejected(signer: fake.RIMSigner, days: int) -> None:
+    document = RIMDocument.parse(fake.rim(signer, "GH100", "1", ONE))
+    roots = (simulator_root("nvidia-rim", fake.fingerprint(signer.root)),)
+    with pytest.raises(Rejected, match="rim chain"):
+        rim.verify(document, fake.NOW + timedelta(days=days), roots)
+
+
 def test_a_manifest_by_a_ca_is_refused() -> None:
     wrong = fake.rim_signer(leaf_ca=True)
     with pytest.raises(Rejected, match="is a CA"):

@@ -13,7 +13,7 @@ from quotary.canonical import time_text
 from quotary.client.clock import FixedClock
 from quotary.client.policy import Policy
 from quotary.client.trust import Accepted, ProcessMemory
-from quotary.client.verdict import NAMES, Trail
+from quotary.client.verdict import NAMES, Trail, Verdict
 from quotary.client.verify import judge, verify_bundle, verify_proof, verify_release
 from quotary.errors import InvalidProof, Judged, Malformed, NotInLog, Refused, Rejected, Unsupported, Usage
 from quotary.statements.bundle import Bundle, Included, Proven
@@ -33,6 +33,10 @@ from tests.fakes.machine import FLOOR, NONCE, PRODUCT, SEED, World, keyset, regi
 Change = Callable[[Attempt], object]
 
 
+def names_of(verdict: Verdict) -> set[str]:
+    return {check.name for check in verdict.checks}
+
+
 def test_a_machine_that_runs_a_released_image_is_accepted(world: World) -> None:
     attempt = Attempt.of(world)
     verdict = attempt.judge()
@@ -41,6 +45,8 @@ def test_a_machine_that_runs_a_released_image_is_accepted(world: World) -> None:
     assert verdict.release == authority.statement_id_of(world.release)
     assert {check.name for check in verdict.checks if ":" not in check.name} == NAMES
     assert {check.outcome for check in verdict.checks} == {"ok"}
+    assert {f"evidence: {check.name}" for check in verdict.facts.checks} <= names_of(verdict)
+    assert {"row: debug", "tcb floor (log): tcb status", "tcb floor (policy): tcb status"} <= names_of(verdict)
     assert verdict.simulated
     assert "SIMULATED" in verdict.headline
     assert "map auditor" not in verdict.headline
@@ -263,6 +269,13 @@ def begin_at_another_genesis(attempt: Attempt) -> None:
 
 def chain(attempt: Attempt, *indices: int) -> None:
     attempt.change_bundle(authority=tuple(map(attempt.world.log.included, indices)))
+
+
+def break_the_genesis_path(attempt: Attempt) -> None:
+    # A log that does not begin with the genesis can still show it.
+    assert isinstance(attempt.bundle, Bundle)
+    first, *rest = attempt.bundle.authority
+    attempt.change_bundle(authority=(replace(first, path=(bytes(32), *first.path[1:])), *rest))
 
 
 def leave_out_the_delegation(attempt: Attempt) -> None:
@@ -510,6 +523,7 @@ CASES: dict[str, list[tuple[Change, type[Judged]]]] = {
         (pin_other_owners, Rejected),
         (pin_another_threshold, Rejected),
         (begin_at_another_genesis, Rejected),
+        (break_the_genesis_path, Rejected),
         (leave_out_the_delegation, Rejected),
         (leave_out_the_allocation, Rejected),
         (turn_the_chain_around, Rejected),
@@ -565,6 +579,13 @@ def test_each_step_refuses_alone(world: World, name: str, change: Change, kind: 
     *before, last = attempt.trail.checks
     assert (last.name, last.outcome) == (name, "failed")
     assert all(check.outcome == "ok" for check in before)
+
+
+def test_without_a_witness_no_age_is_claimed(world: World) -> None:
+    attempt = Attempt.of(world)
+    ask_no_witness(attempt)
+    with pytest.raises(Refused, match="no witness vouches for a time"):
+        attempt.judge()
 
 
 # What is not checked says so

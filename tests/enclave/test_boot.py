@@ -47,9 +47,6 @@ def test_a_start_that_is_refused_stops_before_torch_is_imported(tmp_path: Path) 
 import sys
 from enclave.cli import serve
 from quotary.errors import QuotaryError
-from simulator.tcb import CURRENT
-from tests.fakes.attempt import Attempt
-from tests.fakes.machine import FLOOR, PRODUCT, World, hardware
 try:
     serve.main({words!r}, standalone_mode=False)
 except QuotaryError as error:
