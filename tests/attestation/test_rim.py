@@ -399,6 +399,13 @@ def test_a_gpu_that_matches_both_manifests_passes(device: DeviceFacts) -> None:
     assert "NV_GPU_DRIVER_GH100_580.159.03" in checks[0].wanted
 
 
+@pytest.mark.parametrize("changes", [{"product": "GB100"}, {"version": "580.159.04"}])
+def test_a_manifest_of_another_product_or_version_is_rejected(device: DeviceFacts, changes) -> None:
+    for driver, vbios in ((replace(DRIVER, **changes), VBIOS), (DRIVER, replace(VBIOS, **changes))):
+        with pytest.raises(Rejected, match=r"^rim meta"):
+            match(device, driver, vbios)
+
+
 def test_versions_compare_without_regard_to_case(device: DeviceFacts) -> None:
     assert match(replace(device, vbios="96.00.74.00.1A"), DRIVER, replace(VBIOS, version="96.00.74.00.1a"))
 

@@ -1,8 +1,9 @@
-"""Deletes one call or one refusal of a verification at a time; some test must notice each.
+"""Deletes one call, one refusal or one reason of a refusal at a time; some test must notice each.
 
 A mutant is a copy of the packages in which one statement of one function became ``pass``: a call (with what
-it assigns), or an ``if`` that only raises. The working tree is never written to. A check that can be deleted
-without a failing test is a check that the next change may lose.
+it assigns), or an ``if`` that only raises; or in which such an ``if`` lost one operand of its ``or``, ``and``
+or ``a <= b <= c``. The working tree is never written to. A check that can be deleted without a failing test
+is a check that the next change may lose.
 
 The real data is out of reach of these tests: what they notice, they notice with keys of our own.
 
@@ -24,152 +25,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
+from tests.soak.targets import TARGETS, Target
+
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = ("quotary", "enclave", "registry", "builder", "simulator", "tests", "docs", "migrations")
 # A guard against a loop without end; the longest of these files takes half a minute alone.
 LONGEST_SECONDS = 600
 # What the time budgets say on a busy machine is not about the mutant.
 WITHOUT = "not milliseconds and not quickly"
-ATTESTATION, CLIENT = "quotary/attestation/", "quotary/client/"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """Functions of one verification, by file, and the smallest tests that should notice a missing check."""
-
-    functions: dict[str, tuple[str, ...]]
-    tests: tuple[str, ...]
-
-
-TARGETS = {
-    "judge": Target({f"{CLIENT}verify.py": ("judge",)}, ("tests/client/test_verify.py",)),
-    "bundle": Target(
-        {
-            f"{CLIENT}verify.py": (
-                "verify_bundle",
-                "verify_release",
-                "verify_proof",
-                "verify_absence",
-                "_require_known",
-            )
-        },
-        ("tests/client/test_verify.py",),
-    ),
-    "steps": Target(
-        {
-            f"{CLIENT}evidence.py": (
-                "verify_evidence",
-                "verify_binding",
-                "require_row",
-                "require_floor",
-                "require_devices",
-                "_replay",
-                "_nonce_root",
-                "_require_digest",
-            ),
-            f"{CLIENT}standing.py": (
-                "check_checkpoint",
-                "refuse_rollback",
-                "bound_age",
-                "check_state",
-                "check_release",
-                "check_records",
-                "proven_records",
-                "require_active",
-                "refuse_revoked",
-                "require_rebuilders",
-                "included",
-                "_audited",
-            ),
-            f"{CLIENT}authority.py": (
-                "check_authority",
-                "_genesis",
-                "_delegation",
-                "_builders",
-                "_follows",
-                "_require_owners",
-                "_signers",
-            ),
-        },
-        ("tests/client/test_verify.py", "tests/client/test_verify_replay.py"),
-    ),
-    "tdx": Target(
-        {
-            f"{ATTESTATION}tdx.py": ("verify", "verify_pck", "_require_machine", "_require_module", "_judge"),
-            f"{ATTESTATION}dcap.py": ("verify_qe_report", "_require_identity"),
-            f"{ATTESTATION}collateral.py": ("verify_collateral", "_verify_document"),
-            f"{ATTESTATION}roots.py": ("select_root", "refuse_simulated"),
-            f"{ATTESTATION}certificates.py": ("verify_chain", "require_within", "_require_issuer"),
-        },
-        ("tests/attestation/test_tdx_verify.py",),
-    ),
-    "snp": Target(
-        {
-            f"{ATTESTATION}snp.py": ("verify", "_require_product"),
-            f"{ATTESTATION}amd.py": ("verify_endorsement",),
-        },
-        ("tests/attestation/test_snp.py",),
-    ),
-    "nitro": Target(
-        {f"{ATTESTATION}nitro.py": ("verify", "meet_demands", "require_bound")},
-        ("tests/attestation/test_nitro.py",),
-    ),
-    "nvidia": Target(
-        {f"{ATTESTATION}nvidia.py": ("verify", "_firmware_id", "_architecture")},
-        ("tests/attestation/test_nvidia.py",),
-    ),
-    "rim": Target(
-        {f"{ATTESTATION}rim.py": ("verify", "match", "_require_meta", "_require_golden")},
-        ("tests/attestation/test_rim.py",),
-    ),
-    "appraise": Target(
-        {
-            f"{ATTESTATION}appraise.py": (
-                "meet_requirements",
-                "meet_floor",
-                "_require_platform",
-                "_refuse_bits",
-                "_bits",
-                "_configuration",
-                "_rtmr0",
-                "_zero",
-                "_require_component",
-            ),
-            f"{ATTESTATION}snp_appraisal.py": (
-                "meet_requirements",
-                "meet_demands",
-                "meet_floor",
-                "_guest_policy",
-                "_listed",
-                "_platform_info",
-                "_mitigations",
-            ),
-        },
-        ("tests/attestation/test_appraise.py", "tests/attestation/test_snp_appraisal.py"),
-    ),
-    "boot": Target({"enclave/boot.py": ("rehearse", "renew", "_check", "_judged")}, ("tests/enclave/test_boot_check.py",)),
-}
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One statement to delete: ``lines`` are its first and last line, counted from 1."""
+    """One deletion. span: first line (counted from 1), first byte in it, last line, byte behind the end."""
 
     file: str
     function: str
-    lines: tuple[int, int]
-    column: int
+    span: tuple[int, int, int, int]
+    left: str
     what: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.lines[0]} {self.function}: {self.what}"
+        return f"{self.file}:{self.span[0]} {self.function}: {self.what}"
 
     def source(self, text: str) -> str:
-        """Give the file's text without the statement; the lines keep their numbers."""
-        first, last = self.lines
-        lines = text.splitlines()
-        gap = [f"{' ' * self.column}pass", *[""] * (last - first)]
-        return "\n".join(lines[: first - 1] + gap + lines[last:]) + "\n"
+        """Give the file's text with ``left`` in place of what is deleted."""
+        lines = text.encode().splitlines(keepends=True)
+        first, start, last, end = self.span
+        before = b"".join([*lines[: first - 1], lines[first - 1][:start]])
+        behind = b"".join([lines[last - 1][end:], *lines[last:]])
+        return (before + self.left.encode() + behind).decode()
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,15 +69,18 @@ class Fate:
 
 
 def mutants(target: Target) -> Iterator[Mutant]:
-    """Find every statement of a target that can be deleted; a function that is not there is a ``KeyError``."""
+    """Find everything in a target that can be deleted; a function that is not there is a ``KeyError``."""
     for file, names in target.functions.items():
         tree = ast.parse((ROOT / file).read_text())
         found = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         for name in names:
             for statement in _deletable(found[name].body):
                 what = ast.unparse(statement).splitlines()[0][:90]
-                end = statement.end_lineno or statement.lineno
-                yield Mutant(file, name, (statement.lineno, end), statement.col_offset, what)
+                yield Mutant(file, name, _span(statement), "pass", what)
+                if isinstance(statement, ast.If):
+                    for left in _weaker(statement.test):
+                        said = f"{what} -> {ast.unparse(left)[:90]}"
+                        yield Mutant(file, name, _span(statement.test), f"({ast.unparse(left)})", said)
 
 
 def run(target: Target, chosen: Sequence[Mutant]) -> Iterator[Fate]:
@@ -231,6 +119,28 @@ def _deletable(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
         else:
             for part in ("body", "orelse", "finalbody"):
                 yield from _deletable(getattr(statement, part, ()))
+
+
+def _weaker(test: ast.expr) -> Iterator[ast.expr]:
+    """Give the condition without one of its operands, each in turn."""
+    match test:
+        case ast.UnaryOp(ast.Not(), inner):
+            yield from (ast.UnaryOp(ast.Not(), left) for left in _weaker(inner))
+        case ast.BoolOp(operator, values):
+            for at, value in enumerate(values):
+                yield ast.BoolOp(operator, [*values[:at], *values[at + 1 :]])
+                for left in _weaker(value):
+                    yield ast.BoolOp(operator, [*values[:at], left, *values[at + 1 :]])
+        case ast.Compare(left, [_, _, *_] as operators, values):
+            yield ast.Compare(values[0], operators[1:], values[1:])
+            yield ast.Compare(left, operators[:-1], values[:-1])
+
+
+def _span(node: ast.stmt | ast.expr) -> tuple[int, int, int, int]:
+    last, end = node.end_lineno, node.end_col_offset
+    assert last is not None
+    assert end is not None
+    return node.lineno, node.col_offset, last, end
 
 
 def _only_tells(statement: ast.Expr | ast.Assign) -> bool:

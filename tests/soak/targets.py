@@ -1,0 +1,194 @@
+"""Which functions ``mutate.py`` deletes from, and the tests that must notice: every verification there is."""
+
+from dataclasses import dataclass
+
+ATTESTATION, CLIENT, TLOG = "quotary/attestation/", "quotary/client/", "quotary/tlog/"
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Functions of one verification, by file, and the smallest tests that should notice a missing check."""
+
+    functions: dict[str, tuple[str, ...]]
+    tests: tuple[str, ...]
+
+
+TARGETS = {
+    "judge": Target({f"{CLIENT}verify.py": ("judge",)}, ("tests/client/test_verify.py",)),
+    "bundle": Target(
+        {
+            f"{CLIENT}verify.py": (
+                "verify_bundle",
+                "verify_release",
+                "verify_proof",
+                "verify_absence",
+                "_require_known",
+            )
+        },
+        ("tests/client/test_verify.py",),
+    ),
+    "steps": Target(
+        {
+            f"{CLIENT}evidence.py": (
+                "verify_evidence",
+                "verify_binding",
+                "require_row",
+                "require_floor",
+                "require_devices",
+                "_replay",
+                "_nonce_root",
+                "_require_digest",
+            ),
+            f"{CLIENT}standing.py": (
+                "check_checkpoint",
+                "refuse_rollback",
+                "bound_age",
+                "check_state",
+                "check_release",
+                "check_records",
+                "proven_records",
+                "require_active",
+                "refuse_revoked",
+                "require_rebuilders",
+                "included",
+                "_audited",
+            ),
+            f"{CLIENT}authority.py": (
+                "check_authority",
+                "_genesis",
+                "_delegation",
+                "_builders",
+                "_follows",
+                "_require_owners",
+                "_signers",
+            ),
+        },
+        (
+            "tests/client/test_verify.py",
+            "tests/client/test_verify_replay.py",
+            "tests/client/test_verify_platforms.py",
+        ),
+    ),
+    "tdx": Target(
+        {
+            f"{ATTESTATION}tdx.py": ("verify", "verify_pck", "_require_machine", "_require_module", "_judge"),
+            f"{ATTESTATION}dcap.py": ("verify_qe_report", "_require_identity"),
+            f"{ATTESTATION}collateral.py": ("verify_collateral", "_verify_document"),
+            f"{ATTESTATION}roots.py": ("select_root", "refuse_simulated"),
+            f"{ATTESTATION}certificates.py": ("verify_chain", "require_within", "_require_issuer"),
+        },
+        ("tests/attestation/test_tdx_verify.py",),
+    ),
+    "snp": Target(
+        {
+            f"{ATTESTATION}snp.py": ("verify", "_require_product"),
+            f"{ATTESTATION}amd.py": ("verify_endorsement",),
+        },
+        ("tests/attestation/test_snp.py",),
+    ),
+    "nitro": Target(
+        {f"{ATTESTATION}nitro.py": ("verify", "meet_demands", "require_bound")},
+        ("tests/attestation/test_nitro.py",),
+    ),
+    "nvidia": Target(
+        {f"{ATTESTATION}nvidia.py": ("verify", "_firmware_id", "_architecture")},
+        ("tests/attestation/test_nvidia.py",),
+    ),
+    "rim": Target(
+        {f"{ATTESTATION}rim.py": ("verify", "match", "_require_meta", "_require_golden")},
+        ("tests/attestation/test_rim.py",),
+    ),
+    "appraise": Target(
+        {
+            f"{ATTESTATION}appraise.py": (
+                "meet_requirements",
+                "meet_floor",
+                "_require_platform",
+                "_refuse_bits",
+                "_bits",
+                "_configuration",
+                "_rtmr0",
+                "_zero",
+                "_require_component",
+            ),
+            f"{ATTESTATION}snp_appraisal.py": (
+                "meet_requirements",
+                "meet_demands",
+                "meet_floor",
+                "_guest_policy",
+                "_listed",
+                "_platform_info",
+                "_mitigations",
+            ),
+        },
+        ("tests/attestation/test_appraise.py", "tests/attestation/test_snp_appraisal.py"),
+    ),
+    "devices": Target(
+        {
+            f"{ATTESTATION}devices.py": ("verify_devices", "meet_rule", "meet_floor", "require_one_machine"),
+            f"{ATTESTATION}hcl.py": ("require_bound",),
+            f"{ATTESTATION}binding.py": ("verify_report_data",),
+            f"{ATTESTATION}p384.py": ("verify_p384",),
+        },
+        (
+            "tests/attestation/test_devices.py",
+            "tests/attestation/test_hcl.py",
+            "tests/attestation/test_binding.py",
+            "tests/attestation/test_p384.py",
+        ),
+    ),
+    "events": Target(
+        {
+            f"{ATTESTATION}measure/rtmr0.py": ("check_rtmr0", "_require_slot"),
+            f"{ATTESTATION}measure/events.py": ("replay", "verify_replay", "proven_data"),
+        },
+        ("tests/attestation/measure/test_events.py", "tests/client/test_verify_replay.py"),
+    ),
+    "receipt": Target(
+        {f"{CLIENT}receipt.py": ("verify_signature", "verify_origin", "verify_exchange", "_same")},
+        ("tests/client/test_receipt.py",),
+    ),
+    "log": Target(
+        {
+            f"{TLOG}merkle.py": (
+                "verify_inclusion",
+                "verify_consistency",
+                "verify_subtree",
+                "_climb",
+                "_hash",
+            ),
+            f"{TLOG}trie.py": ("verify_presence", "verify_absence", "_steps"),
+            f"{TLOG}policy.py": ("verify", "_check_log_keys", "_cosignatures"),
+            "quotary/ed25519.py": ("check_public_key", "check_signature", "verify", "_strict_y"),
+        },
+        (
+            "tests/tlog/test_merkle.py",
+            "tests/tlog/test_trie.py",
+            "tests/tlog/test_policy.py",
+            "tests/test_ed25519.py",
+        ),
+    ),
+    "audit": Target(
+        {
+            f"{CLIENT}replay.py": (
+                "prove_batch",
+                "_proven_tile",
+                "_take",
+                "_check_prefix",
+                "_close",
+                "_finish",
+                "_check_full_tiles",
+                "_same_tile",
+            ),
+        },
+        ("tests/client/test_audit.py",),
+    ),
+    "weights": Target(
+        {"enclave/weights.py": ("read_weights", "_read")},
+        ("tests/enclave/test_weights.py",),
+    ),
+    "boot": Target(
+        {"enclave/boot.py": ("rehearse", "renew", "_check", "_judged")},
+        ("tests/enclave/test_boot_check.py",),
+    ),
+}
