@@ -290,6 +290,17 @@ def turn_the_chain_around(attempt: Attempt) -> None:
     chain(attempt, 0, 2, 1)
 
 
+def leave_out_a_compromise(attempt: Attempt) -> None:
+    # The delegation behind it is signed by the same owners; only its number shows that one is missing.
+    maker = attempt.world.log.maker
+    lost = [{"key": authority.keyid("builder1"), "from_index": 4}]
+    attempt.world.log.append(maker.delegation(builders=("builder2",), compromised=lost))
+    attempt.world.log.append(maker.delegation(builders=("builder2",)))
+    attempt.renew()
+    *rest, _, last = attempt.bundle.authority  # type: ignore[union-attr]  # a bundle of a release
+    attempt.change_bundle(authority=(*rest, last))
+
+
 def leave_out_the_genesis(attempt: Attempt) -> None:
     chain(attempt, 1, 2)
 
@@ -526,6 +537,7 @@ CASES: dict[str, list[tuple[Change, type[Judged]]]] = {
         (break_the_genesis_path, Rejected),
         (leave_out_the_delegation, Rejected),
         (leave_out_the_allocation, Rejected),
+        (leave_out_a_compromise, Rejected),
         (turn_the_chain_around, Rejected),
         (leave_out_the_genesis, Rejected),
         (slip_in_something_else, Rejected),
@@ -579,6 +591,13 @@ def test_each_step_refuses_alone(world: World, name: str, change: Change, kind: 
     *before, last = attempt.trail.checks
     assert (last.name, last.outcome) == (name, "failed")
     assert all(check.outcome == "ok" for check in before)
+
+
+def test_owners_whom_no_delegation_names_are_said_to_be_missing(world: World) -> None:
+    attempt = Attempt.of(world)
+    pin_other_owners(attempt)
+    with pytest.raises(Rejected, match="no delegation to the pinned owners"):
+        attempt.judge()
 
 
 def test_without_a_witness_no_age_is_claimed(world: World) -> None:

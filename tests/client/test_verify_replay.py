@@ -122,6 +122,18 @@ def test_a_boot_that_measured_something_else_is_rejected(vendor: tuple[PKI, Plat
     assert name in refused(attempt_of(vendor, changed), Rejected)
 
 
+def test_an_event_too_many_or_too_few_is_rejected(vendor: tuple[PKI, Platform]) -> None:
+    log = described()
+    for other in ([log[0], *log], log[1:]):
+        assert "events" in refused(attempt_of(vendor, other), Rejected)
+
+
+def test_a_row_frees_only_events_that_its_profile_has(vendor: tuple[PKI, Platform]) -> None:
+    require = {"configuration": "none", "rtmr0": {"replay": {"free": ["grub"]}}}
+    with pytest.raises(Malformed, match="grub"):
+        attempt_of(vendor, described(), require=require).judge()
+
+
 def test_acpi_tables_are_free_where_the_row_says_so(vendor: tuple[PKI, Platform]) -> None:
     changed = described()
     at = tdx_profile(NAME).rtmr0.index("acpi-tables")

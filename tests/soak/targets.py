@@ -142,7 +142,11 @@ TARGETS = {
             f"{ATTESTATION}measure/rtmr0.py": ("check_rtmr0", "_require_slot"),
             f"{ATTESTATION}measure/events.py": ("replay", "verify_replay", "proven_data"),
         },
-        ("tests/attestation/measure/test_events.py", "tests/client/test_verify_replay.py"),
+        (
+            "tests/attestation/measure/test_events.py",
+            "tests/attestation/test_appraise.py",
+            "tests/client/test_verify_replay.py",
+        ),
     ),
     "receipt": Target(
         {f"{CLIENT}receipt.py": ("verify_signature", "verify_origin", "verify_exchange", "_same")},
