@@ -122,6 +122,17 @@ def test_a_boot_that_measured_something_else_is_rejected(vendor: tuple[PKI, Plat
     assert name in refused(attempt_of(vendor, changed), Rejected)
 
 
+@pytest.mark.parametrize("name", ["separator", "SecureBoot", "Boot0000"])
+def test_data_that_the_event_was_not_measured_over_are_rejected(
+    vendor: tuple[PKI, Platform], name: str
+) -> None:
+    # The digests are those of the profile, so the registers agree; what the log says beside them is a lie.
+    log = described()
+    at = tdx_profile(NAME).rtmr0.index(name)
+    log[at] = replace(log[at], data=log[at].data[:-1] + b"\x07")
+    assert "event data" in refused(attempt_of(vendor, log), Rejected)
+
+
 def test_an_event_too_many_or_too_few_is_rejected(vendor: tuple[PKI, Platform]) -> None:
     log = described()
     for other in ([log[0], *log], log[1:]):
