@@ -46,7 +46,9 @@ def test_a_machine_that_runs_a_released_image_is_accepted(world: World) -> None:
     assert {check.name for check in verdict.checks if ":" not in check.name} == NAMES
     assert {check.outcome for check in verdict.checks} == {"ok"}
     assert {f"evidence: {check.name}" for check in verdict.facts.checks} <= names_of(verdict)
-    assert {"row: debug", "tcb floor (log): tcb status", "tcb floor (policy): tcb status"} <= names_of(verdict)
+    assert {"row: debug", "tcb floor (log): tcb status", "tcb floor (policy): tcb status"} <= names_of(
+        verdict
+    )
     assert verdict.simulated
     assert "SIMULATED" in verdict.headline
     assert "map auditor" not in verdict.headline
