@@ -22,7 +22,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def configuration(folder: Path, public: Path, upstream: str, port: int) -> str:
+def configuration(folder: Path, public: Path, upstream: str, port: int, connections: int) -> str:
     """The shipped file with this machine's paths; each line that is replaced must be there."""
     text = CONFIGURATION.read_text("utf-8")
     temporary = "".join(
@@ -33,7 +33,7 @@ def configuration(folder: Path, public: Path, upstream: str, port: int) -> str:
         "user www-data;\n": "user root;\n" if folder.owner() == "root" else "",
         "worker_processes auto;": "worker_processes 1;",
         "worker_rlimit_nofile 65536;": "",
-        "worker_connections 16384;": "worker_connections 2048;",
+        "worker_connections 16384;": f"worker_connections {connections};",
         "pid /run/nginx.pid;": f"pid {folder}/nginx.pid;",
         "error_log /var/log/nginx/error.log warn;": "error_log stderr warn;",
         "http {\n": "http {\n" + temporary,
@@ -50,11 +50,11 @@ def configuration(folder: Path, public: Path, upstream: str, port: int) -> str:
 
 
 @contextmanager
-def running(folder: Path, public: Path, upstream: str) -> Iterator[str]:
+def running(folder: Path, public: Path, upstream: str, connections: int = 2048) -> Iterator[str]:
     """Start nginx, and give its address."""
     port, path, name = free_port(), folder / "nginx.conf", program()
     assert name is not None
-    path.write_text(configuration(folder, public, upstream, port), "utf-8")
+    path.write_text(configuration(folder, public, upstream, port, connections), "utf-8")
     with open(folder / "nginx.stderr", "wb") as errors:
         process = subprocess.Popen(
             [name, "-p", str(folder), "-c", str(path), "-e", "stderr", "-g", "daemon off;"], stderr=errors

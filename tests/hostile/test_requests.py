@@ -10,8 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fakes import nginx
-from tests.fakes.processes import Log, start_log
+from tests.fakes.processes import Log
 from tests.hostile.requests import CANARY, NOTHING, Case, cases
 from tests.hostile.wire import Heard, exchange
 
@@ -20,23 +19,6 @@ MOST_SECONDS = 1.0
 PATIENCE_SECONDS = 0.5
 MOST_GROWTH = 32 << 20
 CASES = cases()
-
-
-@pytest.fixture(scope="module")
-def doors(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Log]]:
-    """One registry by both of its doors: gunicorn itself, and the nginx of ``deploy/`` before it."""
-    if nginx.program() is None:
-        pytest.skip("no nginx")
-    folder = tmp_path_factory.mktemp("hostile")
-    log = start_log(folder)
-    (folder / "nginx").mkdir()
-    try:
-        upstream = log.address.removeprefix("http://")
-        with nginx.running(folder / "nginx", log.folder / "public", upstream) as address:
-            front = Log(log.folder, log.registry, log.witness, log.authority, at=address)
-            yield {"nginx": front, "gunicorn": log}
-    finally:
-        log.stop()
 
 
 def test_a42_the_corpus_has_more_than_two_hundred_cases() -> None:
