@@ -4,7 +4,7 @@ Admission protects the log from noise and builders from mistakes; it decides not
 on.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,12 +14,14 @@ from quotary.statements.schema import parse_statement
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
 from registry.errors import Busy, NotAdmitted, ReservedRecord, TooLarge
+from registry.group import Group
 from registry.quota import Quota
 from registry.replica import Replica
 from registry.signing import SignerClient
 from registry.store import Store
 
 MAX_WAITING = 16_384
+MAX_GROUP = 256
 RETRY_SECONDS = 5
 
 
@@ -45,11 +47,11 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """The entry waits; ``promise`` is the log's signed word that it will be published in time."""
+    """The entry waits since ``at`` (Unix seconds)."""
 
     leaf_hash: bytes
     statement_id: str
-    promise: bytes
+    at: int
 
 
 class Admission:
@@ -70,22 +72,30 @@ class Admission:
         self._signer = signer
         self._now = now
         self._promise_seconds = promise_seconds
+        self._group = Group(self._admit, MAX_GROUP)
 
     def submit(self, entry: bytes) -> Logged | Accepted:
-        """Take one entry; the same bytes again get the same place."""
-        (found,) = self.submit_all([entry])
+        """Take one entry, together with what other threads bring; the same bytes again get the same place."""
+        found = self._group.do(parse_entry(entry))
         if isinstance(found, QuotaryError):
             raise found
         return found
 
     def submit_all(self, entries: Sequence[bytes]) -> list[Logged | Accepted | QuotaryError]:
         """Take entries in their order, each judged as if those before it were logged; one write for all."""
+        return self._admit([_parsed_or_error(entry) for entry in entries])
+
+    def promises(self, accepted: Sequence[Accepted]) -> list[bytes]:
+        """Give the log's signed word for each that it will be published in time."""
+        wanted = [(item.leaf_hash, item.at, item.at + self._promise_seconds) for item in accepted]
+        return self._signer.promises(wanted)
+
+    def _admit(self, parsed: Sequence[Parsed | QuotaryError]) -> list[Logged | Accepted | QuotaryError]:
         now = int(self._now().timestamp())
-        parsed = [_parsed_or_error(entry) for entry in entries]
         good = [item for item in parsed if isinstance(item, Parsed)]
         size = self._store.read.published_size()
         known = self._store.read.find_all([item.leaf_hash for item in good])
-        fresh = [item for item in good if item.leaf_hash not in known and not self._waits(item)]
+        fresh = self._fresh(good, known)
         refused = self._judge(fresh, now)
         refused |= self._over_quota([item for item in fresh if item.leaf_hash not in refused])
         admitted = [item for item in fresh if item.leaf_hash not in refused]
@@ -101,11 +111,17 @@ class Admission:
             elif known.get(item.leaf_hash, size) < size:
                 answers.append(Logged(item.leaf_hash, item.statement_id, known[item.leaf_hash]))
             else:
-                answers.append(Accepted(item.leaf_hash, item.statement_id, self._promise(item, now)))
+                answers.append(Accepted(item.leaf_hash, item.statement_id, now))
         return answers
 
-    def _waits(self, item: Parsed) -> bool:
-        return self._store.read.is_waiting(item.leaf_hash)
+    def _fresh(self, items: Sequence[Parsed], known: Container[bytes]) -> list[Parsed]:
+        """Give those that are neither logged nor waiting, each once."""
+        unknown: dict[bytes, Parsed] = {}
+        for item in items:
+            if item.leaf_hash not in known:
+                unknown.setdefault(item.leaf_hash, item)
+        waiting = self._store.read.waiting_among(list(unknown))
+        return [item for item in unknown.values() if item.leaf_hash not in waiting]
 
     def _over_quota(self, items: Sequence[Parsed]) -> dict[bytes, QuotaryError]:
         """Charge the keys that signed; they are genuine, because F1 would admit the entries."""
@@ -134,9 +150,6 @@ class Admission:
         waiting = self._store.read.waiting_count()
         if waiting + more > MAX_WAITING:
             raise Busy(f"{waiting} entries wait, at most {MAX_WAITING} may", RETRY_SECONDS)
-
-    def _promise(self, item: Parsed, now: int) -> bytes:
-        return self._signer.promise(item.leaf_hash, now, now + self._promise_seconds)
 
 
 def parse_entry(entry: bytes) -> Parsed:

@@ -1,9 +1,7 @@
 """The JSON API under ``/api/v1`` (docs/formats/api.md): submit, read, prove, search."""
 
 import re
-import time
-from collections.abc import Iterator
-from threading import BoundedSemaphore, Event
+from collections.abc import Iterator, Sequence
 
 from flask import Blueprint, Response, json, request
 
@@ -21,6 +19,7 @@ from registry.errors import NotFound, TooLarge
 from registry.quota import sender
 from registry.site import Site
 from registry.store import OutcomeRow
+from registry.waiting import Waiters
 
 MAX_BATCH = 8 << 20
 MAX_BATCH_LINES = 10_000
@@ -28,7 +27,6 @@ MAX_RECORD = 1 << 20
 MAX_RESULTS = 100
 MAX_PAGE = 1000
 WAIT_SECONDS = 10.0
-WAIT_STEP_SECONDS = 0.05
 NDJSON = "application/x-ndjson"
 BUNDLE = "application/vnd.quotary.bundle+json"
 
@@ -46,7 +44,7 @@ def blueprint(site: Site) -> Blueprint:
 
 
 def _writing(routes: Blueprint, site: Site) -> None:
-    waiters = BoundedSemaphore(max(1, site.config.threads // 4))
+    waiters = Waiters(site.store.read, site.config.threads - max(1, site.config.threads // 8))
 
     @routes.post("/entries")
     def submit() -> Response:
@@ -55,12 +53,11 @@ def _writing(routes: Blueprint, site: Site) -> None:
         waits = request.args.get("wait", "accepted")
         if waits not in ("accepted", "published"):
             raise Malformed("wait is accepted or published")
-        if isinstance(found, Accepted) and waits == "published" and waiters.acquire(blocking=False):
-            try:
-                found = _await(site, found)
-            finally:
-                waiters.release()
-        return _json(_answer(found), 200 if isinstance(found, Logged) else 202)
+        if isinstance(found, Accepted) and waits == "published":
+            index = waiters.wait(found.leaf_hash, WAIT_SECONDS)
+            found = found if index is None else Logged(found.leaf_hash, found.statement_id, index)
+        (answer,) = _answers(site, [found])
+        return _json(answer, 200 if isinstance(found, Logged) else 202)
 
     @routes.post("/batches")
     def batch() -> Response:
@@ -68,8 +65,9 @@ def _writing(routes: Blueprint, site: Site) -> None:
         if len(lines) > MAX_BATCH_LINES:
             raise TooLarge(f"a batch has {len(lines)} lines, at most {MAX_BATCH_LINES}", MAX_BATCH_LINES)
         site.addresses.take([_sender()], len(lines))
-        answers = site.admission.submit_all(lines)
-        body = "".join(json.dumps(_answer_or_problem(found)) + "\n" for found in answers)
+        found = site.admission.submit_all(lines)
+        answers = map(_with_status, found, _answers(site, found))
+        body = "".join(json.dumps(answer) + "\n" for answer in answers)
         return Response(body, 200, {"Cache-Control": "no-store"}, content_type=NDJSON)
 
 
@@ -141,30 +139,29 @@ def _sender() -> str:
     return sender(request.remote_addr, request.headers.get("X-Real-IP"))
 
 
-def _await(site: Site, accepted: Accepted) -> Logged | Accepted:
-    """Wait a bounded time until an entry is published; it stays accepted otherwise."""
-    deadline, nothing = time.monotonic() + WAIT_SECONDS, Event()
-    while time.monotonic() < deadline:
-        index = site.store.read.find(accepted.leaf_hash)
-        if index is not None and index < site.store.read.published_size():
-            return Logged(accepted.leaf_hash, accepted.statement_id, index)
-        nothing.wait(WAIT_STEP_SECONDS)
-    return accepted
+def _answers(site: Site, found: Sequence[Logged | Accepted | QuotaryError]) -> list[dict[str, object]]:
+    """Say what became of each entry; what waits comes with a promise."""
+    accepted = [item for item in found if isinstance(item, Accepted)]
+    promises = iter(site.admission.promises(accepted) if accepted else ())
+    return [_answer(item, promises) for item in found]
 
 
-def _answer(found: Logged | Accepted) -> dict[str, object]:
+def _with_status(found: object, answer: dict[str, object]) -> dict[str, object]:
+    """A problem says its status itself."""
+    if isinstance(found, QuotaryError):
+        return answer
+    return {"status": 200 if isinstance(found, Logged) else 202, **answer}
+
+
+def _answer(found: Logged | Accepted | QuotaryError, promises: Iterator[bytes]) -> dict[str, object]:
+    if isinstance(found, QuotaryError):
+        return problems.members(problems.of(found))
     digest = found.leaf_hash.hex()
     answer: dict[str, object] = {"leaf_hash": digest, "statement_id": found.statement_id}
     if isinstance(found, Logged):
         return {**answer, "index": found.index, "published": True, "proof": f"/api/v1/proofs/{found.index}"}
     location = f"/api/v1/entries/by-hash/{digest}"
-    return {**answer, "promise": found.promise.decode("utf-8"), "location": location}
-
-
-def _answer_or_problem(found: Logged | Accepted | QuotaryError) -> dict[str, object]:
-    if not isinstance(found, QuotaryError):
-        return {"status": 200 if isinstance(found, Logged) else 202, **_answer(found)}
-    return problems.members(problems.of(found))
+    return {**answer, "promise": next(promises).decode("utf-8"), "location": location}
 
 
 def _entry(site: Site, index: int) -> Response:

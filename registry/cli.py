@@ -47,7 +47,7 @@ def init(
     from registry.config import Config
     from registry.setup import create_registry
 
-    config = Config(folder.resolve(), origin, database, bind, publish_interval, refresh, 600, 2, 8)
+    config = Config(folder.resolve(), origin, database, bind, publish_interval, refresh, 600, 2, 160)
     lines = [_witness_line(url, vkey) for url, vkey in witnesses]
     public = create_registry(config, lines, genesis.read_bytes() if genesis else None, datetime.now(UTC))
     for key in (*public.log, public.promise):

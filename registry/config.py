@@ -11,7 +11,7 @@ NUMBERS = {
     "refresh_seconds": (0.1, 600.0, 120.0),
     "promise_seconds": (1.0, 86400.0, 600.0),
     "workers": (1.0, 64.0, 2.0),
-    "threads": (1.0, 64.0, 8.0),
+    "threads": (1.0, 512.0, 160.0),
     "address_burst": (1.0, 1e9, 20_000.0),
     "address_per_second": (0.001, 1e6, 100.0),
     "builder_burst": (1.0, 1e9, 10_000.0),

@@ -1,5 +1,7 @@
 """The signer's other end: what the sequencer and the workers ask it."""
 
+import socket
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +24,7 @@ class RememberedHead:
 
 
 class SignerClient:
-    """Asks the signer, one connection a question."""
+    """Asks the signer, one connection a call."""
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path
@@ -40,7 +42,7 @@ class SignerClient:
         final: the log has ended; the signer never signs a larger head after this one
         """
         request = {"op": "sign", "size": size, "root": root.hex(), "proof": [b64(digest) for digest in proof]}
-        return self._bytes({**request, "final": True} if final else request, "note")
+        return _bytes(self._ask({**request, "final": True} if final else request), "note")
 
     def keys(self) -> tuple[VerifierKey, ...]:
         """Ask which keys sign checkpoints."""
@@ -50,10 +52,13 @@ class SignerClient:
         """Have the keys read again, and hear which sign checkpoints from now on."""
         return self._vkeys("reload")
 
-    def promise(self, leaf_hash: bytes, accepted: int, deadline: int) -> bytes:
-        """Get the signed promise that an entry will be published by ``deadline`` (Unix seconds)."""
-        request = {"op": "promise", "leaf_hash": leaf_hash.hex(), "accepted": accepted, "deadline": deadline}
-        return self._bytes(request, "promise")
+    def promises(self, items: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
+        """Get the signed promise for each (leaf hash, accepted, deadline), times in Unix seconds."""
+        requests: list[dict[str, object]] = [
+            {"op": "promise", "leaf_hash": leaf_hash.hex(), "accepted": accepted, "deadline": deadline}
+            for leaf_hash, accepted, deadline in items
+        ]
+        return [_bytes(fields, "promise") for fields in self._ask_all(requests)]
 
     def _vkeys(self, op: str) -> tuple[VerifierKey, ...]:
         fields = self._ask({"op": op})
@@ -61,24 +66,36 @@ class SignerClient:
         fields.done()
         return found
 
-    def _bytes(self, request: dict[str, object], name: str) -> bytes:
-        fields = self._ask(request)
-        found = fields.base64(name)
-        fields.done()
-        return found
-
     def _ask(self, request: dict[str, object]) -> Fields:
+        (fields,) = self._ask_all([request])
+        return fields
+
+    def _ask_all(self, requests: Sequence[dict[str, object]]) -> list[Fields]:
         try:
             with wire.connect(self._path, TIMEOUT_SECONDS) as connection:
-                wire.send(connection, request)
-                reply = wire.receive(connection)
+                replies = [_exchange(connection, request) for request in requests]
         except (OSError, Malformed) as error:
             raise SignerUnavailable(
                 f"no signer answers on {self._path}: {error}", next_command="quotary registry sign"
             ) from error
-        fields = Fields(reply, "signer's answer")
-        if fields.has("error"):
-            if fields.text("error") == "refused":
-                raise SignerRefused(fields.text("check"), fields.text("found"), fields.text("wanted"))
-            raise Malformed(f"the signer does not understand us: {fields.text('detail')}")
-        return fields
+        return [_answer(reply) for reply in replies]
+
+
+def _exchange(connection: socket.socket, request: dict[str, object]) -> object | None:
+    wire.send(connection, request)
+    return wire.receive(connection)
+
+
+def _answer(reply: object | None) -> Fields:
+    fields = Fields(reply, "signer's answer")
+    if fields.has("error"):
+        if fields.text("error") == "refused":
+            raise SignerRefused(fields.text("check"), fields.text("found"), fields.text("wanted"))
+        raise Malformed(f"the signer does not understand us: {fields.text('detail')}")
+    return fields
+
+
+def _bytes(fields: Fields, name: str) -> bytes:
+    found = fields.base64(name)
+    fields.done()
+    return found

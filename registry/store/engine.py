@@ -25,10 +25,12 @@ PRAGMAS = (
     ("trusted_schema", "OFF", 0),
     ("cell_size_check", "ON", 1),
     ("busy_timeout", "10000", 10000),
-    # A transaction of 4096 entries fits both, so that no page is written twice before its commit is durable.
-    ("cache_size", "-16000", -16000),
+    # A transaction of 4096 entries fits, so that hardly a page is written twice before its commit is durable.
+    ("cache_size", "-8000", -8000),
     ("wal_autocheckpoint", "8192", 8192),
 )
+# One process's threads take turns: a query is short, and each connection has a cache of its own.
+POOL = {"pool_size": 4, "max_overflow": 4}
 
 
 def check_sqlite_version(version: tuple[int, int, int]) -> None:
@@ -69,7 +71,7 @@ def _open_sqlite(url: str, connection_class: type[Any] | None) -> Engine:
     arguments: dict[str, Any] = {"check_same_thread": False}
     if connection_class is not None:
         arguments["factory"] = connection_class
-    engine = create_engine(url, module=pysqlite3, connect_args=arguments)
+    engine = create_engine(url, module=pysqlite3, connect_args=arguments, **POOL)
     event.listen(engine, "connect", _prepare_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

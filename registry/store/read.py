@@ -97,10 +97,14 @@ class Reader:
         row = self._one(select(table.c.received).order_by(table.c.id).limit(1))
         return int(row["received"]) if row else None
 
-    def is_waiting(self, leaf_hash: bytes) -> bool:
-        return (
-            self._one(select(schema.pending.c.id).where(schema.pending.c.leaf_hash == leaf_hash)) is not None
-        )
+    def waiting_among(self, leaf_hashes: Sequence[bytes]) -> set[bytes]:
+        """Give those of these entries that wait."""
+        column = schema.pending.c.leaf_hash
+        found: set[bytes] = set()
+        for start in range(0, len(leaf_hashes), CHUNK):
+            query = select(column).where(column.in_(leaf_hashes[start : start + CHUNK]))
+            found.update(row["leaf_hash"] for row in self._all(query))
+        return found
 
     def tile(self, level: int, n: int) -> bytes | None:
         """Give a full tile (8192 bytes); None while it is not full."""

@@ -174,7 +174,8 @@ def test_the_client_speaks_the_protocol_over_a_socket_with_a_long_path(
 
 
 def test_a_promise_is_signed_under_its_own_key(client: SignerClient, keys: LogKeys) -> None:
-    note = client.promise(HASHES[0], 100, 700)
+    note, other = client.promises([(HASHES[0], 100, 700), (HASHES[1], 101, 701)])
+    assert Promise.parse(Note.parse(other).text) == Promise(ORIGIN, HASHES[1], 101, 701)
     public = public_keys(keys)
     assert verify_promise(note, public.promise) == Promise(ORIGIN, HASHES[0], 100, 700)
     with pytest.raises(InvalidSignature):

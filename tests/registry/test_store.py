@@ -184,7 +184,7 @@ def test_what_waits_keeps_its_order_and_waits_once(either: Store) -> None:
     either.write.enqueue(ENTRIES[1:5], 2)
     waiting = either.read.waiting(10)
     assert [row.data for row in waiting] == [b"0", b"1", b"2", b"3", b"4"]
-    assert either.read.is_waiting(ENTRIES[4][0])
+    assert either.read.waiting_among([leaf for leaf, _ in ENTRIES[4:7]]) == {ENTRIES[4][0]}
     either.write.integrate(replace(batch_of(either, 3), done=tuple(row.id for row in waiting[:3])))
     assert [row.data for row in either.read.waiting(10)] == [b"3", b"4"]
     either.write.forget([row.id for row in either.read.waiting(10)])
