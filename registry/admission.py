@@ -13,7 +13,7 @@ from quotary.statements.envelope import MAX_ENTRY, Envelope
 from quotary.statements.schema import parse_statement
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
-from registry.errors import Busy, NotAdmitted, ReservedRecord, TooLarge
+from registry.errors import Busy, LogEnded, NotAdmitted, ReservedRecord, TooLarge
 from registry.group import Group
 from registry.quota import Quota
 from registry.replica import Replica
@@ -138,6 +138,9 @@ class Admission:
         if not items:
             return {}
         outcomes = self._replica.judge([item.entry for item in items], now)
+        if end := self._replica.ended:
+            found, wanted = f"ended by a {end}", "a log that takes entries"
+            return {item.leaf_hash: LogEnded("log", found, wanted) for item in items}
         return {
             item.leaf_hash: NotAdmitted(
                 f"this entry would have no effect: {outcome.detail or outcome.code}", outcome.code

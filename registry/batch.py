@@ -27,10 +27,15 @@ def append_only(old: Head, follower: Follower, waiting: Sequence[Waiting]) -> Ba
 
 
 def append_and_close(
-    old: Head, follower: Follower, waiting: Sequence[Waiting], nodes: StoredNodes, ts: int
+    old: Head,
+    follower: Follower,
+    waiting: Sequence[Waiting],
+    nodes: StoredNodes,
+    ts: int,
+    end: str | None = None,
 ) -> Batch:
     """Append entries, close the interval at log time ``ts``, and append the state entry that commits the
-    map.
+    map; ``end`` is the type of the order that ends the log with it.
     """
     for row in waiting:
         follower.feed(row.data)
@@ -40,7 +45,7 @@ def append_and_close(
     values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
     trie_root = trie.update(nodes, old.trie_root, values)
     previous = old.state_index if old.state_index >= 0 else None
-    state = StateEntry(state_index, {"F1": trie_root}, ts, previous).encode()
+    state = StateEntry(state_index, {"F1": trie_root}, ts, previous, end).encode()
     entries = [(row.leaf_hash, row.data) for row in waiting] + [(leaf_hash(state), state)]
     batch = _grown(old, entries, waiting)
     head = replace(batch.head, trie_root=trie_root, ts=ts, state_index=state_index)

@@ -69,6 +69,10 @@ class NotAdmitted(NotAuthorised):
         self.code = code
 
 
+class LogEnded(Refused):
+    """The log's roots have frozen or closed it: it takes no entries any more."""
+
+
 class ReservedRecord(NotAuthorised):
     """Only the log itself makes reserved records."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from quotary.errors import CannotTell, Rejected
 from quotary.statements.f1 import Closed
+from quotary.statements.order import check_interval
 from quotary.statements.state_entry import state_of
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
@@ -55,6 +56,8 @@ class _Walk:
 
     def __init__(self, read: Reader, origin: str) -> None:
         self.read = read
+        self.origin = origin
+        self.end: str | None = None
         self.frontier = Frontier()
         self.follower = Follower(origin)
         self.nodes = trie.MemoryStore()
@@ -95,6 +98,10 @@ class _Walk:
         _same("size in a state entry", state.index, self.frontier.size - 1)
         if state.ts < self.ts:
             raise Rejected("log time", str(state.ts), f"{self.ts} or later")
+        _same("entries after the end of the log", self.end, None)
+        roots = self.follower.f1.log_delegation
+        check_interval(self.origin, self.follower.waiting, state, roots)
+        self.end = state.end
         self._interval(self.follower.close(state.ts), state.maps["F1"])
         self.ts, self.states = state.ts, self.states + 1
         self._checkpoint()

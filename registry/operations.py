@@ -46,7 +46,7 @@ class Operation:
 _ABSENT = ("malformed", "not-found", "not-yet-published")
 _LATER = ("malformed", "not-yet-published")
 _WRITING = ("malformed", "too-large", "busy", "full")
-_REFUSING = ("not-admitted", "not-authorised", "reserved", "unsupported")
+_REFUSING = ("log-ended", "not-admitted", "not-authorised", "reserved", "unsupported")
 
 _API: dict[str, Operation] = {
     "api.submit": Operation(

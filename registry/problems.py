@@ -13,6 +13,7 @@ from werkzeug.exceptions import HTTPException
 from quotary.errors import CannotTell, Malformed, NotAuthorised, QuotaryError, Unsupported, Usage
 from registry.errors import (
     Busy,
+    LogEnded,
     NotAdmitted,
     NotFound,
     NotPublished,
@@ -69,6 +70,13 @@ KINDS = {
             "The member code names the reason (docs/formats/f1.md). Correct the statement and sign it again.",
         ),
         Kind("reserved", 403, "Only the log itself makes reserved records", "Submit a signed statement."),
+        Kind(
+            "log-ended",
+            410,
+            "The log takes no entries any more",
+            "Its roots have frozen or closed it: the order that says so, and a successor if there is one, "
+            "stands right before its last entry.",
+        ),
         Kind("not-found", 404, "Nothing public has this name", "Look for it with /api/v1/search."),
         Kind(
             "not-yet-published",
@@ -189,6 +197,7 @@ def _headers(error: QuotaryError) -> dict[str, str]:
 _TYPES: tuple[tuple[type[QuotaryError], str], ...] = (
     (NotAdmitted, "not-admitted"),
     (ReservedRecord, "reserved"),
+    (LogEnded, "log-ended"),
     (NotAuthorised, "not-authorised"),
     (NotFound, "not-found"),
     (NotPublished, "not-yet-published"),

@@ -23,6 +23,7 @@ from registry.config import Config
 from registry.errors import RolledBack
 from registry.fsck import Checked, check_store
 from registry.memory import NOTHING_SIGNED, SignedHead, keep, recall
+from registry.orders import ended
 from registry.replica import Follower
 from registry.sequence import only_sequencer
 from registry.sequencer import MAX_BATCH
@@ -140,7 +141,7 @@ class _Rebuild:
             return
         if state.ts < self.head.ts:
             raise Rejected("log time", str(state.ts), f"{self.head.ts} or later")
-        batch = append_and_close(self.head, self._follower, self._waiting, self._nodes, state.ts)
+        batch = append_and_close(self.head, self._follower, self._waiting, self._nodes, state.ts, state.end)
         made = batch.entries[-1][1]
         if made != entry:
             raise Rejected(f"state entry at {state.index}", entry.hex()[:200], made.hex()[:200])
@@ -181,7 +182,8 @@ def _check_seen(
             raise RolledBack(f"size at {who}", str(known), f"at most the mirror's {size}", next_command=NEXT)
         if known and root_at(known, tiles) != root:
             raise RolledBack(f"root of size {known} at {who}", root.hex(), "the mirror's", next_command=NEXT)
-    return SignedHead(size, verified.checkpoint.root, _own_lines(verified.note, policy))
+    final = ended(store.read, store.read.head()) is not None
+    return SignedHead(size, verified.checkpoint.root, _own_lines(verified.note, policy), final)
 
 
 def _memory(config: Config) -> SignedHead | None:

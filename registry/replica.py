@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from quotary.statements.f1 import F1, Closed
 from quotary.statements.outcome import Outcome
 from quotary.statements.state_entry import state_of
+from registry.orders import ended, ending
 from registry.store import Reader
 
 CHUNK = 2048
@@ -74,6 +75,12 @@ class Replica:
         self._follower = follower
         self._ahead = _Ahead(self._follower.f1.copy(), follower.size)
         self._lock = threading.Lock()
+        self._ended = ended(read, read.head())
+
+    @property
+    def ended(self) -> str | None:
+        """Say by which order the log has ended, or will have when what waits is logged."""
+        return self._ended
 
     def judge(self, entries: Sequence[bytes], ts: int) -> list[Outcome]:
         """Give the outcome of each entry as if it were appended next, those before it included."""
@@ -97,6 +104,8 @@ class Replica:
             self._follower.catch_up(self._read, size)
             self._ahead = _Ahead(self._follower.f1.copy(), size)
             self._ahead.f1.close(self._follower.waiting, ts)
+            self._ended = self._ended or ended(self._read, head)
         for row in self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
             self._ahead.take([row.data], ts)
+            self._ended = self._ended or ending(self._read, self._ahead.f1.origin, row.data, ts)
             self._ahead.last_id = row.id

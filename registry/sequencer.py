@@ -3,7 +3,7 @@
 Each round: integrate what waits and close the interval with a state entry (one transaction, moved by
 compare-and-swap), have the signer sign the committed head, show it to the witnesses, and publish it once
 their quorum has cosigned. An error around a commit leaves open whether it landed, so everything is read
-again.
+again. An order of the log's roots gets an interval of its own; after one that ends the log nothing grows.
 """
 
 import logging
@@ -11,8 +11,9 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
-from quotary.errors import CannotTell
+from quotary.errors import CannotTell, Malformed, Rejected
 from quotary.tlog.tiles import consistency_path, root_at
+from registry import orders
 from registry.batch import append_and_close, append_only
 from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
 from registry.replica import Follower
@@ -88,17 +89,45 @@ class Sequencer:
     def integrate(self) -> None:
         """Append what waits and close the interval; an idle log appends nothing."""
         for attempt in range(MAX_BATCHES):
-            waiting = self._fresh(self._store.read.waiting(MAX_BATCH))
-            if not waiting and not self._follower.waiting:
+            rows = self._fresh(self._store.read.waiting(MAX_BATCH))
+            if rows and orders.ended(self._store.read, self._head):
+                self._drop(rows)
                 return
-            closing = len(waiting) < MAX_BATCH or attempt == MAX_BATCHES - 1
-            self._commit(
-                self._closing(waiting) if closing else append_only(self._head, self._follower, waiting)
-            )
+            waiting, given = orders.split(rows)
+            closing = len(rows) < MAX_BATCH or attempt == MAX_BATCHES - 1
+            if waiting or self._follower.waiting:
+                self._commit(
+                    self._closing(waiting) if closing else append_only(self._head, self._follower, waiting)
+                )
             if closing:
+                self._obey(given, drained=not waiting)
                 if self._head.size - self._kept >= EVERY_ENTRIES:
                     self.keep_snapshot()
                 return
+
+    def _obey(self, given: list[Waiting], *, drained: bool) -> None:
+        """Log each order in an interval of its own, and drop those that the roots did not give.
+
+        One that ends the log waits until a round found nothing else: what was promised is logged before it.
+        """
+        for row in given:
+            try:
+                order = orders.check(self._store.read, self._origin, row.data, self._log_time())
+            except (Malformed, Rejected) as error:
+                log.error("order.refused", extra={"leaf_hash": row.leaf_hash.hex(), "why": str(error)})
+                self._store.write.forget([row.id])
+                continue
+            if order.ends_log and not drained:
+                continue
+            self._commit(self._closing([row], order.kind if order.ends_log else None))
+            log.warning("order.logged", extra={"kind": order.kind, "index": self._head.size - 2})
+            if order.ends_log:
+                return
+
+    def _drop(self, rows: list[Waiting]) -> None:
+        """Forget what came too late for a log that has ended."""
+        log.error("entries.too_late", extra={"leaf_hashes": [row.leaf_hash.hex() for row in rows]})
+        self._store.write.forget([row.id for row in rows])
 
     def keep_snapshot(self) -> None:
         """Write F1's state as of the newest state entry, where it is not written yet."""
@@ -115,16 +144,17 @@ class Sequencer:
         self.check_signer()
         old = self._signer.head().size
         proof = consistency_path(old, head.size, self._tiles) if 0 < old < head.size else ()
+        final = orders.ended(self._store.read, head) is not None
         try:
-            note = self._signer.sign(head.size, head.root, proof)
+            note = self._signer.sign(head.size, head.root, proof, final=final)
         except SignerRefused:
             self._check_epoch()
             raise
         self._store.write.add_signed(Signed(head.size, head.root, note), signed.size if signed else 0)
 
-    def _closing(self, waiting: list[Waiting]) -> Batch:
-        ts = self._log_time()
-        return append_and_close(self._head, self._follower, waiting, StoredNodes(self._store.read), ts)
+    def _closing(self, waiting: list[Waiting], end: str | None = None) -> Batch:
+        nodes, ts = StoredNodes(self._store.read), self._log_time()
+        return append_and_close(self._head, self._follower, waiting, nodes, ts, end)
 
     def _log_time(self) -> int:
         """Give the clock's seconds, or the log's own where the clock is a little behind it."""

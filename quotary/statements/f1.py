@@ -72,6 +72,11 @@ class F1:
         return found
 
     @property
+    def origin(self) -> str:
+        """Name the log."""
+        return self._origin
+
+    @property
     def log_delegation(self) -> Delegation | None:
         """Give the delegation of the log's own roles that is in force; None before the genesis."""
         held = self._state.held.get(LOG_SERVICE)
