@@ -49,19 +49,29 @@ class PublicLog:
         self.read = read
         self.tiles = StoredTiles(read)
         self.nodes = StoredNodes(read)
+        self._tree = HashTree(0, self.tiles)
+        self._newest: Snapshot | None = None
 
     def snapshot(self) -> Snapshot:
         """Give the newest published state."""
         published = self.read.published()
         if published is None:
             raise NotPublished("the log has not published a checkpoint yet", 0)
+        newest = self._newest
+        if newest is not None and (newest.note, newest.at) == (published.note, published.at):
+            return newest
         checkpoint = Checkpoint.parse(Note.parse(published.note).text)
         state_bytes = self.read.entries(checkpoint.size - 1, checkpoint.size)[0]
         state = StateEntry.parse(state_bytes)
-        return Snapshot(checkpoint, published.note, published.at, state, state_bytes)
+        self._newest = newest = Snapshot(checkpoint, published.note, published.at, state, state_bytes)
+        return newest
 
     def tree(self, snapshot: Snapshot) -> HashTree:
-        return HashTree(snapshot.size, self.tiles)
+        """Give the tree of a checkpoint; what was read for the one before serves again."""
+        tree = self._tree
+        if tree.size != snapshot.size:
+            self._tree = tree = tree.resized(snapshot.size)
+        return tree
 
     def entry(self, index: int, size: int) -> bytes:
         """Give the entry at ``index``."""
@@ -90,7 +100,7 @@ class PublicLog:
         """Give the consistency path between two published sizes, 1 <= old <= new."""
         if new > size:
             raise NotPublished(f"the checkpoint covers {size} entries, you asked for {new}", size)
-        return HashTree(new, self.tiles).consistency_path(old)
+        return self._tree.resized(new).consistency_path(old)
 
     def measurements(self, size: int, limit: int | None) -> Iterator[tuple[str, bytes]]:
         """Give service and id of the measurements in the map, at most ``limit`` of them."""

@@ -10,7 +10,7 @@ from quotary.tlog.tiles import TILE_WIDTH, encode_entry_bundle
 from registry.errors import NotPublished
 from registry.store import Reader
 
-KEPT_TILES = 2048
+KEPT_TILES = 512
 KEPT_NODES = 65_536
 
 

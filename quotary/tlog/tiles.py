@@ -7,6 +7,7 @@ A tile of level L holds up to 256 hashes; hash i of the level is the root over e
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Protocol
 
 from quotary.errors import Malformed
@@ -17,7 +18,7 @@ TILE_HEIGHT = 8
 MAX_LEVEL = 63
 MAX_ENTRY_LENGTH = 65_535
 
-_CACHED_TILES = 1024
+_CACHED_TILES = 2048
 _PATH = re.compile(r"tile/(entries|[0-9]{1,2})/((?:x[0-9]{3}/){0,6}[0-9]{3})(?:\.p/([1-9][0-9]{0,2}))?")
 
 
@@ -110,16 +111,27 @@ def decode_entry_bundle(data: bytes, *, width: int | None = None) -> tuple[bytes
 
 
 class HashTree:
-    """The tree of one size, read from tiles; each tile is fetched and hashed once while the object lives."""
+    """The tree of one size, read from tiles; each tile is fetched and hashed once while the object lives.
 
-    __slots__ = ("_reader", "_rows", "size")
+    A full tile belongs to trees of every size, so those that ``resized`` gives share them: at most 2048 of 16
+    KiB.
+    """
+
+    __slots__ = ("_full", "_open", "_reader", "size")
 
     def __init__(self, size: int, reader: HashReader) -> None:
         if not 0 <= size <= MAX_SIZE:
             raise Malformed(f"a tree cannot have {size} entries")
         self.size = size
         self._reader = reader
-        self._rows: dict[tuple[int, int], list[list[bytes]]] = {}
+        self._full: dict[tuple[int, int], tuple[bytes, ...]] = {}
+        self._open: dict[tuple[int, int], tuple[bytes, ...]] = {}
+
+    def resized(self, size: int) -> "HashTree":
+        """Return the tree of another size over the same tiles."""
+        other = HashTree(size, self._reader)
+        other._full = self._full
+        return other
 
     def root(self) -> bytes:
         """Return the root, 32 bytes."""
@@ -158,24 +170,30 @@ class HashTree:
         """Return the root over the ``2^height`` entries from ``index * 2^height``."""
         level, row = divmod(height, TILE_HEIGHT)
         n, column = divmod(index, TILE_WIDTH >> row)
-        return self._tile(level, n)[row][column]
+        return self._rows(level, n)[row][column * HASH_LENGTH : (column + 1) * HASH_LENGTH]
 
-    def _tile(self, level: int, n: int) -> list[list[bytes]]:
+    def _rows(self, level: int, n: int) -> tuple[bytes, ...]:
         """Return a tile's hashes and the rows of full nodes above them."""
-        rows = self._rows.get((level, n))
+        width = width_at(level, n, self.size)
+        kept = self._full if width == TILE_WIDTH else self._open
+        rows = kept.get((level, n))
         if rows is None:
-            width = width_at(level, n, self.size)
             data = self._reader.tile(level, n, width)
             if len(data) != width * HASH_LENGTH:
                 raise Malformed(f"{tile_path(level, n, width)} has {len(data)} bytes")
-            rows = [[data[i : i + HASH_LENGTH] for i in range(0, len(data), HASH_LENGTH)]]
-            while len(rows[-1]) > 1:
-                below = rows[-1]
-                rows.append([node_hash(below[i], below[i + 1]) for i in range(0, len(below) - 1, 2)])
-            if len(self._rows) >= _CACHED_TILES:
-                self._rows.clear()
-            self._rows[level, n] = rows
+            rows = _rows_over(data)
+            if len(kept) >= _CACHED_TILES:
+                kept.clear()
+            kept[level, n] = rows
         return rows
+
+
+def _rows_over(tile: bytes) -> tuple[bytes, ...]:
+    rows = [tile]
+    while len(below := rows[-1]) > HASH_LENGTH:
+        pairs = range(0, len(below) - HASH_LENGTH, 2 * HASH_LENGTH)
+        rows.append(b"".join(sha256(b"\x01" + below[i : i + 2 * HASH_LENGTH]).digest() for i in pairs))
+    return tuple(rows)
 
 
 def root_at(size: int, reader: HashReader) -> bytes:

@@ -247,10 +247,27 @@ def test_the_cache_of_a_tree_is_bounded():
         def tile(self, level, n, width):
             return bytes(32 * width)
 
-    tree = HashTree(2_000 * 256, Endless())
-    for n in range(1_500):
+    tree = HashTree(4_000 * 256, Endless())
+    for n in range(3_000):
         tree.leaf(n * 256)
-    assert len(tree._rows) <= 1024
+    assert len(tree._full) <= 2048
+
+
+def test_trees_of_several_sizes_read_a_full_tile_once_and_never_share_an_open_one():
+    hashes, shelf = leaves(900), Shelf()
+    shelf.append(hashes[:600])
+    tree = HashTree(600, shelf)
+    assert tree.inclusion_path(0) == merkle.path_in(hashes[:600], 0)
+    assert shelf.reads == 3
+    shelf.append(hashes[600:])
+    for size in (900, 601, 600, 257, 256):
+        other = tree.resized(size)
+        assert other.root() == merkle.root_of(hashes[:size])
+        assert other.inclusion_path(255) == merkle.path_in(hashes[:size], 255)
+    before = shelf.reads
+    assert tree.resized(900).inclusion_path(0) == merkle.path_in(hashes, 0)
+    assert shelf.reads == before + 2, "the open tile of each level"
+    assert tree.inclusion_path(599) == merkle.path_in(hashes[:600], 599)
 
 
 def test_a_wrong_tile_gives_a_proof_that_does_not_verify():
