@@ -17,7 +17,6 @@ from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy, VerifiedCheckpoint
 from quotary.tlog.tiles import TILE_WIDTH, decode_entry_bundle, entries_path, root_at
-from registry.backup import PREFIX, database_file, put_in_place, remove
 from registry.batch import append_and_close, append_only
 from registry.config import Config
 from registry.errors import RolledBack
@@ -28,7 +27,8 @@ from registry.replica import Follower
 from registry.sequence import only_sequencer
 from registry.sequencer import MAX_BATCH
 from registry.signer import only_signer
-from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, Store, Waiting, create_store
+from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, Store, Waiting
+from registry.store.beside import beside
 from registry.tree import StoredNodes, StoredTiles
 from registry.witnesses import NEXT, Rounds
 
@@ -88,11 +88,8 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
         verified = policy.verify(note := mirror.get("checkpoint"))
         if verified.checkpoint.origin != config.origin:
             raise Refused("log origin", verified.checkpoint.origin, config.origin)
-        target = database_file(config)
-        beside = target.with_name(f".{target.name}.new")
-        remove(beside)
-        try:
-            with closing(create_store(PREFIX + str(beside))) as store:
+        with beside(config.database_url) as new:
+            with closing(new.create()) as store:
                 rebuild(store, config.origin, verified.checkpoint, mirror)
                 head = _check_seen(config, policy, transport, store, verified, forget_unpublished)
                 store.write.add_signed(Signed(head.size, head.root, head.note), 0)
@@ -101,9 +98,7 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
                 checked = check_store(store.read, config.origin, policy)
             keep(config.keys / "signed-head.json", head)
             config.snapshot.unlink(missing_ok=True)
-            put_in_place(beside, target)
-        finally:
-            remove(beside)
+            new.settle()
     return checked
 
 

@@ -87,7 +87,7 @@ def open_store(url: str, *, connection_class: type[Any] | None = None, schema: s
     """Open a database that has exactly this code's schema."""
     engine = open_engine(url, connection_class=connection_class, schema=schema)
     with translated():
-        _check_schema(engine)
+        check_schema(engine)
     return Store(engine, Reader(engine), Writer(engine))
 
 
@@ -103,7 +103,7 @@ def create_store(url: str, *, schema: str | None = None) -> Store:
     return open_store(url, schema=schema)
 
 
-def _check_schema(engine: Engine) -> None:
+def check_schema(engine: Engine) -> None:
     """Raise ``WrongSchema`` unless the database has exactly this code's revision."""
     found = ""
     if inspect(engine).has_table("alembic_version"):

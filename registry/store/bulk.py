@@ -46,6 +46,11 @@ def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ?", [(found,) for found in ids])
 
 
+def given(table: Table) -> list[Column[object]]:
+    """Give the columns whose values come with the row."""
+    return [column for column in table.columns if column.autoincrement is not True]
+
+
 def _is_postgresql(connection: Connection) -> bool:
     return connection.dialect.name == "postgresql"
 
@@ -64,18 +69,13 @@ def _copy(connection: Connection, table: Table, rows: Sequence[Row]) -> None:
 
 
 def _insert_text(table: Table) -> str:
-    marks = ", ".join("?" for _ in _given(table))
+    marks = ", ".join("?" for _ in given(table))
     return f"INSERT INTO {table.name} ({_names(table)}) VALUES ({marks})"
 
 
 def _names(table: Table) -> str:
-    return ", ".join(column.name for column in _given(table))
+    return ", ".join(column.name for column in given(table))
 
 
 def _kinds(connection: Connection, table: Table) -> list[str]:
-    return [column.type.compile(connection.dialect).lower() for column in _given(table)]
-
-
-def _given(table: Table) -> list[Column[object]]:
-    """Give the columns whose values come with the row."""
-    return [column for column in table.columns if column.autoincrement is not True]
+    return [column.type.compile(connection.dialect).lower() for column in given(table)]

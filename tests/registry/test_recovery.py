@@ -12,7 +12,6 @@ from quotary.errors import (
     QuotaryError,
     Refused,
     Rejected,
-    Unsupported,
     Usage,
 )
 from quotary.net.transport import Offline
@@ -29,7 +28,7 @@ from registry.recover import Folder, Site, open_mirror, recover_log
 from registry.sequence import only_sequencer
 from registry.signer import only_signer
 from tests.fakes.authority import ORIGIN, measurement
-from tests.fakes.inprocess import Local, config_of, local
+from tests.fakes.inprocess import Local, local
 
 NOBODY = Offline()
 
@@ -152,13 +151,6 @@ def test_nothing_is_restored_or_recovered_under_a_running_registry(tmp_path: Pat
                     restore_backup(log.config, tmp_path / "backup", NOBODY)
                 with pytest.raises(Usage, match="already runs"):
                     recover_log(log.config, mirror, NOBODY, False)
-
-
-def test_a_server_database_is_backed_up_by_its_own_tools(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "postgresql+psycopg://nowhere/log")
-    with pytest.raises(Unsupported) as caught:
-        make_backup(config, tmp_path / "backup")
-    assert "pg_dump" in str(caught.value.next_command)
 
 
 def test_a_lost_database_is_rebuilt_from_a_mirror_byte_for_byte(tmp_path: Path) -> None:
