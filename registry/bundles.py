@@ -3,6 +3,8 @@
 Everything in a bundle is proven by what it holds; this module only gathers, and decides nothing.
 """
 
+import hashlib
+
 from quotary.canonical import Fields, parse_canonical
 from quotary.statements.bundle import AbsenceBundle, Bundle, Included, Proven
 from quotary.statements.envelope import Envelope
@@ -11,6 +13,7 @@ from quotary.statements.keys import key_measurement, key_service, key_tcb
 from quotary.statements.release import Release
 from quotary.statements.schema import Statement, parse_statement
 from quotary.tlog import trie
+from registry.errors import Damaged
 from registry.public import PublicLog, Snapshot
 
 MAX_RECORD = 1 << 20
@@ -52,14 +55,17 @@ class Bundles:
         return [item.record for item in found if item is not None]
 
     def _included(self, index: int) -> Included:
-        entry = self._public.read.entries(index, index + 1)[0]
+        entry = self._public.entry(index, self._snapshot.size)
         return Included(index, entry, self._tree.inclusion_path(index))
 
     def _record(self, key: bytes) -> Proven | None:
         record = self._public.read.record(key, self._snapshot.size)
         if record is None:
             return None
-        return Proven(record, trie.prove(self._public.nodes, self._snapshot.trie_root, key))
+        root, digest = self._snapshot.trie_root, hashlib.sha256(record).digest()
+        if (wanted := trie.lookup(self._public.nodes, root, key)) != digest:
+            raise Damaged("record", digest.hex(), wanted.hex() if wanted else "none in the map")
+        return Proven(record, trie.prove(self._public.nodes, root, key))
 
     def _cached_record(self, key: bytes) -> Proven | None:
         if key not in self._proven:

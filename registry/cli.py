@@ -114,11 +114,12 @@ def fsck(folder: Path) -> None:
     config = load_config(folder)
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
     store = open_store(config.database_url)
-    found = check_store(store.read, config.origin, policy, config.snapshot)
+    found = check_store(store.read, config.origin, policy, config.snapshot, config.public)
     store.close()
     click.echo(
         f"equal: {found.entries} entries, {found.states} state entries, {found.tiles} tiles, "
-        f"{found.records} records, {found.checkpoints} signed checkpoints; published {found.published} "
+        f"{found.records} records, {found.checkpoints} signed checkpoints, {found.files} exported files; "
+        f"published {found.published} "
         f"under the keys and quorum of {config.policy}"
     )
 

@@ -1,6 +1,6 @@
 """What can go wrong in the registry, beyond ``quotary.errors``; ``problems.py`` alone maps these to HTTP."""
 
-from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused
+from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused, Rejected
 
 
 class HeadMoved(QuotaryError):
@@ -15,6 +15,10 @@ class LeadershipLost(CannotTell):
 
 class RolledBack(Refused):
     """A witness or the signer remembers another log: a restored backup or a fork. Nothing is signed."""
+
+
+class Damaged(Rejected):
+    """Stored bytes are not those whose hashes were kept: a disk or memory failed. Nothing is signed."""
 
 
 class ClockRefused(Refused):

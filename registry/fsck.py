@@ -9,12 +9,16 @@ from quotary.statements.f1 import Closed
 from quotary.statements.order import check_interval
 from quotary.statements.state_entry import state_of
 from quotary.tlog import trie
+from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
+from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
+from quotary.tlog.tiles import parse_tile_path, width_at
+from registry.public import PublicLog
 from registry.replica import Follower
 from registry.snapshot import parts
-from registry.store import Head, Reader
+from registry.store import Head, Reader, Signed
 
 CHUNK = 1024
 
@@ -29,44 +33,54 @@ class Checked:
     records: int
     checkpoints: int
     published: int
+    files: int = 0
 
 
-def check_store(read: Reader, origin: str, policy: TlogPolicy, snapshot: Path | None = None) -> Checked:
+def check_store(
+    read: Reader,
+    origin: str,
+    policy: TlogPolicy,
+    snapshot: Path | None = None,
+    public: Path | None = None,
+) -> Checked:
     """Recompute leaf hashes, tiles, roots, map, records, outcomes and checkpoints, or raise ``Rejected``.
 
     snapshot: a file of F1's state that must be the one of the replay; one of a larger size is not this log's
+    public:   the folder of exported files; its tiles, entry bundles and checkpoint are compared too
     """
     # Read first: a running sequencer may replace it by one of a size that this walk does not reach.
     kept = parts(snapshot) if snapshot is not None and snapshot.exists() else None
     head = read.head()
     if head is None:
         raise CannotTell("the database holds no log", next_command="quotary registry init")
-    walk = _Walk(read, origin)
+    walk = _Walk(read, origin, policy)
     walk.snapshot = kept
     while walk.frontier.size < head.size:
         walk.chunk(head.size)
     walk.compare_head(head)
     _same("snapshots not of this tree", walk.snapshot is None, True)
     published = _check_published(read, policy, walk)
-    return Checked(head.size, walk.states, walk.tiles, len(walk.records), walk.checkpoints, published)
+    files = _check_files(read, policy, walk, public, published) if public is not None else 0
+    return Checked(head.size, walk.states, walk.tiles, len(walk.records), walk.checkpoints, published, files)
 
 
 class _Walk:
     """The log, built again beside the database."""
 
-    def __init__(self, read: Reader, origin: str) -> None:
+    def __init__(self, read: Reader, origin: str, policy: TlogPolicy) -> None:
         self.read = read
         self.origin = origin
         self.end: str | None = None
+        self.policy = policy
         self.frontier = Frontier()
         self.follower = Follower(origin)
-        self.nodes = trie.MemoryStore()
+        self.nodes = _Nodes()
         self.trie_root = trie.EMPTY
         self.records: dict[bytes, bytes] = {}
         self.roots: dict[int, bytes] = {}
         self.snapshot: tuple[int, bytes, bytes] | None = None
         self.states = self.tiles = self.checkpoints = self.ts = 0
-        self.signed = {signed.size: signed.root for signed in read.all_signed()}
+        self.signed = {signed.size: signed for signed in read.all_signed()}
 
     def chunk(self, size: int) -> None:
         start, stop = self.frontier.size, min(self.frontier.size + CHUNK, size)
@@ -114,18 +128,37 @@ class _Walk:
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
         self.trie_root = trie.update(self.nodes, self.trie_root, values)
         _same(f"map root at size {self.frontier.size}", committed.hex(), self.trie_root.hex())
+        stored = self.read.nodes(list(self.nodes.new))
+        for digest, data in self.nodes.new.items():
+            _same(f"trie node {digest.hex()}", stored.get(digest), data)
+        self.nodes.new = {}
+        records = self.read.records_at(list(closed.changes), self.frontier.size - 1)
+        _same("records", sorted(records.items()), sorted(closed.changes.items()))
         self.records.update(closed.changes)
         for outcome in closed.outcomes:
-            stored = self.read.outcome(outcome.index)
-            found = (stored.effect, stored.code) if stored else None
+            row = self.read.outcome(outcome.index)
+            found = (row.effect, row.code) if row else None
             _same(f"outcome of entry {outcome.index}", found, (outcome.effect, outcome.code))
 
     def _checkpoint(self) -> None:
-        root = self.signed.get(self.frontier.size)
-        self.roots[self.frontier.size] = self.frontier.root()
-        if root is not None:
-            _same(f"signed root of size {self.frontier.size}", root.hex(), self.frontier.root().hex())
+        size, root = self.frontier.size, self.frontier.root()
+        self.roots[size] = root
+        if (signed := self.signed.get(size)) is not None:
+            _same(f"signed root of size {size}", signed.root.hex(), root.hex())
+            _check_note(signed, Checkpoint(self.origin, size, root), self.policy)
             self.checkpoints += 1
+
+
+class _Nodes(trie.MemoryStore):
+    """Also says what was put since the last interval."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.new: dict[bytes, bytes] = {}
+
+    def put(self, node_hash: bytes, data: bytes) -> None:
+        super().put(node_hash, data)
+        self.new[node_hash] = data
 
 
 def _check_published(read: Reader, policy: TlogPolicy, walk: _Walk) -> int:
@@ -134,9 +167,46 @@ def _check_published(read: Reader, policy: TlogPolicy, walk: _Walk) -> int:
         return 0
     checkpoint = policy.verify(published.note).checkpoint
     _same("published size", published.size, checkpoint.size)
-    wanted = walk.roots.get(checkpoint.size)
-    _same("published root", checkpoint.root.hex(), wanted.hex() if wanted else None)
+    _same("published root", checkpoint.root.hex(), _root(walk, checkpoint.size))
+    own = walk.signed[checkpoint.size].note if checkpoint.size in walk.signed else published.note
+    _same("the log's own lines of the published checkpoint", published.note[: len(own)], own)
     return checkpoint.size
+
+
+def _check_note(signed: Signed, wanted: Checkpoint, policy: TlogPolicy) -> None:
+    """Compare the signed text, and verify the lines of the keys that the policy still lists."""
+    note = Note.parse(signed.note)
+    _same(f"signed checkpoint of size {wanted.size}", note.text, str(wanted))
+    listed = {(key.name, key.key_id) for key in policy.logs}
+    if listed & {(line.name, line.key_id) for line in note.signatures}:
+        note.verify(policy.logs)
+
+
+def _check_files(read: Reader, policy: TlogPolicy, walk: _Walk, folder: Path, published: int) -> int:
+    """Compare exported tiles and entry bundles with the database, and the checkpoint with its tree.
+
+    What a running registry exported or removed since this walk began is left out.
+    """
+    log, count = PublicLog(read), 0
+    for file in sorted(path for path in folder.glob("tile/**/*") if path.name[0] != "."):
+        if not file.is_file():
+            continue
+        name = str(file.relative_to(folder))
+        path = parse_tile_path(name)
+        if path.width <= width_at(path.level or 0, path.n, published):
+            _same(f"file {name}", file.read_bytes(), log.tile_bytes(path, published))
+            count += 1
+    if (file := folder / "checkpoint").exists():
+        checkpoint = policy.verify(file.read_bytes()).checkpoint
+        if checkpoint.size <= published:
+            _same("root of the file checkpoint", checkpoint.root.hex(), _root(walk, checkpoint.size))
+        count += 1
+    return count
+
+
+def _root(walk: _Walk, size: int) -> str | None:
+    root = walk.roots.get(size)
+    return root.hex() if root else None
 
 
 def _sha256(data: bytes) -> str:

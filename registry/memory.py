@@ -1,10 +1,15 @@
-"""What the signer remembers: the last head that it signed, on disk before anybody hears of it."""
+"""What the signer remembers: the last head that it signed, on disk before anybody hears of it.
 
+The file carries a digest of itself, so that a bit that flipped on the disk is an error and not another head.
+"""
+
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from quotary.canonical import Fields, b64, canonical, parse_canonical
-from quotary.errors import CannotTell
+from quotary.errors import CannotTell, Malformed
 from quotary.tlog.merkle import EMPTY_ROOT
 from registry.keys import write_durably
 
@@ -41,8 +46,10 @@ def recall(path: Path) -> SignedHead:
             f"the signer's memory {path} cannot be read: {error.strerror}",
             next_command="restore it beside the keys; a signer that has forgotten could fork the log",
         ) from error
-    fields = Fields(parse_canonical(data, MAX_MEMORY), "signer's memory")
-    fields.integer("v", 1, 1)
+    fields = Fields(document := parse_canonical(data, MAX_MEMORY), "signer's memory")
+    # Version 1 had no digest; it is read until the next signature replaces it.
+    if fields.integer("v", 1, 2) == 2 and fields.hexbytes("sha256", 32).hex() != _digest(document):
+        raise Malformed(f"{path} was changed since the signer wrote it")
     found = SignedHead(
         fields.integer("size"),
         fields.hexbytes("root", 32),
@@ -55,9 +62,15 @@ def recall(path: Path) -> SignedHead:
 
 def keep(path: Path, head: SignedHead) -> None:
     """Replace the memory durably."""
-    document: dict[str, object] = {"v": 1, "size": head.size, "root": head.root.hex()}
+    document: dict[str, object] = {"v": 2, "size": head.size, "root": head.root.hex()}
     if head.note:
         document["note"] = b64(head.note)
     if head.final:
         document["final"] = True
-    write_durably(path, canonical(document))
+    write_durably(path, canonical({**document, "sha256": _digest(document)}))
+
+
+def _digest(document: object) -> str:
+    assert isinstance(document, Mapping)
+    rest = {name: value for name, value in document.items() if name != "sha256"}
+    return hashlib.sha256(canonical(rest)).hexdigest()

@@ -11,7 +11,7 @@ from quotary.statements.state_entry import StateEntry
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.note import Note
 from quotary.tlog.proof import TlogProof
-from quotary.tlog.tiles import HashTree, TilePath, width_at
+from quotary.tlog.tiles import TILE_WIDTH, HashTree, TilePath, width_at
 from registry.errors import NotFound, NotPublished
 from registry.store import Reader
 from registry.tree import StoredNodes, StoredTiles
@@ -61,7 +61,7 @@ class PublicLog:
         if newest is not None and (newest.note, newest.at) == (published.note, published.at):
             return newest
         checkpoint = Checkpoint.parse(Note.parse(published.note).text)
-        state_bytes = self.read.entries(checkpoint.size - 1, checkpoint.size)[0]
+        state_bytes = self.entry(checkpoint.size - 1, checkpoint.size)
         state = StateEntry.parse(state_bytes)
         self._newest = newest = Snapshot(checkpoint, published.note, published.at, state, state_bytes)
         return newest
@@ -76,7 +76,8 @@ class PublicLog:
     def entry(self, index: int, size: int) -> bytes:
         """Give the entry at ``index``."""
         self.within(index, size)
-        return self.read.entries(index, index + 1)[0]
+        n, place = divmod(index, TILE_WIDTH)
+        return self.tiles.entries_of(n, place, place + 1)[0]
 
     def index_of(self, leaf_hash: bytes, size: int) -> int:
         """Give the index of a published entry."""

@@ -13,7 +13,14 @@ from quotary.errors import CannotTell, Usage
 from quotary.net.transport import HTTP
 from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.config import Config
-from registry.errors import ClockRefused, NotPublished, SignerUnavailable, StoreFull, StoreUnavailable
+from registry.errors import (
+    ClockRefused,
+    Damaged,
+    NotPublished,
+    SignerUnavailable,
+    StoreFull,
+    StoreUnavailable,
+)
 from registry.export import Exporter
 from registry.metrics import Meters
 from registry.public import PublicLog
@@ -75,7 +82,7 @@ class Loop:
             self._sequencer.sign()
             if self._publisher.publish() is not None or not self._exported:
                 self._export()
-        except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused) as error:
+        except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused, Damaged) as error:
             self._stale = True
             self._meters.round_failed(type(error).__name__)
             log.error("round.failed", extra={"why": str(error), "kind": type(error).__name__})

@@ -17,6 +17,7 @@ from registry import orders
 from registry.batch import append_and_close, append_only
 from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
 from registry.replica import Follower
+from registry.reread import check_committed, check_waiting
 from registry.signing import SignerClient
 from registry.snapshot import EVERY_ENTRIES, keep, open_follower
 from registry.store import Batch, Head, Signed, Store, Waiting
@@ -72,8 +73,13 @@ class Sequencer:
 
         Raises ``HeadMoved`` where another sequencer took over: the signer may be ahead of what we know.
         """
+        signed = self._store.read.signed()
         remembered, head = self._signer.head(), self._head
         self._check_epoch()
+        if signed and remembered.size < signed.size:
+            raise RolledBack(
+                "size at the signer", str(remembered.size), f"at least {signed.size}", next_command=NEXT
+            )
         if remembered.size > head.size:
             raise RolledBack(
                 "size at the signer", str(remembered.size), f"at most {head.size}", next_command=NEXT
@@ -141,6 +147,7 @@ class Sequencer:
         head, signed = self._head, self._store.read.signed()
         if head.state_index != head.size - 1 or (signed and signed.size == head.size):
             return
+        check_committed(self._store.read, self._tiles, signed.size if signed else 0, head)
         self.check_signer()
         old = self._signer.head().size
         proof = consistency_path(old, head.size, self._tiles) if 0 < old < head.size else ()
@@ -167,6 +174,7 @@ class Sequencer:
 
     def _fresh(self, waiting: list[Waiting]) -> list[Waiting]:
         """Drop rows whose entry is logged already: submitted again between the look-up and the insert."""
+        check_waiting(waiting)
         logged = self._store.read.find_all([row.leaf_hash for row in waiting])
         if logged:
             self._store.write.forget([row.id for row in waiting if row.leaf_hash in logged])

@@ -3,11 +3,13 @@
 No partial tile is stored: a partial is a prefix of the full tile, or of the open tile in the head's frontier.
 """
 
+import hashlib
+
 from quotary.errors import Malformed
 from quotary.tlog.frontier import Frontier
-from quotary.tlog.merkle import HASH_LENGTH
+from quotary.tlog.merkle import HASH_LENGTH, leaf_hash
 from quotary.tlog.tiles import TILE_WIDTH, encode_entry_bundle
-from registry.errors import NotPublished
+from registry.errors import Damaged, NotPublished
 from registry.store import Reader
 
 KEPT_TILES = 512
@@ -33,7 +35,16 @@ class StoredTiles:
 
     def entries(self, n: int, width: int) -> bytes:
         """Give entry bundle ``n`` cut to ``width`` entries."""
-        return encode_entry_bundle(self._read.entries(n * TILE_WIDTH, n * TILE_WIDTH + width))
+        return encode_entry_bundle(self.entries_of(n, 0, width))
+
+    def entries_of(self, n: int, start: int, stop: int) -> list[bytes]:
+        """Give entries ``start`` to ``stop - 1`` of bundle ``n``, or raise ``Damaged`` where one changed."""
+        entries = self._read.entries(n * TILE_WIDTH + start, n * TILE_WIDTH + stop)
+        hashes = self.tile(0, n, stop)[start * HASH_LENGTH :]
+        found = b"".join(map(leaf_hash, entries))
+        if found != hashes:
+            raise Damaged(f"leaf hashes of entry bundle {n}", found.hex()[:200], hashes.hex()[:200])
+        return entries
 
     def _stored(self, level: int, n: int) -> bytes | None:
         data = self._read.tile(level, n)
@@ -63,6 +74,8 @@ class StoredNodes:
         data = self.new.get(node_hash) or self._kept.get(node_hash) or self._read.node(node_hash)
         if data is None:
             raise Malformed(f"the trie has no node {node_hash.hex()}")
+        if node_hash not in self._kept and hashlib.sha256(data).digest() != node_hash:
+            raise Damaged("trie node", hashlib.sha256(data).hexdigest(), node_hash.hex())
         if len(self._kept) >= KEPT_NODES:
             self._kept.clear()
         self._kept[node_hash] = data

@@ -1,5 +1,6 @@
 """The witness over HTTP: ``POST /add-checkpoint`` and ``GET /<hex SHA-256 of origin>/checkpoint``."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -32,7 +33,11 @@ def follow_logs(folder: Path, origins: list[VerifierKey]) -> None:
     keys.write_durably(folder / "logs", b"logs/v0\n" + text.encode("utf-8"), 0o644)
 
 
-def open_witness(folder: Path) -> Witness:
+def wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+def open_witness(folder: Path, now: Callable[[], datetime] = wall_clock) -> Witness:
     """Read a witness's folder."""
     try:
         name = (folder / "name").read_text("utf-8").rstrip("\n")
@@ -46,13 +51,13 @@ def open_witness(folder: Path) -> Witness:
     if lines[:1] != ["logs/v0"] or any(not line.startswith("vkey ") for line in lines[1:]):
         raise Malformed(f"{folder / 'logs'} is not a list of logs")
     known = [VerifierKey.parse(line.removeprefix("vkey ")) for line in lines[1:]]
-    return Witness(folder, key, known, lambda: datetime.now(UTC))
+    return Witness(folder, key, known, now)
 
 
-def create_app(folder: str) -> Flask:
+def create_app(folder: str, now: Callable[[], datetime] = wall_clock) -> Flask:
     """Make the WSGI application of the witness in ``folder``."""
     logs.set_up()
-    witness = open_witness(Path(folder))
+    witness = open_witness(Path(folder), now)
     app = Flask("registry.witness_app", static_folder=None)
 
     @app.post("/add-checkpoint")

@@ -116,12 +116,29 @@ class Reader:
         row = self._one(select(schema.node.c.data).where(schema.node.c.hash == digest))
         return row["data"] if row else None
 
+    def nodes(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Give those of these trie nodes that are stored."""
+        table, found = schema.node, {}
+        for start in range(0, len(digests), CHUNK):
+            query = select(table.c.hash, table.c.data).where(table.c.hash.in_(digests[start : start + CHUNK]))
+            found.update({row["hash"]: row["data"] for row in self._all(query)})
+        return found
+
     def record(self, key: bytes, size: int) -> bytes | None:
         """Give the record under a map key as of the state entry at ``size - 1``."""
         table = schema.record
         query = select(table.c.data).where(table.c.key == key, table.c.closed_by < size)
         row = self._one(query.order_by(table.c.closed_by.desc()).limit(1))
         return row["data"] if row else None
+
+    def records_at(self, keys: Sequence[bytes], closed_by: int) -> dict[bytes, bytes]:
+        """Give those of these map keys' records that one state entry committed."""
+        table, found = schema.record, {}
+        for start in range(0, len(keys), CHUNK):
+            some = table.c.key.in_(keys[start : start + CHUNK])
+            query = select(table.c.key, table.c.data).where(some, table.c.closed_by == closed_by)
+            found.update({row["key"]: row["data"] for row in self._all(query)})
+        return found
 
     def records(self, size: int) -> list[bytes]:
         """Give the newest record of every key as of the state entry at ``size - 1``."""

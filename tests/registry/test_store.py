@@ -17,9 +17,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from quotary.errors import Usage
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
-from registry.errors import HeadMoved, StoreFull, StoreUnavailable, UnsafeDatabase, WrongSchema
+from registry.errors import HeadMoved, StoreFull, StoreUnavailable, WrongSchema
 from registry.store import EMPTY_HEAD, Batch, OutcomeRow, Published, Signed, Store, create_store, open_store
-from registry.store.engine import check_sqlite_version
 from registry.store.schema import APPEND_ONLY, metadata
 from tests.fakes.processes import until
 
@@ -208,17 +207,6 @@ def test_a_database_of_another_schema_is_refused(tmp_path: Path, store: Store) -
         open_store(url_of(tmp_path))
     with pytest.raises(WrongSchema, match="none"):
         open_store(f"sqlite:///{tmp_path / 'new.db'}")
-
-
-@pytest.mark.parametrize("version", [(3, 51, 3), (3, 52, 0), (3, 50, 7), (3, 44, 6), (3, 53, 4)])
-def test_a_repaired_sqlite_is_accepted(version: tuple[int, int, int]) -> None:
-    check_sqlite_version(version)
-
-
-@pytest.mark.parametrize("version", [(3, 40, 1), (3, 51, 2), (3, 50, 6), (3, 44, 5), (3, 49, 9), (3, 6, 9)])
-def test_a_sqlite_that_can_corrupt_is_refused(version: tuple[int, int, int]) -> None:
-    with pytest.raises(UnsafeDatabase, match="corrupt"):
-        check_sqlite_version(version)
 
 
 def test_only_sqlite_and_postgresql_are_databases_and_a_password_is_not_repeated() -> None:

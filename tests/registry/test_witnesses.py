@@ -3,14 +3,12 @@
 import hashlib
 import shutil
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
-from flask.testing import FlaskClient
 
 from quotary.errors import CannotTell
-from quotary.net.transport import Reply, Request, Stream
+from quotary.net.transport import Reply
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.policy import TlogPolicy
 from registry.backup import make_backup, restore_backup
@@ -20,35 +18,9 @@ from registry.identity import create_log_keys, load_log_keys, read_public
 from registry.memory import keep, recall
 from registry.public import PublicLog
 from registry.recover import Folder, recover_log
-from registry.setup import WitnessLine, create_registry, write_policy
-from registry.witness_app import create_app, create_witness
-from tests.fakes.authority import NOW, ORIGIN, Authority
-from tests.fakes.inprocess import Local, config_of, local
-
-URLS = ("https://w0.example.org", "https://w1.example.org", "https://w2.example.org")
-
-
-class Network:
-    """Leads to applications by their host; a host that is away does not answer."""
-
-    def __init__(self) -> None:
-        self.apps: dict[str, FlaskClient] = {}
-        self.away: set[str] = set()
-        self.instead: dict[str, Reply] = {}
-        self.asked: list[tuple[str, str]] = []
-
-    def send(self, request: Request) -> Reply:
-        url = next(url for url in URLS if request.url.startswith(url))
-        self.asked.append((request.method, request.url))
-        if url in self.away:
-            raise CannotTell(f"no answer from {url}")
-        if request.url in self.instead or url in self.instead:
-            return self.instead.get(request.url) or self.instead[url]
-        answer = self.apps[url].open(request.url.removeprefix(url), method=request.method, data=request.body)
-        return Reply(answer.status_code, {"content-type": answer.content_type}, answer.data)
-
-    def open(self, request: Request) -> AbstractContextManager[Stream]:
-        raise NotImplementedError
+from tests.fakes.authority import ORIGIN
+from tests.fakes.inprocess import Local, local
+from tests.fakes.network import URLS, Network, create_witnessed
 
 
 @pytest.fixture
@@ -59,14 +31,7 @@ def network() -> Network:
 @pytest.fixture
 def log(tmp_path: Path, network: Network) -> Iterator[Local]:
     """A log with three witnesses, two of which must cosign."""
-    config = config_of(tmp_path / "log")
-    public = create_registry(config, [], Authority().genesis(), NOW)
-    lines = []
-    for number, url in enumerate(URLS):
-        key = create_witness(tmp_path / url[8:], f"w{number}.example.org", [public.log[0]])
-        network.apps[url] = create_app(str(tmp_path / url[8:])).test_client()
-        lines.append(WitnessLine(url, key.verifier))
-    write_policy(config.policy, public, lines, 2)
+    create_witnessed(tmp_path, network)
     with local(tmp_path, transport=network) as found:
         found.publisher.check_witnesses(ORIGIN)
         found.loop.round()
