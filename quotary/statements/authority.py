@@ -4,34 +4,40 @@ Every signature must be by a key that the log's or the service's delegation in f
 hold. Then the distinct keys of a role are counted inside this one entry.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from quotary.errors import InvalidSignature
 from quotary.statements.delegation import Delegation
-from quotary.statements.envelope import Envelope, verify
+from quotary.statements.envelope import Envelope, Signature
 from quotary.statements.notice import NOTICE_KINDS
 from quotary.statements.outcome import Ignored
 from quotary.statements.predicates import LOG_SERVICE
 from quotary.statements.schema import Statement
-from quotary.statements.state import State
+from quotary.statements.state import Known
 
 Power = tuple[Delegation, str]
 """A role of a delegation."""
 
+Verify = Callable[[bytes, Signature, bytes], None]
+"""Returns if a public key (32 bytes) signed a payload, else raises ``InvalidSignature``."""
 
-def find_powers(state: State, statement: Statement, index: int) -> tuple[Power, ...]:
+
+def find_powers(state: Known, statement: Statement, index: int) -> tuple[Power, ...]:
     """Give the roles that may make a statement, in the order in which they are named in the specification."""
-    log = state.held.get(LOG_SERVICE)
+    log = state.held(LOG_SERVICE)
     service = statement.service
     if log is None:
         return (_genesis(statement, index),)
-    if service not in state.held and not _allocates(statement):
-        raise Ignored("unknown-service", f"the service {service} has not been allocated")
-    if service in state.held and _allocates(statement):
-        raise Ignored("already-allocated", f"the service {service} has been allocated before")
-    if _allocates(statement) or (statement.kind == "delegation" and service == LOG_SERVICE):
+    held = state.held(service)
+    if held is None:
+        if not _allocates(statement):
+            raise Ignored("unknown-service", f"the service {service} has not been allocated")
         return ((log.delegation, "root"),)
-    own = state.held[service].delegation
+    if _allocates(statement):
+        raise Ignored("already-allocated", f"the service {service} has been allocated before")
+    if statement.kind == "delegation" and service == LOG_SERVICE:
+        return ((log.delegation, "root"),)
+    own = held.delegation
     if statement.kind in NOTICE_KINDS:
         return ((own, statement.kind),)
     if statement.kind == "delegation":
@@ -46,13 +52,14 @@ def find_powers(state: State, statement: Statement, index: int) -> tuple[Power, 
 
 
 def check_signatures(
-    powers: tuple[Power, ...], state: State, service: str, envelope: Envelope
+    powers: tuple[Power, ...], state: Known, service: str, envelope: Envelope, verify: Verify
 ) -> frozenset[str]:
     """Give the ids of the keys that signed, all of them known and all signatures valid."""
     known: dict[str, bytes] = {}
     for name in (LOG_SERVICE, service):
-        if name in state.held:
-            known.update(state.held[name].delegation.keys)
+        held = state.held(name)
+        if held is not None:
+            known.update(held.delegation.keys)
     known.update(powers[0][0].keys)  # the genesis is not in force yet
     _check_known(known, envelope)
     for signature in envelope.signatures:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from quotary.statements.delegation import Compromise, Delegation
 from quotary.statements.floor import TCBFloor
+from quotary.statements.keys import key_measurement, key_service, key_tcb
 from quotary.statements.outcome import Ignored
 from quotary.statements.predicates import LOG_SERVICE
 from quotary.statements.records import (
@@ -23,7 +24,7 @@ from quotary.statements.records import (
 )
 from quotary.statements.release import Release
 from quotary.statements.revocation import Rebuild, Revocation
-from quotary.statements.state import Effect, Held, Released, State, touched
+from quotary.statements.state import Effect, Held, Known, Released, touched
 
 MAX_LIFETIME = timedelta(days=180)
 MAX_SUSPENSION = timedelta(hours=72)
@@ -46,10 +47,10 @@ class Entry:
     ts: int
 
 
-def delegate(state: State, entry: Entry, found: Delegation) -> Effect:
+def delegate(state: Known, entry: Entry, found: Delegation) -> Effect:
     """Put a delegation in force; what a newly compromised key signed from its index on is revoked."""
     service = found.header.service
-    before = state.held.get(service)
+    before = state.held(service)
     if before is not None and found.previous != before.statement_id:
         raise Ignored("previous", f"the delegation in force is {before.statement_id}")
     known = before.compromised if before is not None else {}
@@ -59,7 +60,7 @@ def delegate(state: State, entry: Entry, found: Delegation) -> Effect:
     merged = {**known, **{item.key: item.from_index for item in worse}}
     if not merged.keys().isdisjoint(found.keys):
         raise Ignored("compromised-key", f"the key {min(merged.keys() & found.keys)} is compromised")
-    old = state.services.get(service)
+    old = state.record(key_service(service))
     record = ServiceRecord(
         service,
         entry.statement_id,
@@ -73,16 +74,16 @@ def delegate(state: State, entry: Entry, found: Delegation) -> Effect:
     return Effect(records, held=Held(found, entry.statement_id, merged))
 
 
-def release(state: State, entry: Entry, found: Release) -> Effect:
+def release(state: Known, entry: Entry, found: Release) -> Effect:
     """Set the release of each row's measurement id; a denied id is born revoked, a revoked one stays so."""
     if found.not_after > found.header.issued + MAX_LIFETIME:
         raise Ignored("release-too-long", "not_after is more than 180 days after issued")
     service = found.header.service
     changed: list[MeasurementRecord] = []
     for row in found.rows:
-        record = state.measurements.get((service, row.measurement))
+        record = _measured(state, service, row.measurement)
         if record is None:
-            record = _born(service, row.measurement, entry.index, state.denied.get(row.measurement))
+            record = _born(service, row.measurement, entry.index, state.denial(row.measurement))
         # A rebuild speaks of one release, so a newer release starts without any.
         changed.append(replace(record, release=entry.statement_id, not_after=found.not_after, rebuilders=()))
     ids = tuple(row.measurement for row in found.rows)
@@ -90,9 +91,9 @@ def release(state: State, entry: Entry, found: Release) -> Effect:
     return Effect(touched(changed, entry.index), released=released)
 
 
-def rebuild(state: State, entry: Entry, found: Rebuild) -> Effect:
+def rebuild(state: Known, entry: Entry, found: Rebuild) -> Effect:
     """Enter a rebuilder's verdict into the records that still speak of that release."""
-    released = state.releases.get(found.release)
+    released = state.release(found.release)
     if released is None or released.service != found.header.service:
         raise Ignored("unknown-release", f"{found.header.service} has no release {found.release}")
     verdicts = {row.measurement: "match" if row.match else "mismatch" for row in found.rows}
@@ -102,15 +103,15 @@ def rebuild(state: State, entry: Entry, found: Rebuild) -> Effect:
         raise Ignored("foreign-row", "a row is not one of the release")
     changed: list[MeasurementRecord] = []
     for measurement, verdict in verdicts.items():
-        record = state.measurements[released.service, measurement]
-        if record.release == found.release:
+        record = _measured(state, released.service, measurement)
+        if record is not None and record.release == found.release:
             changed.append(_marked(record, state, entry, verdict))
     if not changed:
         raise Ignored("superseded", "every row has a newer release")
     return Effect(touched(changed, entry.index))
 
 
-def revoke(state: State, entry: Entry, found: Revocation) -> Effect:
+def revoke(state: Known, entry: Entry, found: Revocation) -> Effect:
     """Revoke for ever, or suspend for at most 72 hours; as ``log`` for every service."""
     service = found.header.service
     ids = _revoked_ids(state, found)
@@ -119,25 +120,25 @@ def revoke(state: State, entry: Entry, found: Revocation) -> Effect:
     everywhere = service == LOG_SERVICE
     changed: list[MeasurementRecord] = []
     for measurement in ids:
-        holders = state.holders.get(measurement, ()) if everywhere else ()
+        holders = state.holders(measurement) if everywhere else ()
         for holder in dict.fromkeys((service, *holders)):
-            record = state.measurements.get((holder, measurement))
+            record = _measured(state, holder, measurement)
             if record is None:
                 changed.append(_born(holder, measurement, entry.index, found.reason))
             elif record.status == "active":
                 changed.append(replace(record, status="revoked", reason=found.reason))
     if not changed:
         raise Ignored("already-revoked", "everything it names is revoked")
-    denied = dict.fromkeys(ids, found.reason) if everywhere else {}
-    return Effect(touched(changed, entry.index), denied=denied)
+    fresh = [item for item in ids if state.denial(item) is None] if everywhere else []
+    return Effect(touched(changed, entry.index), denied=dict.fromkeys(fresh, found.reason))
 
 
-def set_floor(state: State, entry: Entry, found: TCBFloor) -> Effect:
+def set_floor(state: Known, entry: Entry, found: TCBFloor) -> Effect:
     """Set a floor that demands at least as much at once; a lowering only for root, and 72 hours later."""
     now = datetime.fromtimestamp(entry.ts, UTC)
     new = SetFloor(found.floor, found.expires, entry.statement_id)
-    old = state.floors.get((found.platform, found.product))
-    if old is None:
+    old = state.record(key_tcb(found.platform, found.product))
+    if not isinstance(old, TCBRecord):
         history = History().touched(entry.index)
         return Effect((TCBRecord(found.platform, found.product, new, None, None, history),))
     record = replace(old, history=old.history.touched(entry.index))
@@ -154,6 +155,12 @@ def set_floor(state: State, entry: Entry, found: TCBFloor) -> Effect:
     return Effect((replace(record, current=new),))
 
 
+def _measured(state: Known, service: str, measurement: bytes) -> MeasurementRecord | None:
+    found = state.record(key_measurement(service, measurement))
+    assert found is None or isinstance(found, MeasurementRecord)  # the key covers the kind
+    return found
+
+
 def _born(service: str, measurement: bytes, index: int, reason: str | None) -> MeasurementRecord:
     status: Status = "active" if reason is None else "revoked"
     nothing = History()
@@ -162,65 +169,66 @@ def _born(service: str, measurement: bytes, index: int, reason: str | None) -> M
     )
 
 
-def _betrayed(state: State, service: str, worse: Iterable[Compromise]) -> list[MeasurementRecord]:
+def _betrayed(state: Known, service: str, worse: Iterable[Compromise]) -> list[MeasurementRecord]:
     """Revoke every active row of the releases that a compromised key signed."""
-    from_index = {item.key: item.from_index for item in worse}
     names: dict[bytes, None] = {}
-    for released in state.releases.values() if from_index else ():
-        since = [from_index[key] for key in released.signers if key in from_index]
-        if released.service == service and since and released.index >= min(since):
+    for item in worse:
+        for released in state.signed_by(item.key, service, item.from_index):
             names.update(dict.fromkeys(released.measurements))
-    records = [state.measurements[service, measurement] for measurement in names]
     return [
         replace(record, status="revoked", reason=COMPROMISED)
-        for record in records
-        if record.status == "active"
+        for record in (_measured(state, service, measurement) for measurement in names)
+        if record is not None and record.status == "active"
     ]
 
 
-def _unmarked(state: State, worse: Iterable[Compromise]) -> list[MeasurementRecord]:
+def _unmarked(state: Known, worse: Iterable[Compromise]) -> list[MeasurementRecord]:
     """Take out the verdicts that compromised rebuilders gave."""
     from_index = {item.key: item.from_index for item in worse}
-    changed: list[MeasurementRecord] = []
-    for record in state.measurements.values() if from_index else ():
-        kept = tuple(
-            mark
-            for mark in record.rebuilders
-            if mark.key not in from_index or mark.index < from_index[mark.key]
+    marked = {
+        record.key: record for key, index in from_index.items() for record in state.marked_by(key, index)
+    }
+    return [
+        replace(
+            record,
+            rebuilders=tuple(
+                mark for mark in record.rebuilders if mark.index < from_index.get(mark.key, mark.index + 1)
+            ),
         )
-        if kept != record.rebuilders:
-            changed.append(replace(record, rebuilders=kept))
-    return changed
+        for record in marked.values()
+    ]
 
 
-def _marked(record: MeasurementRecord, state: State, entry: Entry, verdict: str) -> MeasurementRecord:
-    role = state.held[LOG_SERVICE].delegation.roles["rebuilder"]
+def _marked(record: MeasurementRecord, state: Known, entry: Entry, verdict: str) -> MeasurementRecord:
+    log = state.held(LOG_SERVICE)
+    assert log is not None  # the entry is authenticated
+    role = log.delegation.roles["rebuilder"]
     marks = {mark.key: mark for mark in record.rebuilders}
     marks.update({key: Mark(key, verdict, entry.index) for key in role.keys & entry.signers})
     return replace(record, rebuilders=tuple(marks[key] for key in sorted(marks)))
 
 
-def _revoked_ids(state: State, found: Revocation) -> tuple[bytes, ...]:
+def _revoked_ids(state: Known, found: Revocation) -> tuple[bytes, ...]:
     if found.release is None:
         return found.measurements
-    released = state.releases.get(found.release)
+    released = state.release(found.release)
     if released is None or found.header.service not in (LOG_SERVICE, released.service):
         raise Ignored("unknown-release", f"{found.header.service} has no release {found.release}")
     return released.measurements
 
 
 def _suspend(
-    state: State, entry: Entry, found: Revocation, ids: tuple[bytes, ...], until: datetime
+    state: Known, entry: Entry, found: Revocation, ids: tuple[bytes, ...], until: datetime
 ) -> Effect:
     if until > found.header.issued + MAX_SUSPENSION:
         raise Ignored("suspension-too-long", "until is more than 72 hours after issued")
     service = found.header.service
-    records = [
-        state.measurements[holder, measurement]
+    named = (
+        _measured(state, holder, measurement)
         for measurement in ids
-        for holder in state.holders.get(measurement, ())
-        if service in (LOG_SERVICE, holder)
-    ]
+        for holder in (state.holders(measurement) if service == LOG_SERVICE else (service,))
+    )
+    records = [record for record in named if record is not None]
     if not records:
         raise Ignored("unknown-measurement", "none of the measurement ids has a record")
     active = [record for record in records if record.status == "active"]

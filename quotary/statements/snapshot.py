@@ -1,7 +1,7 @@
-"""F1's state as bytes, so that a registry need not replay its log at each start.
+"""F1's state as bytes, so that an auditor need not replay a log at each run.
 
 A snapshot is a cache of whoever made it and proves nothing to anybody else: a digest keeps it from being
-half written or flipped, and only a full replay (``registry fsck``, or an audit) says that it is right.
+half written or flipped, and only a full replay says that it is right.
 
     quotary-f1-snapshot/v1\\n  <SHA-256 of the rest, hex>\\n  one JSON object
 """
@@ -12,22 +12,18 @@ from collections.abc import Callable
 from typing import Any
 
 from quotary.errors import Malformed
-from quotary.statements.delegation import Delegation
-from quotary.statements.envelope import Envelope
-from quotary.statements.records import Record, ServiceRecord, parse_record
-from quotary.statements.schema import parse_statement
-from quotary.statements.state import Held, Released, State
+from quotary.statements.records import ServiceRecord, parse_record
+from quotary.statements.state import Changes, Released, held_by
 
 MAGIC = b"quotary-f1-snapshot/v1\n"
 
 
-def encode_state(origin: str, following: int, state: State) -> bytes:
+def encode_state(origin: str, following: int, state: Changes) -> bytes:
     """Write a state; ``following`` is the lowest index that the next entry may have."""
-    records: list[Record] = [*state.services.values(), *state.floors.values(), *state.measurements.values()]
     document = {
         "origin": origin,
         "next": following,
-        "records": [record.encode().decode("utf-8") for record in records],
+        "records": [record.encode().decode("utf-8") for record in state.records.values()],
         "releases": [
             [
                 name,
@@ -46,7 +42,7 @@ def encode_state(origin: str, following: int, state: State) -> bytes:
     return MAGIC + hashlib.sha256(body).hexdigest().encode("ascii") + b"\n" + body
 
 
-def decode_state(origin: str, data: bytes, entry_at: Callable[[int], bytes]) -> tuple[int, State]:
+def decode_state(origin: str, data: bytes, entry_at: Callable[[int], bytes]) -> tuple[int, Changes]:
     """Read a state back; ``entry_at`` gives the log's entries, for the delegations that are in force.
 
     Raises ``Malformed`` for anything else than a whole snapshot of this log.
@@ -66,13 +62,13 @@ def decode_state(origin: str, data: bytes, entry_at: Callable[[int], bytes]) -> 
         raise Malformed(f"the snapshot cannot be read: {error}") from error
 
 
-def _state(document: Any, entry_at: Callable[[int], bytes]) -> State:
-    state = State(effective=set(document["effective"]))
+def _state(document: Any, entry_at: Callable[[int], bytes]) -> Changes:
+    state = Changes(effective=set(document["effective"]))
     for text in document["records"]:
         record = parse_record(text.encode("utf-8"))
         state.store(record)
         if isinstance(record, ServiceRecord):
-            state.held[record.service] = _held(record, entry_at(record.index))
+            state.held[record.service] = held_by(record, entry_at(record.index))
     for name, service, index, signers, measurements in document["releases"]:
         ids = tuple(map(bytes.fromhex, measurements))
         state.releases[name] = Released(service, int(index), frozenset(signers), ids)
@@ -81,11 +77,3 @@ def _state(document: Any, entry_at: Callable[[int], bytes]) -> State:
     for service, kind, last in document["sequences"]:
         state.sequences[service, kind] = int(last)
     return state
-
-
-def _held(record: ServiceRecord, entry: bytes) -> Held:
-    statement = parse_statement(Envelope.parse(entry).payload)
-    if statement.statement_id != record.delegation or not isinstance(statement.predicate, Delegation):
-        raise Malformed(f"entry {record.index} is not the delegation of {record.service}")
-    compromised = {item.key: item.from_index for item in record.compromised}
-    return Held(statement.predicate, statement.statement_id, compromised)
