@@ -10,7 +10,8 @@ from datetime import datetime
 
 from quotary.errors import QuotaryError
 from quotary.statements.envelope import MAX_ENTRY, Envelope
-from quotary.statements.schema import parse_statement
+from quotary.statements.opened import Opened
+from quotary.statements.schema import Statement, parse_statement
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
 from registry.errors import Busy, LogEnded, NotAdmitted, ReservedRecord, TooLarge
@@ -31,9 +32,16 @@ class Parsed:
 
     entry: bytes
     leaf_hash: bytes
-    statement_id: str
-    kind: str
-    signers: tuple[str, ...]
+    envelope: Envelope
+    statement: Statement
+
+    @property
+    def statement_id(self) -> str:
+        return self.statement.statement_id
+
+    @property
+    def signers(self) -> tuple[str, ...]:
+        return tuple(signature.keyid for signature in self.envelope.signatures)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +136,7 @@ class Admission:
         refused: dict[bytes, QuotaryError] = {}
         for item in items:
             try:
-                if item.kind != "revocation":
+                if item.statement.kind != "revocation":
                     self._builders.take(item.signers)
             except Busy as error:
                 refused[item.leaf_hash] = error
@@ -137,7 +145,7 @@ class Admission:
     def _judge(self, items: Sequence[Parsed], now: int) -> dict[bytes, QuotaryError]:
         if not items:
             return {}
-        outcomes = self._replica.judge([item.entry for item in items], now)
+        outcomes = self._replica.judge([Opened(item.envelope, item.statement) for item in items], now)
         if end := self._replica.ended:
             found, wanted = f"ended by a {end}", "a log that takes entries"
             return {item.leaf_hash: LogEnded("log", found, wanted) for item in items}
@@ -162,9 +170,7 @@ def parse_entry(entry: bytes) -> Parsed:
     if is_reserved(entry):
         raise ReservedRecord("reserved records are made by the log only")
     envelope = Envelope.parse(entry)
-    statement = parse_statement(envelope.payload)
-    signers = tuple(signature.keyid for signature in envelope.signatures)
-    return Parsed(entry, leaf_hash(entry), statement.statement_id, statement.kind, signers)
+    return Parsed(entry, leaf_hash(entry), envelope, parse_statement(envelope.payload))
 
 
 def _parsed_or_error(entry: bytes) -> Parsed | QuotaryError:

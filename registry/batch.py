@@ -2,74 +2,107 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from quotary.errors import QuotaryError
-from quotary.statements.envelope import Envelope
-from quotary.statements.f1 import Closed
+from quotary.statements.f1 import F1, Closed
+from quotary.statements.opened import Opened, open_entry
 from quotary.statements.outcome import Outcome
-from quotary.statements.schema import Statement, parse_statement
-from quotary.statements.state_entry import StateEntry
+from quotary.statements.records import MeasurementRecord
+from quotary.statements.state import State
+from quotary.statements.state_entry import StateEntry, is_reserved
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
-from registry.replica import Follower
-from registry.store import Batch, Head, OutcomeRow, Waiting
+from registry.store import Batch, Head, OutcomeRow, Reader, States, Waiting
 from registry.terms import terms_of
 from registry.tree import StoredNodes
 
+SIGNED_KINDS = ("release", "rebuild")
 
-def append_only(old: Head, follower: Follower, waiting: Sequence[Waiting]) -> Batch:
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """Closes intervals of one log over its database, whose state F1 reads as it needs it."""
+
+    origin: str
+    read: Reader
+    states: States
+
+    def close(self, old: Head, waiting: Sequence[Waiting], ts: int, end: str | None = None) -> Batch:
+        """Append entries, close the interval at log time ``ts``, and append the state entry that commits
+        the map; ``end`` is the type of the order that ends the log with it.
+        """
+        first, state_index = old.state_index + 1, old.size + len(waiting)
+        # Whoever stopped between two transactions of one interval left entries that are not decided yet.
+        entries = self.read.entries(first, old.size) if first < old.size else []
+        entries += [row.data for row in waiting]
+        opened = open_all(entries, first)
+        known = self.states.at(first)
+        known.warm([item.statement for item in opened.values() if item.statement])
+        closed = F1(self.origin, State(known), first).decide(opened.items(), ts)
+        nodes = StoredNodes(self.read)
+        values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
+        trie_root = trie.update(nodes, old.trie_root, values)
+        previous = old.state_index if old.state_index >= 0 else None
+        state = StateEntry(state_index, {"F1": trie_root}, ts, previous, end).encode()
+        batch = _grown(old, [*_hashed(waiting), (leaf_hash(state), state)], waiting)
+        head = replace(batch.head, trie_root=trie_root, ts=ts, state_index=state_index)
+        return with_meaning(replace(batch, head=head, nodes=nodes.new), closed, opened, first)
+
+
+def append_only(old: Head, waiting: Sequence[Waiting]) -> Batch:
     """Append entries and leave the interval open."""
-    for row in waiting:
-        follower.feed(row.data)
-    return _grown(old, [(row.leaf_hash, row.data) for row in waiting], waiting)
+    return _grown(old, _hashed(waiting), waiting)
 
 
-def append_and_close(
-    old: Head,
-    follower: Follower,
-    waiting: Sequence[Waiting],
-    nodes: StoredNodes,
-    ts: int,
-    end: str | None = None,
-) -> Batch:
-    """Append entries, close the interval at log time ``ts``, and append the state entry that commits the
-    map; ``end`` is the type of the order that ends the log with it.
-    """
-    for row in waiting:
-        follower.feed(row.data)
-    interval = dict(follower.waiting)
-    state_index = follower.size
-    closed = follower.close(ts)
-    values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
-    trie_root = trie.update(nodes, old.trie_root, values)
-    previous = old.state_index if old.state_index >= 0 else None
-    state = StateEntry(state_index, {"F1": trie_root}, ts, previous, end).encode()
-    entries = [(row.leaf_hash, row.data) for row in waiting] + [(leaf_hash(state), state)]
-    batch = _grown(old, entries, waiting)
-    head = replace(batch.head, trie_root=trie_root, ts=ts, state_index=state_index)
-    return _with_meaning(replace(batch, head=head), closed, interval, nodes)
+def open_all(entries: Sequence[bytes], first: int) -> dict[int, Opened]:
+    """Open the entries that are no reserved records, by their index."""
+    return {index: open_entry(entry) for index, entry in enumerate(entries, first) if not is_reserved(entry)}
 
 
-def _grown(old: Head, entries: list[tuple[bytes, bytes]], waiting: Sequence[Waiting]) -> Batch:
-    frontier, full = Frontier.parse(old.frontier).append([leaf for leaf, _ in entries])
-    head = replace(old, size=frontier.size, root=frontier.root(), frontier=bytes(frontier))
-    tiles = tuple((tile.level, tile.n, tile.data) for tile in full)
-    return Batch(old, head, tuple(entries), tiles, tuple(row.id for row in waiting))
-
-
-def _with_meaning(batch: Batch, closed: Closed, interval: Mapping[int, bytes], nodes: StoredNodes) -> Batch:
-    statements = {index: _statement(entry) for index, entry in interval.items()}
+def with_meaning(batch: Batch, closed: Closed, opened: Mapping[int, Opened], first: int) -> Batch:
+    """Add what F1 made of the entries from index ``first`` on to a batch that closes their interval."""
     closed_by = batch.head.state_index
-    outcomes = tuple(_outcome(found, statements[found.index], closed_by) for found in closed.outcomes)
-    terms = frozenset(
-        (term, index) for index, statement in statements.items() if statement for term in terms_of(statement)
+    outcomes = tuple(outcome_row(found, opened[found.index], closed_by) for found in closed.outcomes)
+    terms = {
+        (term, index)
+        for index, item in opened.items()
+        if item.statement is not None
+        for term in terms_of(item.statement)
+    }
+    return replace(
+        batch,
+        records=closed.changes,
+        outcomes=outcomes,
+        terms=frozenset(terms),
+        holders=holders_in(closed, first),
+        denied=closed.denied,
+        signers=signers_in(closed, opened),
     )
-    return replace(batch, nodes=dict(nodes.new), records=closed.changes, outcomes=outcomes, terms=terms)
 
 
-def _outcome(found: Outcome, statement: Statement | None, closed_by: int) -> OutcomeRow:
+def holders_in(closed: Closed, first: int) -> frozenset[tuple[bytes, str]]:
+    """Give the measurement records that an interval made; ``first`` is its first index."""
+    return frozenset(
+        (record.measurement, record.service)
+        for record in closed.records.values()
+        if isinstance(record, MeasurementRecord) and record.first >= first
+    )
+
+
+def signers_in(closed: Closed, opened: Mapping[int, Opened]) -> frozenset[tuple[bytes, int]]:
+    """Give key and index of each signature of the releases and rebuilds that had effect."""
+    return frozenset(
+        (bytes.fromhex(signature.keyid.removeprefix("sha256:")), found.index)
+        for found in closed.outcomes
+        if found.effect and found.kind in SIGNED_KINDS and (envelope := opened[found.index].envelope)
+        for signature in envelope.signatures
+    )
+
+
+def outcome_row(found: Outcome, opened: Opened, closed_by: int) -> OutcomeRow:
+    """Give what the database keeps of one outcome."""
+    statement = opened.statement
     return OutcomeRow(
         index=found.index,
         closed_by=closed_by,
@@ -82,8 +115,12 @@ def _outcome(found: Outcome, statement: Statement | None, closed_by: int) -> Out
     )
 
 
-def _statement(entry: bytes) -> Statement | None:
-    try:
-        return parse_statement(Envelope.parse(entry).payload)
-    except QuotaryError:
-        return None
+def _hashed(waiting: Sequence[Waiting]) -> list[tuple[bytes, bytes]]:
+    return [(row.leaf_hash, row.data) for row in waiting]
+
+
+def _grown(old: Head, entries: list[tuple[bytes, bytes]], waiting: Sequence[Waiting]) -> Batch:
+    frontier, full = Frontier.parse(old.frontier).append([leaf for leaf, _ in entries])
+    head = replace(old, size=frontier.size, root=frontier.root(), frontier=bytes(frontier))
+    tiles = tuple((tile.level, tile.n, tile.data) for tile in full)
+    return Batch(old, head, tuple(entries), tiles, tuple(row.id for row in waiting))

@@ -114,7 +114,7 @@ def fsck(folder: Path) -> None:
     config = load_config(folder)
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
     store = open_store(config.database_url)
-    found = check_store(store.read, config.origin, policy, config.snapshot, config.public)
+    found = check_store(store.read, config.origin, policy, config.public)
     store.close()
     click.echo(
         f"equal: {found.entries} entries, {found.states} state entries, {found.tiles} tiles, "

@@ -57,11 +57,6 @@ class Config:
         return self.folder / "signer.sock"
 
     @property
-    def snapshot(self) -> Path:
-        """F1's state, a cache."""
-        return self.folder / "f1.snapshot"
-
-    @property
     def policy(self) -> Path:
         """The log's own tlog-policy: its keys, its witnesses and the quorum that publishing needs."""
         return self.folder / "policy.tlog"

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quotary.errors import CannotTell, Rejected
-from quotary.statements.f1 import Closed
+from quotary.statements.f1 import F1
 from quotary.statements.order import check_interval
-from quotary.statements.state_entry import state_of
+from quotary.statements.state_entry import StateEntry, state_of
 from quotary.tlog import trie
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.frontier import Frontier
@@ -15,10 +15,9 @@ from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.tiles import parse_tile_path, width_at
+from registry.batch import holders_in, open_all, outcome_row, signers_in
 from registry.public import PublicLog
-from registry.replica import Follower
-from registry.snapshot import parts
-from registry.store import Head, Reader, Signed
+from registry.store import Head, Reader, Signed, StateRows
 
 CHUNK = 1024
 
@@ -36,29 +35,19 @@ class Checked:
     files: int = 0
 
 
-def check_store(
-    read: Reader,
-    origin: str,
-    policy: TlogPolicy,
-    snapshot: Path | None = None,
-    public: Path | None = None,
-) -> Checked:
-    """Recompute leaf hashes, tiles, roots, map, records, outcomes and checkpoints, or raise ``Rejected``.
+def check_store(read: Reader, origin: str, policy: TlogPolicy, public: Path | None = None) -> Checked:
+    """Recompute leaf hashes, tiles, roots, map, records, outcomes, F1's state and checkpoints, or raise
+    ``Rejected``.
 
-    snapshot: a file of F1's state that must be the one of the replay; one of a larger size is not this log's
-    public:   the folder of exported files; its tiles, entry bundles and checkpoint are compared too
+    public: the folder of exported files; its tiles, entry bundles and checkpoint are compared too
     """
-    # Read first: a running sequencer may replace it by one of a size that this walk does not reach.
-    kept = parts(snapshot) if snapshot is not None and snapshot.exists() else None
     head = read.head()
     if head is None:
         raise CannotTell("the database holds no log", next_command="quotary registry init")
     walk = _Walk(read, origin, policy)
-    walk.snapshot = kept
     while walk.frontier.size < head.size:
         walk.chunk(head.size)
     walk.compare_head(head)
-    _same("snapshots not of this tree", walk.snapshot is None, True)
     published = _check_published(read, policy, walk)
     files = _check_files(read, policy, walk, public, published) if public is not None else 0
     return Checked(head.size, walk.states, walk.tiles, len(walk.records), walk.checkpoints, published, files)
@@ -73,12 +62,13 @@ class _Walk:
         self.end: str | None = None
         self.policy = policy
         self.frontier = Frontier()
-        self.follower = Follower(origin)
+        self.f1 = F1(origin)
+        self.interval: list[bytes] = []
+        self.state = StateRows()
         self.nodes = _Nodes()
         self.trie_root = trie.EMPTY
         self.records: dict[bytes, bytes] = {}
         self.roots: dict[int, bytes] = {}
-        self.snapshot: tuple[int, bytes, bytes] | None = None
         self.states = self.tiles = self.checkpoints = self.ts = 0
         self.signed = {signed.size: signed for signed in read.all_signed()}
 
@@ -97,6 +87,9 @@ class _Walk:
         _same("time of the head", head.ts, self.ts)
         stored = self.read.records(head.size)
         _same("records", sorted(stored), sorted(self.records.values()))
+        found = self.read.state_rows(head.size)
+        for name in StateRows.__slots__:
+            _same(f"rows of the table {name}", getattr(found, name), getattr(self.state, name))
         beyond = [size for size in self.signed if size > head.size]
         _same("signed checkpoints beyond the head", beyond, [])
 
@@ -107,38 +100,40 @@ class _Walk:
             self.tiles += 1
         state = state_of(entry)
         if state is None:
-            self.follower.feed(entry)
+            self.interval.append(entry)
             return
         _same("size in a state entry", state.index, self.frontier.size - 1)
         if state.ts < self.ts:
             raise Rejected("log time", str(state.ts), f"{self.ts} or later")
         _same("entries after the end of the log", self.end, None)
-        roots = self.follower.f1.log_delegation
-        check_interval(self.origin, self.follower.waiting, state, roots)
+        waiting = enumerate(self.interval, state.index - len(self.interval))
+        check_interval(self.origin, waiting, state, self.f1.log_delegation)
         self.end = state.end
-        self._interval(self.follower.close(state.ts), state.maps["F1"])
+        self._interval(state)
         self.ts, self.states = state.ts, self.states + 1
         self._checkpoint()
-        if self.snapshot is not None and self.snapshot[0] == self.frontier.size:
-            _same("root of the snapshot", self.snapshot[1].hex(), self.frontier.root().hex())
-            _same("F1's state in the snapshot", _sha256(self.snapshot[2]), _sha256(self.follower.f1.dump()))
-            self.snapshot = None
 
-    def _interval(self, closed: Closed, committed: bytes) -> None:
+    def _interval(self, state: StateEntry) -> None:
+        first, closed_by = state.index - len(self.interval), state.index
+        opened = open_all(self.interval, first)
+        closed = self.f1.decide(opened.items(), state.ts)
+        self.interval = []
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
         self.trie_root = trie.update(self.nodes, self.trie_root, values)
-        _same(f"map root at size {self.frontier.size}", committed.hex(), self.trie_root.hex())
+        _same(f"map root at size {self.frontier.size}", state.maps["F1"].hex(), self.trie_root.hex())
         stored = self.read.nodes(list(self.nodes.new))
         for digest, data in self.nodes.new.items():
             _same(f"trie node {digest.hex()}", stored.get(digest), data)
         self.nodes.new = {}
-        records = self.read.records_at(list(closed.changes), self.frontier.size - 1)
+        records = self.read.records_at(list(closed.changes), closed_by)
         _same("records", sorted(records.items()), sorted(closed.changes.items()))
         self.records.update(closed.changes)
+        self.state.holder |= {(*item, closed_by) for item in holders_in(closed, first)}
+        self.state.denied |= {(*item, closed_by) for item in closed.denied.items()}
+        self.state.signer |= signers_in(closed, opened)
         for outcome in closed.outcomes:
-            row = self.read.outcome(outcome.index)
-            found = (row.effect, row.code) if row else None
-            _same(f"outcome of entry {outcome.index}", found, (outcome.effect, outcome.code))
+            wanted = outcome_row(outcome, opened[outcome.index], closed_by)
+            _same(f"outcome of entry {outcome.index}", self.read.outcome(outcome.index), wanted)
 
     def _checkpoint(self) -> None:
         size, root = self.frontier.size, self.frontier.root()
@@ -207,10 +202,6 @@ def _check_files(read: Reader, policy: TlogPolicy, walk: _Walk, folder: Path, pu
 def _root(walk: _Walk, size: int) -> str | None:
     root = walk.roots.get(size)
     return root.hex() if root else None
-
-
-def _sha256(data: bytes) -> str:
-    return hashlib.sha256(data).hexdigest()
 
 
 def _same(check: str, found: object, wanted: object) -> None:

@@ -8,14 +8,10 @@ from collections.abc import Iterable
 
 from quotary.errors import Malformed, Rejected
 from quotary.statements.delegation import Delegation
-from quotary.statements.envelope import Envelope
-from quotary.statements.keys import key_service
 from quotary.statements.order import ORDER_TYPES, Order, check_order
 from quotary.statements.predicates import LOG_SERVICE
-from quotary.statements.records import ServiceRecord, parse_record
-from quotary.statements.schema import parse_statement
 from quotary.statements.state_entry import END_TYPES, reserved_type, state_of
-from registry.store import Head, Reader, Waiting
+from registry.store import Head, Reader, States, Waiting
 
 
 def split(waiting: Iterable[Waiting]) -> tuple[list[Waiting], list[Waiting]]:
@@ -57,12 +53,5 @@ def ending(read: Reader, origin: str, entry: bytes, ts: int) -> str | None:
 
 def _roots(read: Reader) -> Delegation | None:
     head = read.head()
-    found = read.record(key_service(LOG_SERVICE), head.size) if head else None
-    if found is None:
-        return None
-    record = parse_record(found)
-    assert isinstance(record, ServiceRecord), "the key is of a service's record"
-    entry = read.entries(record.index, record.index + 1)[0]
-    predicate = parse_statement(Envelope.parse(entry).payload).predicate
-    assert isinstance(predicate, Delegation), "a service's record names its delegation"
-    return predicate
+    held = States(read).at(head.size).held(LOG_SERVICE) if head else None
+    return held.delegation if held else None

@@ -17,19 +17,18 @@ from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy, VerifiedCheckpoint
 from quotary.tlog.tiles import TILE_WIDTH, decode_entry_bundle, entries_path, root_at
-from registry.batch import append_and_close, append_only
+from registry.batch import Intervals, append_only
 from registry.config import Config
 from registry.errors import RolledBack
 from registry.fsck import Checked, check_store
 from registry.memory import NOTHING_SIGNED, SignedHead, keep, recall
 from registry.orders import ended
-from registry.replica import Follower
 from registry.sequence import only_sequencer
 from registry.sequencer import MAX_BATCH
 from registry.signer import only_signer
-from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, Store, Waiting
+from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, States, Store, Waiting
 from registry.store.beside import beside
-from registry.tree import StoredNodes, StoredTiles
+from registry.tree import StoredTiles
 from registry.witnesses import NEXT, Rounds
 
 LIMITS = Limits(length=TILE_WIDTH * 65_537, total_seconds=120.0)
@@ -97,7 +96,6 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
                 store.write.publish(Published(head.size, note, at))
                 checked = check_store(store.read, config.origin, policy)
             keep(config.keys / "signed-head.json", head)
-            config.snapshot.unlink(missing_ok=True)
             new.settle()
     return checked
 
@@ -123,8 +121,7 @@ class _Rebuild:
     def __init__(self, store: Store, origin: str) -> None:
         self.head: Head = EMPTY_HEAD
         self._store = store
-        self._follower = Follower(origin)
-        self._nodes = StoredNodes(store.read)
+        self._intervals = Intervals(origin, store.read, States(store.read))
         self._waiting: list[Waiting] = []
 
     def take(self, entry: bytes) -> None:
@@ -132,11 +129,11 @@ class _Rebuild:
         if state is None:
             self._waiting.append(Waiting(0, leaf_hash(entry), entry))
             if len(self._waiting) == MAX_BATCH:
-                self._write(append_only(self.head, self._follower, self._waiting))
+                self._write(append_only(self.head, self._waiting))
             return
         if state.ts < self.head.ts:
             raise Rejected("log time", str(state.ts), f"{self.head.ts} or later")
-        batch = append_and_close(self.head, self._follower, self._waiting, self._nodes, state.ts, state.end)
+        batch = self._intervals.close(self.head, self._waiting, state.ts, state.end)
         made = batch.entries[-1][1]
         if made != entry:
             raise Rejected(f"state entry at {state.index}", entry.hex()[:200], made.hex()[:200])
@@ -144,7 +141,6 @@ class _Rebuild:
 
     def _write(self, batch: Batch) -> None:
         self._store.write.integrate(batch)
-        self._nodes.new.clear()
         self.head, self._waiting = batch.head, []
 
 

@@ -1,80 +1,31 @@
-"""F1 beside the database: replayed from the log's entries, and one step ahead of them for admission."""
+"""F1 one step ahead of the database, for admission: what would it make of a new entry now?
+
+It costs only what waits: the log's own state is read as it is needed, as of its newest state entry.
+"""
 
 import threading
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from quotary.statements.f1 import F1, Closed
+from quotary.statements.f1 import F1
+from quotary.statements.opened import Opened
 from quotary.statements.outcome import Outcome
-from quotary.statements.state_entry import state_of
+from quotary.statements.state import State
+from registry.batch import open_all
 from registry.orders import ended, ending
-from registry.store import Reader
+from registry.store import EMPTY_HEAD, Reader, States, StoredState
 
-CHUNK = 2048
 MAX_AHEAD = 16_384
-
-
-class Follower:
-    """Feeds entries to F1 in log order and closes an interval at each state entry.
-
-    size: entries fed so far; waiting: those since the newest state entry, with their indices
-    """
-
-    def __init__(self, origin: str) -> None:
-        self.f1 = F1(origin)
-        self.size = 0
-        self.waiting: list[tuple[int, bytes]] = []
-
-    def feed(self, entry: bytes) -> None:
-        """Take the next entry; a state entry closes its interval."""
-        state = state_of(entry)
-        if state is None:
-            self.waiting.append((self.size, entry))
-            self.size += 1
-        else:
-            self.close(state.ts)
-
-    def close(self, ts: int) -> Closed:
-        """Close the interval at log time ``ts``, count the state entry, and give what changed."""
-        closed = self.f1.close(self.waiting, ts)
-        self.waiting = []
-        self.size += 1
-        return closed
-
-    def catch_up(self, read: Reader, size: int) -> None:
-        """Read entries up to ``size``."""
-        while self.size < size:
-            entries = read.entries(self.size, min(self.size + CHUNK, size))
-            assert entries, "the database lost entries that its head counts"
-            for entry in entries:
-                self.feed(entry)
-
-
-@dataclass(slots=True)
-class _Ahead:
-    """F1 as if everything that waits were logged already.
-
-    next_index: where the next entry would stand; last_id: of the newest ``pending`` row that was taken
-    """
-
-    f1: F1
-    next_index: int
-    last_id: int = 0
-
-    def take(self, entries: Iterable[bytes], ts: int) -> None:
-        numbered = list(enumerate(entries, self.next_index))
-        self.f1.close(numbered, ts)
-        self.next_index += len(numbered)
 
 
 class Replica:
     """What F1 would make of a new entry now, counting those that wait; shared by a worker's threads."""
 
-    def __init__(self, follower: Follower, read: Reader) -> None:
+    def __init__(self, origin: str, read: Reader) -> None:
         self._read = read
-        self._follower = follower
-        self._ahead = _Ahead(self._follower.f1.copy(), follower.size)
+        self._origin = origin
+        self._states = States(read)
         self._lock = threading.Lock()
+        self._ahead = _Ahead(origin, self._states.at(0), 0, 0)
         self._ended = ended(read, read.head())
 
     @property
@@ -82,30 +33,46 @@ class Replica:
         """Say by which order the log has ended, or will have when what waits is logged."""
         return self._ended
 
-    def judge(self, entries: Sequence[bytes], ts: int) -> list[Outcome]:
+    def judge(self, entries: Sequence[Opened], ts: int) -> list[Outcome]:
         """Give the outcome of each entry as if it were appended next, those before it included."""
         with self._lock:
-            self._catch_up(ts)
+            ahead = self._caught_up(ts)
             if len(entries) == 1:
-                return [self._ahead.f1.would(entries[0], ts)]
-            trial = _Ahead(self._ahead.f1.copy(), self._ahead.next_index)
-            found = []
-            for entry in entries:
-                found.append(trial.f1.would(entry, ts))
-                if found[-1].admissible:
-                    trial.take([entry], ts)
-            return found
+                return [ahead.f1.consider(entries[0], ts)]
+            ahead.known.warm([entry.statement for entry in entries if entry.statement])
+            trial = ahead.f1.copy()
+            return [trial.admit(entry, ts) for entry in entries]
 
-    def _catch_up(self, ts: int) -> None:
-        """Replay what is logged, then what waits; the copy is made anew only when the log has grown."""
-        head = self._read.head()
-        size = head.size if head else 0
-        if size > self._follower.size:
-            self._follower.catch_up(self._read, size)
-            self._ahead = _Ahead(self._follower.f1.copy(), size)
-            self._ahead.f1.close(self._follower.waiting, ts)
+    def _caught_up(self, ts: int) -> "_Ahead":
+        """Take over what waits; begin anew where the log has grown."""
+        head = self._read.head() or EMPTY_HEAD
+        if head.size != self._ahead.size:
+            first = head.state_index + 1
+            self._ahead = _Ahead(self._origin, self._states.at(first), first, head.size)
+            # Entries without a state entry of their own: a sequencer stopped between two transactions.
+            self._ahead.take(self._read.entries(first, head.size), ts)
             self._ended = self._ended or ended(self._read, head)
         for row in self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
             self._ahead.take([row.data], ts)
-            self._ended = self._ended or ending(self._read, self._ahead.f1.origin, row.data, ts)
+            self._ended = self._ended or ending(self._read, self._origin, row.data, ts)
             self._ahead.last_id = row.id
+        return self._ahead
+
+
+class _Ahead:
+    """F1 as if everything that waits were logged already.
+
+    known:   the state that it stands on; size: of the log when it began
+    last_id: of the newest ``pending`` row that was taken
+    """
+
+    def __init__(self, origin: str, known: StoredState, first: int, size: int) -> None:
+        self.known = known
+        self.f1 = F1(origin, State(known), first)
+        self.size = size
+        self.last_id = 0
+        self._next = first
+
+    def take(self, entries: Sequence[bytes], ts: int) -> None:
+        self.f1.decide(open_all(entries, self._next).items(), ts)
+        self._next += len(entries)

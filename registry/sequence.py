@@ -126,7 +126,7 @@ def _await_leadership(config: Config, stop: threading.Event) -> tuple[Store, Lea
 
 
 def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: threading.Event) -> None:
-    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now, config.snapshot)
+    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
     rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
     meters = Meters()
     publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds, meters)
@@ -138,7 +138,6 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
             lease.check()
             loop.round()
             stop.wait(config.publish_interval_seconds)
-        sequencer.keep_snapshot()
 
 
 def _guard(

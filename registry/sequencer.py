@@ -9,19 +9,16 @@ again. An order of the log's roots gets an interval of its own; after one that e
 import logging
 from collections.abc import Callable
 from datetime import datetime
-from pathlib import Path
 
 from quotary.errors import CannotTell, Malformed, Rejected
 from quotary.tlog.tiles import consistency_path, root_at
 from registry import orders
-from registry.batch import append_and_close, append_only
+from registry.batch import Intervals
 from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
-from registry.replica import Follower
 from registry.reread import check_committed, check_waiting
 from registry.signing import SignerClient
-from registry.snapshot import EVERY_ENTRIES, keep, open_follower
-from registry.store import Batch, Head, Signed, Store, Waiting
-from registry.tree import StoredNodes, StoredTiles
+from registry.store import Batch, Head, Signed, States, Store, Waiting
+from registry.tree import StoredTiles
 from registry.witnesses import NEXT
 
 log = logging.getLogger("registry")
@@ -37,36 +34,23 @@ class Sequencer:
     What it knows between rounds is a copy of the database; ``load`` reads it again after every error.
     """
 
-    def __init__(
-        self,
-        store: Store,
-        origin: str,
-        signer: SignerClient,
-        now: Callable[[], datetime],
-        snapshot: Path | None = None,
-    ) -> None:
-        self._snapshot = snapshot
-        self._kept = 0
+    def __init__(self, store: Store, origin: str, signer: SignerClient, now: Callable[[], datetime]) -> None:
         self._store = store
         self._origin = origin
+        self._intervals = Intervals(origin, store.read, States(store.read))
         self._signer = signer
         self._now = now
         self._tiles = StoredTiles(store.read)
-        self._follower = Follower(origin)
         self._head = self._stored_head()
 
     def take_over(self) -> None:
-        """Fence off any sequencer before this one, and replay the log."""
+        """Fence off any sequencer before this one."""
         self._head = self._store.write.take_over(self._stored_head())
         self.load()
 
     def load(self) -> None:
-        """Read the head again and replay F1 up to it; another epoch than ours means that we were replaced."""
-        head = self._check_epoch()
-        self._follower = open_follower(self._origin, self._store.read, self._snapshot)
-        self._kept = self._follower.size
-        self._follower.catch_up(self._store.read, head.size)
-        self._head = head
+        """Read the head again; another epoch than ours means that we were replaced."""
+        self._head = self._check_epoch()
 
     def check_signer(self) -> None:
         """Compare the signer's memory with the database, or raise ``RolledBack``.
@@ -93,22 +77,17 @@ class Sequencer:
             )
 
     def integrate(self) -> None:
-        """Append what waits and close the interval; an idle log appends nothing."""
-        for attempt in range(MAX_BATCHES):
+        """Append what waits, each batch with a state entry; an idle log appends nothing."""
+        for _ in range(MAX_BATCHES):
             rows = self._fresh(self._store.read.waiting(MAX_BATCH))
             if rows and orders.ended(self._store.read, self._head):
                 self._drop(rows)
                 return
             waiting, given = orders.split(rows)
-            closing = len(rows) < MAX_BATCH or attempt == MAX_BATCHES - 1
-            if waiting or self._follower.waiting:
-                self._commit(
-                    self._closing(waiting) if closing else append_only(self._head, self._follower, waiting)
-                )
-            if closing:
-                self._obey(given, drained=not waiting)
-                if self._head.size - self._kept >= EVERY_ENTRIES:
-                    self.keep_snapshot()
+            if waiting or self._head.state_index != self._head.size - 1:
+                self._commit(self._intervals.close(self._head, waiting, self._log_time()))
+            self._obey(given, drained=not waiting)
+            if len(rows) < MAX_BATCH:
                 return
 
     def _obey(self, given: list[Waiting], *, drained: bool) -> None:
@@ -117,15 +96,17 @@ class Sequencer:
         One that ends the log waits until a round found nothing else: what was promised is logged before it.
         """
         for row in given:
+            ts = self._log_time()
             try:
-                order = orders.check(self._store.read, self._origin, row.data, self._log_time())
+                order = orders.check(self._store.read, self._origin, row.data, ts)
             except (Malformed, Rejected) as error:
                 log.error("order.refused", extra={"leaf_hash": row.leaf_hash.hex(), "why": str(error)})
                 self._store.write.forget([row.id])
                 continue
             if order.ends_log and not drained:
                 continue
-            self._commit(self._closing([row], order.kind if order.ends_log else None))
+            end = order.kind if order.ends_log else None
+            self._commit(self._intervals.close(self._head, [row], ts, end))
             log.warning("order.logged", extra={"kind": order.kind, "index": self._head.size - 2})
             if order.ends_log:
                 return
@@ -134,13 +115,6 @@ class Sequencer:
         """Forget what came too late for a log that has ended."""
         log.error("entries.too_late", extra={"leaf_hashes": [row.leaf_hash.hex() for row in rows]})
         self._store.write.forget([row.id for row in rows])
-
-    def keep_snapshot(self) -> None:
-        """Write F1's state as of the newest state entry, where it is not written yet."""
-        head = self._head
-        if self._snapshot and head.state_index == head.size - 1 and head.size > self._kept:
-            keep(self._snapshot, head, self._follower.f1)
-            self._kept = head.size
 
     def sign(self) -> None:
         """Have the committed head signed, with proof that it continues what the signer signed last."""
@@ -158,10 +132,6 @@ class Sequencer:
             self._check_epoch()
             raise
         self._store.write.add_signed(Signed(head.size, head.root, note), signed.size if signed else 0)
-
-    def _closing(self, waiting: list[Waiting], end: str | None = None) -> Batch:
-        nodes, ts = StoredNodes(self._store.read), self._log_time()
-        return append_and_close(self._head, self._follower, waiting, nodes, ts, end)
 
     def _log_time(self) -> int:
         """Give the clock's seconds, or the log's own where the clock is a little behind it."""

@@ -11,7 +11,6 @@ from registry.public import PublicLog
 from registry.quota import Quota
 from registry.replica import Replica
 from registry.signing import SignerClient
-from registry.snapshot import open_follower
 from registry.store import Store, open_store
 
 
@@ -36,7 +35,7 @@ def open_site(config: Config, now: Callable[[], datetime]) -> Site:
     """Open the database and the signer's socket for one worker."""
     store = open_store(config.database_url)
     signer = SignerClient(config.socket)
-    replica = Replica(open_follower(config.origin, store.read, config.snapshot), store.read)
+    replica = Replica(config.origin, store.read)
     builders = Quota("builder", config.builder_burst, config.builder_per_second)
     admission = Admission(store, replica, signer, now, config.promise_seconds, builders)
     addresses = Quota("address", config.address_burst, config.address_per_second)

@@ -9,8 +9,9 @@ from registry.errors import WrongSchema
 from registry.store.engine import open_engine
 from registry.store.faults import translated
 from registry.store.read import Reader
-from registry.store.rows import EMPTY_HEAD, Batch, Head, OutcomeRow, Published, Signed, Waiting
+from registry.store.rows import EMPTY_HEAD, Batch, Head, OutcomeRow, Published, Signed, StateRows, Waiting
 from registry.store.schema import REVISION
+from registry.store.state import States, StoredState
 from registry.store.write import Writer
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "Published",
     "Reader",
     "Signed",
+    "StateRows",
+    "States",
     "Store",
+    "StoredState",
     "Waiting",
     "Writer",
     "create_store",
@@ -86,8 +90,12 @@ class Store:
 def open_store(url: str, *, connection_class: type[Any] | None = None, schema: str | None = None) -> Store:
     """Open a database that has exactly this code's schema."""
     engine = open_engine(url, connection_class=connection_class, schema=schema)
-    with translated():
-        check_schema(engine)
+    try:
+        with translated():
+            check_schema(engine)
+    except BaseException:
+        engine.dispose()
+        raise
     return Store(engine, Reader(engine), Writer(engine))
 
 

@@ -10,8 +10,8 @@ import migrations
 from registry.store.schema import REVISION
 
 
-def upgrade(engine: Engine) -> None:
-    """Run the missing migrations in one transaction."""
+def upgrade(engine: Engine, revision: str = REVISION) -> None:
+    """Run the missing migrations up to a revision in one transaction."""
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     with engine.execution_options(writes=True).connect() as connection, connection.begin():
@@ -19,4 +19,4 @@ def upgrade(engine: Engine) -> None:
         if engine.dialect.name == "postgresql":
             # Who waits for a table's lock holds up everybody behind; the operator tries again instead.
             connection.execute(text("SET LOCAL lock_timeout = '2s'"))
-        command.upgrade(config, REVISION)
+        command.upgrade(config, revision)

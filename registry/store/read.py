@@ -6,7 +6,7 @@ from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
 
 from registry.store import schema
 from registry.store.faults import translated
-from registry.store.rows import Head, OutcomeRow, Published, Signed, Waiting
+from registry.store.rows import Head, OutcomeRow, Published, Signed, StateRows, Waiting
 
 CHUNK = 500
 
@@ -217,6 +217,70 @@ class Reader:
         table = schema.term
         query = select(table.c.idx).where(table.c.term == term, table.c.idx < size)
         return [int(row["idx"]) for row in self._all(query.order_by(table.c.idx.desc()).limit(limit))]
+
+    def newest_records(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
+        """Give the records of those keys that have one as of the state entry at ``size - 1``."""
+        table, found = schema.record, {}
+        for start in range(0, len(keys), CHUNK):
+            newest = select(table.c.key, func.max(table.c.closed_by).label("at"))
+            newest = newest.where(table.c.key.in_(keys[start : start + CHUNK]), table.c.closed_by < size)
+            by_key = newest.group_by(table.c.key).subquery()
+            same = (table.c.key == by_key.c.key) & (table.c.closed_by == by_key.c.at)
+            found.update({row["key"]: row["data"] for row in self._all(select(table).join(by_key, same))})
+        return found
+
+    def had_effect(self, statement_ids: Sequence[str], size: int) -> set[str]:
+        """Give those of the statements that had effect below ``size``."""
+        table = schema.outcome
+        found: set[str] = set()
+        for start in range(0, len(statement_ids), CHUNK):
+            named = table.c.statement_id.in_(statement_ids[start : start + CHUNK])
+            query = select(table.c.statement_id).where(named, table.c.effect == 1, table.c.closed_by < size)
+            found.update(row["statement_id"] for row in self._all(query))
+        return found
+
+    def newest_sequence(self, service: str, kind: str, size: int) -> int:
+        """Give the last effective sequence of a kind below ``size``, 0 where there is none."""
+        table = schema.outcome
+        query = select(table.c.sequence).where(table.c.service == service, table.c.kind == kind)
+        query = query.where(table.c.effect == 1, table.c.closed_by < size)
+        row = self._one(query.order_by(table.c.idx.desc()).limit(1))
+        return int(row["sequence"]) if row else 0
+
+    def holders(self, measurement: bytes, size: int) -> tuple[str, ...]:
+        """Give the services that have a record of a measurement id below ``size``."""
+        table = schema.holder
+        query = select(table.c.service).where(table.c.measurement == measurement, table.c.closed_by < size)
+        return tuple(row["service"] for row in self._all(query.order_by(table.c.service)))
+
+    def denials(self, measurements: Sequence[bytes], size: int) -> dict[bytes, str]:
+        """Give the reasons of those ids that no service may use below ``size``."""
+        table, found = schema.denied, {}
+        for start in range(0, len(measurements), CHUNK):
+            named = table.c.measurement.in_(measurements[start : start + CHUNK])
+            query = select(table.c.measurement, table.c.reason).where(named, table.c.closed_by < size)
+            found.update({row["measurement"]: row["reason"] for row in self._all(query)})
+        return found
+
+    def signed_by(self, key: bytes, kind: str, start: int, size: int, limit: int) -> list[OutcomeRow]:
+        """Give the oldest effective statements of a kind that a key signed, from index ``start`` on."""
+        table, signer = schema.outcome, schema.signer
+        query = select(table).join(signer, signer.c.idx == table.c.idx)
+        query = query.where(signer.c.key == key, signer.c.idx >= start)
+        query = query.where(table.c.kind == kind, table.c.closed_by < size)
+        return [_outcome(row) for row in self._all(query.order_by(signer.c.idx).limit(limit))]
+
+    def state_rows(self, size: int) -> StateRows:
+        """Give all that is kept of F1's state beside records and outcomes below ``size``."""
+        holder, denied, signer = schema.holder, schema.denied, schema.signer
+        held = self._all(select(holder).where(holder.c.closed_by < size))
+        refused = self._all(select(denied).where(denied.c.closed_by < size))
+        signed = self._all(select(signer).where(signer.c.idx < size))
+        return StateRows(
+            {(row["measurement"], row["service"], row["closed_by"]) for row in held},
+            {(row["measurement"], row["reason"], row["closed_by"]) for row in refused},
+            {(row["key"], row["idx"]) for row in signed},
+        )
 
     def state_after(self, index: int) -> int | None:
         """Give the index of the state entry that closed the interval of the statement at ``index``."""

@@ -55,6 +55,15 @@ class OutcomeRow:
     code: str
 
 
+@dataclass(slots=True)
+class StateRows:
+    """All rows of the tables ``holder``, ``denied`` and ``signer``, column by column."""
+
+    holder: set[tuple[bytes, str, int]] = field(default_factory=set)
+    denied: set[tuple[bytes, str, int]] = field(default_factory=set)
+    signer: set[tuple[bytes, int]] = field(default_factory=set)
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Everything that one sequencing transaction writes; ``head`` replaces ``old``.
@@ -62,6 +71,9 @@ class Batch:
     entries: (leaf hash, bytes), from index ``old.size`` on
     tiles:   (level, number, 8192 bytes), newly full ones only
     done:    ids of ``pending`` rows that are now logged
+    holders: (measurement id, service) of records that were not there before
+    denied:  measurement ids that no service may use from now on, with the reason
+    signers: (key, 32 bytes; index) for each signature of an effective release or rebuild
     """
 
     old: Head
@@ -73,6 +85,9 @@ class Batch:
     records: Mapping[bytes, bytes] = field(default_factory=dict)
     outcomes: tuple[OutcomeRow, ...] = ()
     terms: frozenset[tuple[str, int]] = frozenset()
+    holders: frozenset[tuple[bytes, str]] = frozenset()
+    denied: Mapping[bytes, str] = field(default_factory=dict)
+    signers: frozenset[tuple[bytes, int]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ public sees. What stands between them is committed or signed, and not yet cosign
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-REVISION = "0001"
+REVISION = "0002"
 
 metadata = MetaData()
 
@@ -83,6 +83,37 @@ record = Table(
     sqlite_strict=True,
 )
 
+# What F1 asks and no other table answers; ``closed_by`` is the state entry that it belongs to.
+holder = Table(
+    "holder",
+    metadata,
+    Column("measurement", LargeBinary, primary_key=True),
+    Column("service", Text, primary_key=True),
+    Column("closed_by", _number(), nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+denied = Table(
+    "denied",
+    metadata,
+    Column("measurement", LargeBinary, primary_key=True),
+    Column("reason", Text, nullable=False),
+    Column("closed_by", _number(), nullable=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
+# Which keys (32 bytes) signed the effective releases and rebuilds.
+signer = Table(
+    "signer",
+    metadata,
+    Column("key", LargeBinary, primary_key=True),
+    Column("idx", _number(), primary_key=True, autoincrement=False),
+    sqlite_strict=True,
+    sqlite_with_rowid=False,
+)
+
 head = Table(
     "head",
     metadata,
@@ -117,4 +148,15 @@ published = Table(
     sqlite_strict=True,
 )
 
-APPEND_ONLY = ("entry", "outcome", "term", "tile", "node", "record", "checkpoint")
+APPEND_ONLY = (
+    "entry",
+    "outcome",
+    "term",
+    "tile",
+    "node",
+    "record",
+    "holder",
+    "denied",
+    "signer",
+    "checkpoint",
+)

@@ -46,6 +46,7 @@ class Writer:
             bulk.insert(connection, schema.record, _record_rows(batch))
             bulk.insert(connection, schema.outcome, _outcome_rows(batch))
             bulk.insert(connection, schema.term, sorted(batch.terms))
+            self._add_state(connection, batch)
             bulk.delete(connection, schema.pending, batch.done)
 
     def forget(self, done: Sequence[int]) -> None:
@@ -84,6 +85,12 @@ class Writer:
         swap = update(table).where(table.c.id == 1, table.c.epoch == old.epoch, table.c.size == old.size)
         if connection.execute(swap.values(**values)).rowcount != 1:
             raise HeadMoved(f"the head is no longer at epoch {old.epoch}, size {old.size}")
+
+    def _add_state(self, connection: Connection, batch: Batch) -> None:
+        at = batch.head.state_index
+        bulk.insert(connection, schema.holder, [(*item, at) for item in sorted(batch.holders)])
+        bulk.insert(connection, schema.denied, [(*item, at) for item in batch.denied.items()])
+        bulk.insert(connection, schema.signer, sorted(batch.signers))
 
 
 def _head_values(head: Head) -> dict[str, object]:

@@ -64,4 +64,4 @@ def check(read: Reader, history: History, memory: Path | None = None) -> None:
 def fsck(config: Config, store: Store) -> Checked:
     """The whole of ``registry fsck``."""
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
-    return check_store(store.read, config.origin, policy, config.snapshot, config.public)
+    return check_store(store.read, config.origin, policy, config.public)

@@ -101,7 +101,7 @@ def _assemble(
     authority: Authority,
 ) -> Local:
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
-    sequencer = Sequencer(store, config.origin, signer, clock, config.snapshot)
+    sequencer = Sequencer(store, config.origin, signer, clock)
     urls = [witness.url for witness in policy.witnesses.values()] if transport else []
     rounds = Rounds(transport, urls, policy.logs) if transport else Rounds(_nobody(), [], ())
     publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds)

@@ -11,15 +11,13 @@ from quotary.statements.order import Order, order_of
 from quotary.statements.state_entry import StateEntry, state_of
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.policy import TlogPolicy
-from registry.batch import append_and_close
+from registry.batch import Intervals
 from registry.errors import SignerRefused
 from registry.fsck import check_store
 from registry.memory import recall
 from registry.orders import ended
 from registry.recover import Folder, recover_log
-from registry.replica import Follower
-from registry.store import Store, Waiting
-from registry.tree import StoredNodes
+from registry.store import States, Store, Waiting
 from tests.fakes.authority import ORIGIN
 from tests.fakes.inprocess import Local, local
 from tests.vectors.make_orders import CLOSED, FREEZE, ROTATION, order
@@ -184,11 +182,11 @@ def test_a_restarted_sequencer_and_a_recovered_log_know_the_end(tmp_path: Path) 
 
 
 def test_fsck_refuses_an_order_in_the_database_that_the_roots_did_not_give(log: Local) -> None:
-    entry, head, follower = TOO_FEW.encode(), log.store.read.head(), Follower(ORIGIN)
+    entry, head, read = TOO_FEW.encode(), log.store.read.head(), log.store.read
     assert head is not None
-    follower.catch_up(log.store.read, head.size)
-    row, nodes = Waiting(0, leaf_hash(entry), entry), StoredNodes(log.store.read)
-    log.store.write.integrate(append_and_close(head, follower, [row], nodes, head.ts, "freeze"))
+    row = Waiting(0, leaf_hash(entry), entry)
+    batch = Intervals(ORIGIN, read, States(read)).close(head, [row], head.ts, "freeze")
+    log.store.write.integrate(batch)
     assert kinds(log.store)[-2:] == ["freeze", "."]
     with pytest.raises(Rejected, match="order: found 1 signatures"):
         fsck(log)

@@ -176,8 +176,8 @@ def test_more_than_a_batch_is_taken_in_several_transactions(
     log.append(
         made.allocation(), made.delegation(), made.release("r1"), made.release("r2"), made.release("r3")
     )
-    assert [state.index for state in states(log.store)] == [1, 7]
-    assert fsck(log).published == 8
+    assert [state.index for state in states(log.store)] == [1, 4, 7, 9]
+    assert fsck(log).published == 10
 
 
 def test_a_crash_between_two_transactions_of_an_interval_is_closed_by_the_next_start(log: Local) -> None:
@@ -185,9 +185,7 @@ def test_a_crash_between_two_transactions_of_an_interval_is_closed_by_the_next_s
     log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
     from registry.batch import append_only
 
-    log.sequencer._commit(
-        append_only(log.sequencer._head, log.sequencer._follower, log.store.read.waiting(9))
-    )
+    log.sequencer._commit(append_only(log.sequencer._head, log.store.read.waiting(9)))
     successor = Sequencer(log.store, ORIGIN, log.signer, log.clock)
     successor.take_over()
     successor.integrate()
@@ -205,6 +203,12 @@ def corruptions(log: Local) -> dict[str, tuple[str, str]]:
         "UPDATE head SET ts = 1": ("head_grows", "time of the head"),
         "UPDATE record SET data = x'00'": ("record_no_update", "records"),
         "UPDATE outcome SET code = 'other'": ("outcome_no_update", "outcome of entry 0"),
+        "UPDATE outcome SET sequence = 7": ("outcome_no_update", "outcome of entry 0"),
+        "UPDATE outcome SET closed_by = 4 WHERE idx = 5": ("outcome_no_update", "outcome of entry 5"),
+        "DELETE FROM holder": ("holder_no_delete", "rows of the table holder"),
+        "UPDATE holder SET closed_by = 1": ("holder_no_update", "rows of the table holder"),
+        "INSERT INTO denied VALUES (x'00', 'none', 4)": ("denied_no_update", "rows of the table denied"),
+        "UPDATE signer SET key = x'00'": ("signer_no_update", "rows of the table signer"),
         "UPDATE checkpoint SET root = x'00' WHERE size = 5": (
             "checkpoint_no_update",
             "signed root of size 5",

@@ -22,6 +22,7 @@ from registry.store import EMPTY_HEAD, Batch, OutcomeRow, Published, Signed, Sto
 from registry.store.schema import APPEND_ONLY, metadata
 from tests.fakes.processes import until
 
+STATE = {"holder": "service", "denied": "reason"}
 ENTRIES = tuple((leaf_hash(b"%d" % i), b"%d" % i) for i in range(300))
 
 
@@ -66,6 +67,9 @@ def batch_of(store: Store, count: int = 300) -> Batch:
         records={b"k" * 32: b"record"},
         outcomes=(OutcomeRow(old.size, state_index, "release", "chat", 1, "sha256:00", True, "ok"),),
         terms=frozenset({("term", old.size)}),
+        holders=frozenset({(b"m" * 32, "chat")}),
+        denied={b"d" * 32: "bad"},
+        signers=frozenset({(b"s" * 32, old.size)}),
     )
 
 
@@ -95,6 +99,24 @@ def test_every_entry_tile_and_record_is_read_back(either: Store) -> None:
     assert read.by_service("chat", 300, "release") == [batch.outcomes[0]]
     assert read.by_kind("release", 299) == []
     assert read.state_after(0) == 299
+    assert read.newest_records([b"k" * 32, b"x" * 32], 300) == {b"k" * 32: b"record"}
+    assert read.had_effect(["sha256:00", "sha256:01"], 300) == {"sha256:00"}
+    assert read.newest_sequence("chat", "release", 300) == 1
+    assert read.holders(b"m" * 32, 300) == ("chat",)
+    assert read.denials([b"d" * 32], 300) == {b"d" * 32: "bad"}
+    assert read.signed_by(b"s" * 32, "release", 0, 300, 9) == [batch.outcomes[0]]
+    assert read.state_rows(300).holder == {(b"m" * 32, "chat", 299)}
+
+
+def test_what_a_later_state_entry_committed_is_not_seen_by_an_earlier_one(either: Store) -> None:
+    either.write.integrate(batch_of(either))
+    read = either.read
+    assert read.newest_records([b"k" * 32], 299) == {}
+    assert read.had_effect(["sha256:00"], 299) == set()
+    assert read.newest_sequence("chat", "release", 299) == 0
+    assert read.holders(b"m" * 32, 299) == ()
+    assert read.denials([b"d" * 32], 299) == {}
+    assert read.signed_by(b"s" * 32, "release", 0, 299, 9) == []
 
 
 def test_nothing_that_was_written_can_be_changed_or_deleted(either: Store) -> None:
@@ -102,7 +124,9 @@ def test_nothing_that_was_written_can_be_changed_or_deleted(either: Store) -> No
     either.write.add_signed(Signed(300, b"r" * 32, b"note"), 0)
     either.write.publish(Published(300, b"note", 7))
     for table in APPEND_ONLY:
-        column = {"tile": "n", "node": "data", "record": "data", "checkpoint": "note"}.get(table, "idx")
+        column = {"tile": "n", "node": "data", "record": "data", "checkpoint": "note", **STATE}.get(
+            table, "idx"
+        )
         for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):
             with either.engine.begin() as connection, pytest.raises(DBAPIError, match="append-only"):
                 connection.execute(text(statement))
