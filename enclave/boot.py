@@ -173,6 +173,8 @@ def consequence(error: QuotaryError) -> Consequence:
             return Consequence("measurement_revoked", final=True)
         if error.check == "status" and error.found.startswith("suspended"):
             return Consequence("measurement_suspended", final=False)
+        if error.check == "state" and error.found.startswith("a log that ended"):
+            return Consequence("log_ended", final=True)
         if is_below_floor(error):
             return Consequence("tcb_refused", final=True)
     return Consequence("log_stale", final=False)

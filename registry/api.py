@@ -174,14 +174,16 @@ def _entry(site: Site, index: int) -> Response:
 
 
 def _log(site: Site) -> dict[str, object]:
-    head, signed = site.store.read.head(), site.store.read.signed()
+    head, signed, keys = site.store.read.head(), site.store.read.signed(), site.keys
     size = site.store.read.published_size()
     genesis = {"genesis": leaf_hash(site.public.entry(0, size)).hex()} if size else {}
+    end = site.public.snapshot().state.end if size else None
     return {
         "origin": site.config.origin,
-        "vkeys": [key.vkey() for key in site.keys.log],
-        "promise_vkey": site.keys.promise.vkey(),
+        "vkeys": [key.vkey() for key in keys.log],
+        "promise_vkey": keys.promise.vkey(),
         **genesis,
+        **({"ended": end} if end else {}),
         "integrated": head.size if head else 0,
         "signed": signed.size if signed else 0,
         "published": size,

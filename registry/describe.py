@@ -7,6 +7,7 @@ from quotary.errors import QuotaryError
 from quotary.statements.delegation import Delegation
 from quotary.statements.envelope import Envelope
 from quotary.statements.floor import TCBFloor
+from quotary.statements.order import order_of
 from quotary.statements.predicates import LOG_SERVICE
 from quotary.statements.release import Release
 from quotary.statements.revocation import Rebuild, Revocation
@@ -105,9 +106,11 @@ def _delegation(delegation: Delegation, service: str) -> str:
 
 def _reserved(entry: bytes) -> tuple[str, str]:
     try:
+        if (order := order_of(entry)) is not None:
+            return order.kind, f"On the word of its roots: {order.sentence}."
         document = json.loads(entry)
         kind = document["type"]
-    except (ValueError, TypeError, KeyError):
+    except (QuotaryError, ValueError, TypeError, KeyError):
         return "unknown", "These bytes are no statement that this version knows."
     if kind == "state":
         return (

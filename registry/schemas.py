@@ -66,7 +66,7 @@ SCHEMAS: dict[str, Schema] = {
             "promise_seconds": SECONDS,
             "tlog_policy": TEXT,
         },
-        {"genesis": HEX32},
+        {"genesis": HEX32, "ended": TEXT},
     ),
     "Consistency": _object({"old": NUMBER, "new": NUMBER, "path": _list(BASE64)}),
     "Row": _object(

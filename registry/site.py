@@ -23,8 +23,12 @@ class Site:
     public: PublicLog
     admission: Admission
     signer: SignerClient
-    keys: PublicKeys
     addresses: Quota
+
+    @property
+    def keys(self) -> PublicKeys:
+        """Read the log's public keys; a rotation replaces them while workers run."""
+        return read_public(self.config.keys / "public")
 
     def policy_text(self) -> str:
         """Give the log's own tlog-policy, byte for byte."""
@@ -39,5 +43,4 @@ def open_site(config: Config, now: Callable[[], datetime]) -> Site:
     builders = Quota("builder", config.builder_burst, config.builder_per_second)
     admission = Admission(store, replica, signer, now, config.promise_seconds, builders)
     addresses = Quota("address", config.address_burst, config.address_per_second)
-    keys = read_public(config.keys / "public")
-    return Site(config, store, PublicLog(store.read), admission, signer, keys, addresses)
+    return Site(config, store, PublicLog(store.read), admission, signer, addresses)

@@ -180,6 +180,9 @@ def _document(found: Audited, paths: int | None) -> dict[str, object]:
         "map_root": found.map_root.hex(),
         "state_entries": found.states,
         "outcomes": dict(found.outcomes),
+        "orders": [
+            {"index": index, "kind": order.kind, "says": order.sentence} for index, order in found.orders
+        ],
         "replayed_now": found.fresh,
         "continued_checkpoints": found.checkpoints,
     }
@@ -202,6 +205,11 @@ def _text(found: Audited, paths: int | None, policy: Policy) -> str:
         f"  log time    {_time(found.log_time)}",
         f"  this run    {found.fresh} entries; continues {found.checkpoints} other checkpoints",
     ]
+    lines += [f"  order       entry {index}: {order.sentence}" for index, order in found.orders]
+    if found.orders and found.orders[-1][1].ends_log:
+        lines.append(
+            "  ENDED       this log takes no entries any more, and verifiers accept nothing on its word"
+        )
     if paths is not None:
         lines.append(f"  pymerkle    agrees on the roots and on {paths} inclusion paths")
     if policy.simulation:

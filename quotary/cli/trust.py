@@ -32,6 +32,7 @@ def show(as_json: bool) -> None:
     lines = [
         f"{record.origin}\n  {record.size} entries, root {record.root.hex()}\n"
         f"  vouched for by the quorum at {_time(record)}"
+        + ("\n  ENDED with this size" if record.final else "")
         for record in accepted
     ]
     lines += [f"FORK EVIDENCE  {path}" for path in evidence]
@@ -61,6 +62,7 @@ def _document(record: Accepted) -> dict[str, object]:
         "size": record.size,
         "root": record.root.hex(),
         "quorum_time": _time(record),
+        "ended": record.final,
     }
 
 

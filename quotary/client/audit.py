@@ -13,6 +13,7 @@ from quotary.client.replay import Replay
 from quotary.client.replay_store import ReplayStore
 from quotary.client.source import Files
 from quotary.errors import InvalidProof, InvalidSignature, Malformed, Refused
+from quotary.statements.order import Order
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import verify_consistency
 from quotary.tlog.note import Note
@@ -31,6 +32,7 @@ class Audited:
     map_root:     32 bytes, derived from the entries
     states:       number of state entries
     outcomes:     number of entries by F1's code; those but ``effective`` and ``notice`` had no effect
+    orders:       what the log's roots ordered: each order with its index
     fresh:        entries that this run replayed; those before were replayed by an earlier one
     checkpoints:  number of other signed checkpoints that this log was found to continue
     """
@@ -43,6 +45,7 @@ class Audited:
     map_root: bytes
     states: int
     outcomes: Mapping[str, int]
+    orders: tuple[tuple[int, Order], ...]
     fresh: int
     checkpoints: int
 
@@ -107,6 +110,7 @@ class Auditor:
             progress.map_root,
             progress.states,
             progress.outcomes,
+            tuple((index, Order.parse(entry)) for index, entry in self._store.orders()),
             checkpoint.size - start,
             len(others) + (before is not None),
         )

@@ -23,6 +23,7 @@ CHECKS = (
     "genesis",
     "leaf hash",
     "map root",
+    "order",
     "rollback",
     "root",
     "state",

@@ -15,6 +15,7 @@ from quotary.client.replay_store import Progress, ReplayStore
 from quotary.client.source import Files
 from quotary.errors import InvalidProof, Malformed, Rejected
 from quotary.statements.f1 import F1, Closed
+from quotary.statements.order import check_interval
 from quotary.statements.outcome import Outcome
 from quotary.statements.state_entry import MAP_FUNCTION, StateEntry, state_of
 from quotary.tlog import trie
@@ -202,6 +203,7 @@ class Replay:
             state.check_follows(before.state)
         except Rejected as error:
             raise Finding("state", error.found, error.wanted, shown) from error
+        self._check_order(index, state, shown)
         closed = self._f1.close(self._store.waiting(), state.ts)
         root = self._map_root(before.map_root, closed)
         committed = state.maps.get(MAP_FUNCTION)
@@ -211,6 +213,18 @@ class Replay:
             raise Finding("map root", f"{found} in entry {index}", f"{root.hex()}, by F1", shown)
         self._store.settle({outcome.index for outcome in closed.outcomes if outcome.effect}, state.ts)
         return before.closed(state, root, _count(closed.outcomes))
+
+    def _check_order(self, index: int, state: StateEntry, shown: list[Exhibit]) -> None:
+        """An order is of the roots in force before it, alone in its interval, named where it ends the log."""
+        try:
+            order = check_interval(self._origin, self._store.waiting(), state, self._f1.log_delegation)
+        except (Malformed, Rejected) as error:
+            shown += [Exhibit(f"entry {number}", waited) for number, waited in self._store.waiting(4096)]
+            raise Finding(
+                "order", str(error), f"an order of the roots before entry {index}", shown
+            ) from error
+        if order is not None:
+            self._store.obey(index - 1, order.encode())
 
     def _map_root(self, root: bytes, closed: Closed) -> bytes:
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}

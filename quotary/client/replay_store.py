@@ -28,6 +28,7 @@ CREATE TABLE IF NOT EXISTS nodes (hash BLOB PRIMARY KEY, data BLOB NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS waiting (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS effective
   (entry_index INTEGER PRIMARY KEY, ts INTEGER NOT NULL, entry BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS orders (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 """
 
 
@@ -166,6 +167,15 @@ class ReplayStore:
             [(ts, index) for index in sorted(effective)],
         )
         self._database.execute("DELETE FROM waiting")
+
+    def obey(self, index: int, order: bytes) -> None:
+        """Keep an order of the roots."""
+        self._database.execute("INSERT INTO orders VALUES (?, ?)", (index, order))
+
+    def orders(self) -> tuple[tuple[int, bytes], ...]:
+        """Give the orders so far, each with its index."""
+        rows = self._database.execute("SELECT * FROM orders ORDER BY entry_index")
+        return tuple((index, bytes(entry)) for index, entry in rows)
 
     def remember(self, f1: bytes, progress: Progress) -> None:
         """Keep F1's state at the end of a run, with the size and the map root that it belongs to."""

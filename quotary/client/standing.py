@@ -104,9 +104,12 @@ def bound_age(found: VerifiedCheckpoint, policy: Policy, memory: Memory, clock: 
 
 
 def check_state(
-    bundle: Bundle | AbsenceBundle, found: VerifiedCheckpoint, policy: Policy, trail: Trail
+    bundle: Bundle | AbsenceBundle, found: VerifiedCheckpoint, policy: Policy, memory: Memory, trail: Trail
 ) -> bytes:
-    """6. The last entry under the checkpoint is the state entry; give the root of its status map."""
+    """6. The last entry under the checkpoint is the state entry of a log that goes on; give its map's root.
+
+    A log that has ended cannot say that something was revoked since, so nothing is accepted on its word.
+    """
     last = found.checkpoint.size - 1
     anchor = f"root at {found.checkpoint.size} entries"
     with trail.step("state", f"the state entry at index {last}", anchor):
@@ -115,6 +118,10 @@ def check_state(
         if not bundle.state.index == state.index == last:
             said = f"entry {bundle.state.index} that says {state.index}"
             raise Rejected("state", said, f"index {last}, the last of {found.checkpoint.size}")
+        if state.end is not None:
+            memory.end(policy.origin)
+            said = f"a log that ended with the {state.end} at entry {last - 1}"
+            raise Refused("state", said, "a log that goes on")
         root = state.maps.get(MAP_FUNCTION)
         if root is None:
             raise Refused("state", f"no map {MAP_FUNCTION}", f"a root of the map {MAP_FUNCTION}")

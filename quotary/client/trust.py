@@ -1,8 +1,8 @@
 """What a verifier remembers: of each log, the newest checkpoint that it accepted.
 
-A log that shows less than it has shown before is refused. A log that shows another tree of the same size has
-broken its promise in a way that two signed notes prove to anybody, so both are kept. Nothing is trusted on
-first use: a checkpoint comes here only after a policy has verified it.
+A log that shows less than it has shown before is refused. A log that shows another tree of the same size, or
+goes on after it has ended, has broken its promise in a way that two signed notes prove to anybody, so both
+are kept. Nothing is trusted on first use: a checkpoint comes here only after a policy has verified it.
 """
 
 import fcntl
@@ -32,6 +32,7 @@ class Accepted:
     note:      the signed note, as it came
     quorum_at: newest time that a witness quorum vouched for, seconds since 1970
     elapsed:   reading of ``Clock.elapsed`` when ``quorum_at`` was seen; None if another process saw it
+    final:     the log has ended with this size
     """
 
     origin: str
@@ -40,6 +41,7 @@ class Accepted:
     note: bytes
     quorum_at: int
     elapsed: float | None
+    final: bool = False
 
 
 class Memory(Protocol):
@@ -51,6 +53,10 @@ class Memory(Protocol):
 
     def accept(self, found: Accepted) -> None:
         """Remember a checkpoint that a policy verified, or raise ``Refused`` (check ``rollback``)."""
+        ...
+
+    def end(self, origin: str) -> None:
+        """Remember that a log has ended: nothing larger than what was accepted is accepted any more."""
         ...
 
 
@@ -68,6 +74,10 @@ class ProcessMemory:
     def accept(self, found: Accepted) -> None:
         with self._lock:
             self._accepted[found.origin] = successor(self._accepted.get(found.origin), found)
+
+    def end(self, origin: str) -> None:
+        with self._lock:
+            self._accepted[origin] = replace(self._accepted[origin], final=True)
 
 
 class FileMemory:
@@ -91,12 +101,19 @@ class FileMemory:
             try:
                 after = successor(before, found)
             except Refused:
-                if before is not None and before.size == found.size:
+                if before is not None and (before.final or before.size == found.size):
                     self._keep_evidence(before, found)
                 raise
             if after != before:
                 self._store(after)
             self._here.accept(after)
+
+    def end(self, origin: str) -> None:
+        with self._locked(origin):
+            before = self._load(origin)
+            assert before is not None, "a log is found to have ended after its checkpoint was accepted"
+            if not before.final:
+                self._store(replace(before, final=True))
 
     def all(self) -> tuple[Accepted, ...]:
         """Give what is remembered of every log, in the order of their origins."""
@@ -120,7 +137,7 @@ class FileMemory:
         return found
 
     def _store(self, record: Accepted) -> None:
-        document = {
+        document: dict[str, object] = {
             "v": 1,
             "origin": record.origin,
             "size": record.size,
@@ -128,6 +145,8 @@ class FileMemory:
             "note": b64(record.note),
             "quorum_at": record.quorum_at,
         }
+        if record.final:
+            document["final"] = True
         write_private(self._path(record.origin), canonical(document))
 
     def _keep_evidence(self, before: Accepted, found: Accepted) -> None:
@@ -152,7 +171,9 @@ class FileMemory:
 
 
 def successor(before: Accepted | None, found: Accepted) -> Accepted:
-    """Give what to remember after ``found``, or raise ``Refused``: less than before, or another tree."""
+    """Give what to remember after ``found``, or raise ``Refused``: less than before, another tree, or more
+    than the log ended with.
+    """
     if before is None:
         return found
     if found.size < before.size:
@@ -164,6 +185,14 @@ def successor(before: Accepted | None, found: Accepted) -> Accepted:
             f"root {before.root.hex()}, accepted before: the log has forked",
             next_command="quotary trust show",
         )
+    if before.final and found.size > before.size:
+        raise Refused(
+            CHECK,
+            f"{found.size} entries",
+            f"the {before.size} with which the log ended",
+            next_command="quotary trust show",
+        )
+    found = replace(found, final=before.final)
     if found.quorum_at >= least_time(before, found.elapsed):
         return found
     # More time has passed here than this checkpoint knows of: the older moment is the better lower bound.
@@ -218,6 +247,7 @@ def _parse(data: bytes, path: Path) -> Accepted:
             fields.base64("note", limit=MAX_RECORD),
             fields.integer("quorum_at"),
             None,
+            fields.optional("final", fields.boolean) or False,
         )
         fields.done()
     except Malformed as error:

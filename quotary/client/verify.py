@@ -61,7 +61,7 @@ def judge(
      3. The checkpoint is this log's, under every listed log key and the witness quorum.
      4. It is not older than the policy's minimum and the newest that this verifier has accepted.
      5. The quorum's time is not too long ago.
-     6. The last entry commits the status map F1.
+     6. The last entry commits the status map F1, and the log goes on.
      7. The release stands in the log.
      8. Builders signed it whom the owners pinned in the policy appointed.
      9. The records stand in the status map, under keys that are computed here.
@@ -87,7 +87,7 @@ def judge(
     found = check_checkpoint(shown.checkpoint, policy, clock, trail)
     refuse_rollback(found, policy, memory, clock, trail)
     times = bound_age(found, policy, memory, clock, trail)
-    root = check_state(shown, found, policy, trail)
+    root = check_state(shown, found, policy, memory, trail)
     known = _require_known(shown, root, measurement, policy, found, times, trail)
     released = check_release(known, found, policy, trail)
     newest = check_authority(known, released, found, policy, trail)
@@ -135,7 +135,7 @@ def verify_bundle(
     found = check_checkpoint(shown.checkpoint, policy, clock, trail)
     refuse_rollback(found, policy, memory, clock, trail)
     times = bound_age(found, policy, memory, clock, trail)
-    root = check_state(shown, found, policy, trail)
+    root = check_state(shown, found, policy, memory, trail)
     known = _require_known(shown, root, measurement, policy, found, times, trail)
     released = check_release(known, found, policy, trail)
     newest = check_authority(known, released, found, policy, trail)

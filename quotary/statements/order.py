@@ -97,6 +97,17 @@ class Order:
         return self.kind in END_TYPES
 
     @property
+    def sentence(self) -> str:
+        """Say what it orders, for people."""
+        found = self.content
+        if isinstance(found, KeyRotation):
+            until = f"which sign until {time_text(found.until)}"
+            return f"the keys {_ids(found.add)} take the place of {_ids(found.remove)}, {until}"
+        if isinstance(found, Freeze):
+            return f"the log is frozen: {found.reason}"
+        return f"the log is closed: {found.reason}; {found.origin} goes on with the keys {_ids(found.vkeys)}"
+
+    @property
     def message(self) -> bytes:
         """Give what the roots sign: a context line and the record without ``signatures``."""
         return CONTEXT + canonical(self._document())
@@ -239,6 +250,10 @@ def _check_signature(order: Order, signature: Signature, roots: frozenset[str], 
         ed25519.verify(log.keys[signature.keyid], signature.sig, order.message)
     except InvalidSignature as error:
         raise Rejected("order", f"{signature.keyid}: {error}", "signatures that hold") from error
+
+
+def _ids(keys: tuple[VerifierKey, ...]) -> str:
+    return " and ".join(key.key_id.hex() for key in keys)
 
 
 def _vkeys(keys: tuple[VerifierKey, ...]) -> list[str]:

@@ -95,6 +95,7 @@ def _common(site: Site) -> dict[str, Any]:
     log = {
         "origin": site.config.origin,
         "size": published.size if published else 0,
+        "ended": site.public.snapshot().state.end if published else None,
         "witnessed_at": at if count else None,
         "age_seconds": age,
         "freshness": "fresh" if age <= FRESH_SECONDS else "stale",

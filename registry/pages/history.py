@@ -42,6 +42,7 @@ def newest(site: Site) -> dict[str, object]:
         "root": snapshot.checkpoint.root.hex(),
         "published_at": _at(snapshot.at),
         "log_time": _at(snapshot.state.ts),
+        **({"ended": snapshot.state.end} if snapshot.state.end else {}),
         "note": snapshot.note.decode("utf-8"),
         "signatures": [_line(line, note, keys) for line in note.signatures],
         "missing": [f"{role} {name}" for (name, id), (role, _) in keys.items() if (name, id) not in signed],

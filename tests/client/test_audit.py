@@ -26,6 +26,7 @@ from quotary.tlog.tiles import decode_entry_bundle, encode_entry_bundle
 from tests.fakes.authority import ORIGIN, TS
 from tests.fakes.files import MemorySource, files_of, source_of
 from tests.fakes.log import FakeLog, policy_bytes, policy_document, signed_note
+from tests.vectors.make_orders import FREEZE, ROTATION, order
 
 
 def log_of(releases: int = 3, interval: int = 100) -> FakeLog:
@@ -375,3 +376,42 @@ def test_a_store_that_lost_a_delegation_is_refused(log: FakeLog, tmp_path: Path)
         database.execute("DELETE FROM effective WHERE entry_index = 0")
     with ReplayStore(tmp_path, ORIGIN) as store, pytest.raises(Malformed, match="lacks entry 0"):
         audit(log, store)
+
+
+def test_orders_of_the_roots_are_listed_also_by_the_next_run(log: FakeLog, store: ReplayStore) -> None:
+    log.order(order(ROTATION), TS + 4)
+    assert [(index, made.kind) for index, made in audit(log, store).orders] == [(9, "key-rotation")]
+    log.order(order(FREEZE), TS + 5)
+    found = audit(log, store)
+    assert [made.kind for _, made in found.orders] == ["key-rotation", "freeze"]
+    assert found.orders[-1][1].sentence == "the log is frozen: the log's key was stolen"
+
+
+@pytest.mark.parametrize(
+    ("signers", "end", "found"),
+    [
+        (("root1",), "freeze", "1 signatures by roots"),
+        (("root1", "security1"), "freeze", "a signature by"),
+        (("root1", "root2"), None, "end None"),
+        (("root1", "root2"), "shard-closed", "end shard-closed"),
+    ],
+)
+def test_an_order_that_does_not_hold_is_a_finding_with_the_order_in_it(
+    log: FakeLog, store: ReplayStore, signers: tuple[str, ...], end: str | None, found: str
+) -> None:
+    made = order(FREEZE, signers)
+    log.order(made, TS + 4)
+    entries = with_state(log, end=end)
+    finding = refused(log, store, entries)
+    assert finding.check == "order"
+    assert found in finding.found
+    assert made.encode() in {exhibit.data for exhibit in finding.exhibits}
+
+
+def test_a_log_that_goes_on_after_its_end_is_a_finding(log: FakeLog, store: ReplayStore) -> None:
+    log.order(order(FREEZE), TS + 4)
+    log.append(log.maker.notice())
+    log.close(TS + 5)
+    with pytest.raises(Finding, match="nothing after the freeze") as found:
+        audit(log, store)
+    assert found.value.check == "state"

@@ -167,3 +167,21 @@ def test_files_that_cannot_be_written_or_read_are_named(tmp_path: Path) -> None:
     path.mkdir()
     with pytest.raises(CannotTell, match="cannot write"):
         other._store(FIRST)
+
+
+def test_nothing_larger_is_accepted_of_a_log_that_has_ended(memory: Memory, tmp_path: Path) -> None:
+    memory.accept(FIRST)
+    memory.end(FIRST.origin)
+    with pytest.raises(Refused, match="found 11 entries, wanted the 10 with which the log ended") as refused:
+        memory.accept(replace(FIRST, size=11, root=b"\x0b" * 32, quorum_at=NOW + 60, note=b"of eleven\n"))
+    assert refused.value.check == "rollback"
+    fresher = replace(FIRST, quorum_at=NOW + 60, elapsed=160.0, note=b"note of ten, cosigned again\n")
+    memory.accept(fresher)
+    assert memory.newest(FIRST.origin) == replace(fresher, final=True)
+    memory.end(FIRST.origin)
+    if isinstance(memory, FileMemory):
+        again = FileMemory(tmp_path / "trust")
+        assert [found.final for found in again.all()] == [True]
+        with pytest.raises(Refused, match="with which the log ended"):
+            again.accept(replace(FIRST, size=12))
+        assert {path.name.split("-")[1] for path in memory.evidence()} == {"10", "11", "12"}

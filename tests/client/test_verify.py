@@ -19,6 +19,7 @@ from quotary.errors import InvalidProof, Judged, Malformed, NotInLog, Refused, R
 from quotary.statements.bundle import Bundle, Included, Proven
 from quotary.statements.envelope import Envelope
 from quotary.statements.keys import key_measurement
+from quotary.statements.order import Order
 from quotary.statements.records import MeasurementRecord, parse_record
 from quotary.tlog import trie
 from simulator.pki import PKI
@@ -29,6 +30,7 @@ from tests.fakes.attempt import Attempt
 from tests.fakes.authority import SERVICE
 from tests.fakes.log import AUDITOR, WITNESS, policy_bytes, signed_note, tlog_policy
 from tests.fakes.machine import FLOOR, NONCE, PRODUCT, SEED, World, keyset, registers
+from tests.vectors.make_orders import CLOSED, FREEZE, ROTATION, order
 
 Change = Callable[[Attempt], object]
 
@@ -221,6 +223,11 @@ def leave_the_log_without_a_map(attempt: Attempt) -> None:
     log = attempt.world.log
     log.entries[-1] = log.entries[-1].replace(b'"F1"', b'"F2"')
     attempt.bundle = log.bundle(attempt.world.measurement, ts=attempt.world.ts)
+
+
+def freeze_the_log(attempt: Attempt) -> None:
+    attempt.world.log.order(Order(attempt.world.log.origin, attempt.world.now, FREEZE))
+    attempt.bundle = attempt.world.shown()
 
 
 # 7. release inclusion
@@ -525,6 +532,7 @@ CASES: dict[str, list[tuple[Change, type[Judged]]]] = {
         (break_the_states_path, Rejected),
         (do_without_the_auditor, Refused),
         (leave_the_log_without_a_map, Refused),
+        (freeze_the_log, Refused),
     ],
     "release inclusion": [
         (break_the_releases_path, Rejected),
@@ -891,3 +899,37 @@ def test_a_bundle_is_verified_offline_in_ten_milliseconds(world: World) -> None:
         verify_bundle(bundle, None, policy, ProcessMemory(), clock)
         took.append(time.process_time() - started)
     assert min(took) <= 0.010
+
+
+def test_a_rotation_of_the_logs_keys_changes_no_verdict(world: World) -> None:
+    world.log.order(order(ROTATION))
+    assert Attempt.of(world).judge().release == authority.statement_id_of(world.release)
+
+
+@pytest.mark.parametrize("content", [FREEZE, CLOSED], ids=["freeze", "shard-closed"])
+def test_whoever_has_seen_the_end_of_a_log_refuses_what_its_keys_sign_afterwards(
+    world: World, content: object
+) -> None:
+    made = order(content)  # type: ignore[arg-type]  # one of the two
+    attempt = Attempt.of(world)
+    attempt.judge()
+    world.log.order(made)
+    attempt.bundle = world.shown()
+    with pytest.raises(Refused, match=f"a log that ended with the {made.kind} at entry") as refused:
+        attempt.judge()
+    assert refused.value.check == "state"
+    for _ in range(2):
+        # The thief of the keys goes on as if nothing had been said; the witnesses let him.
+        world.log.append(world.log.maker.notice())
+        attempt.renew()
+        with pytest.raises(Refused, match="with which the log ended") as refused:
+            attempt.judge()
+        assert refused.value.check == "rollback"
+
+
+def test_a_proof_of_absence_does_not_help_a_log_that_has_ended(world: World) -> None:
+    world.log.order(order(FREEZE))
+    policy, memory, clock = Policy.parse(policy_bytes(world.policy())), ProcessMemory(), FixedClock(world.now)
+    absent = world.log.absence(b"\x07" * 32, ts=world.ts).encode()
+    with pytest.raises(Refused, match="ended with the freeze"):
+        verify_bundle(absent, b"\x07" * 32, policy, memory, clock)

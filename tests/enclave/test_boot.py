@@ -75,6 +75,8 @@ except QuotaryError as error:
             False,
         ),
         (Refused("status", "ended at 2026-11-22T00:00:00Z", "a release in force"), "log_stale", False),
+        (Refused("state", "a log that ended with the freeze at entry 7", "one"), "log_ended", True),
+        (Refused("state", "no map F1", "a root of the map F1"), "log_stale", False),
         (Refused("tcb floor", "tcb minimum: pce_svn 12", "at least 13"), "tcb_refused", True),
         (Refused("tcb floor", "tcb status: OutOfDate", "UpToDate"), "tcb_refused", True),
         (Refused("tcb floor", "denied chip: 00", "none of the floor's list"), "tcb_refused", True),

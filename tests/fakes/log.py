@@ -16,6 +16,7 @@ from quotary.statements.bundle import AbsenceBundle, Bundle, Included, Proven
 from quotary.statements.envelope import Envelope
 from quotary.statements.f1 import F1
 from quotary.statements.keys import key_measurement, key_service, key_tcb
+from quotary.statements.order import Order
 from quotary.statements.outcome import Outcome
 from quotary.statements.records import MeasurementRecord, parse_record
 from quotary.statements.schema import parse_statement
@@ -128,7 +129,13 @@ class FakeLog:
             self.at[Envelope.parse(entry).statement_id] = len(self.entries)
             self.entries.append(entry)
 
-    def close(self, ts: int = authority.TS) -> None:
+    def order(self, made: Order, ts: int = authority.TS) -> None:
+        """Log an order of the roots in an interval of its own."""
+        self._open.append((len(self.entries), made.encode()))
+        self.entries.append(made.encode())
+        self.close(ts, made.kind if made.ends_log else None)
+
+    def close(self, ts: int = authority.TS, end: str | None = None) -> None:
         """End an interval: the map changes, a state entry commits it."""
         closed = self._f1.close(self._open, ts)
         self._open = []
@@ -137,7 +144,7 @@ class FakeLog:
             self.records[key] = record
             value = hashlib.sha256(record).digest()
             self.map_root = trie.insert(self.nodes, self.map_root, key, value)
-        state = StateEntry(len(self.entries), {"F1": self.map_root}, ts, self._state)
+        state = StateEntry(len(self.entries), {"F1": self.map_root}, ts, self._state, end)
         self._state = len(self.entries)
         self.entries.append(state.encode())
 

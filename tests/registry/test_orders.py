@@ -163,6 +163,20 @@ def test_a_freeze_that_the_roots_did_not_give_stops_nobody(log: Local) -> None:
     assert client.post("/api/v1/entries", data=log.authority.release("a")).status_code == 202
 
 
+@pytest.mark.parametrize("content", [ROTATION, FREEZE, CLOSED], ids=lambda content: type(content).__name__)
+def test_pages_and_api_say_what_the_roots_ordered(log: Local, content: object) -> None:
+    made = order(content)  # type: ignore[arg-type]  # one of the three
+    log.append(made.encode())
+    client, index = log.client(), log.store.read.published_size() - 2
+    page = client.get(f"/entries/{index}").get_data(as_text=True)
+    assert "On the word of its roots" in page
+    assert client.get(f"/entries/{index}.json").get_json()["kind"] == made.kind
+    said = made.kind if made.ends_log else None
+    assert client.get("/api/v1/log").get_json().get("ended") == said
+    assert client.get("/log.json").get_json().get("ended") == said
+    assert ("This log has ended" in client.get("/").get_data(as_text=True)) == made.ends_log
+
+
 def test_a_restarted_sequencer_and_a_recovered_log_know_the_end(tmp_path: Path) -> None:
     with local(tmp_path) as log:
         log.loop.round()
