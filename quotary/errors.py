@@ -128,6 +128,7 @@ _EXTRA_OF = {
     "torch": "enclave",
     "transformers": "enclave",
     "pymerkle": "audit",
+    "pkcs11": "pkcs11",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
-from registry.cli_options import EXITS, folder_option, without_option
+from registry.cli_options import EXITS, folder_option, token_options, token_place, without_option
 from registry.cli_upkeep import backup, export, recover, restore, roles
 
 
@@ -33,6 +33,7 @@ def registry() -> None:
 @click.option(
     "--witness", "witnesses", type=(str, str), multiple=True, metavar="URL VKEY", help="Repeatable."
 )
+@token_options
 def init(
     folder: Path,
     origin: str,
@@ -42,6 +43,9 @@ def init(
     database: str,
     genesis: Path | None,
     witnesses: tuple[tuple[str, str], ...],
+    token_module: str | None,
+    token: str | None,
+    token_pin_file: str | None,
 ) -> None:
     """Make a registry: keys (mode 0600), database, and the genesis that names the log's roots."""
     from registry.config import Config
@@ -49,7 +53,9 @@ def init(
 
     config = Config(folder.resolve(), origin, database, bind, publish_interval, refresh, 600, 2, 160)
     lines = [_witness_line(url, vkey) for url, vkey in witnesses]
-    public = create_registry(config, lines, genesis.read_bytes() if genesis else None, datetime.now(UTC))
+    place = token_place(origin, token_module, token, token_pin_file)
+    entry = genesis.read_bytes() if genesis else None
+    public = create_registry(config, lines, entry, datetime.now(UTC), place)
     for key in (*public.log, public.promise):
         click.echo(key.vkey())
     if genesis is None:

@@ -2,9 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
+
+from quotary.errors import Usage
+
+if TYPE_CHECKING:
+    from registry.token_place import TokenPlace
 
 EXITS = (
     "Exit codes: 0 done, 2 usage, 10 stored data contradict the entries, 11 refused (rolled back, clock), "
@@ -24,3 +29,27 @@ def without_option(command: F) -> F:
     parts = click.Choice(["signer", "sequencer"])
     text = "A part that another machine runs; repeatable."
     return click.option("--without", type=parts, multiple=True, help=text)(command)
+
+
+def token_options(command: F) -> F:
+    """Add the three options that put the log's Ed25519 key into a PKCS #11 token."""
+    for name, said in (
+        ("--token-pin-file", "File (mode 0600) with the user's PIN of the token."),
+        ("--token", "Label of a PKCS #11 token that shall hold the log's Ed25519 key."),
+        ("--token-module", "Path of the token's PKCS #11 library."),
+    ):
+        command = click.option(name, help=said)(command)
+    return command
+
+
+def token_place(
+    origin: str, module: str | None, token: str | None, pin_file: str | None
+) -> "TokenPlace | None":
+    """Read the three options: all of them or none."""
+    from registry.token_place import TokenPlace
+
+    if module and token and pin_file:
+        return TokenPlace(module, token, f"{origin} log", str(Path(pin_file).resolve()))
+    if module or token or pin_file:
+        raise Usage("--token-module, --token and --token-pin-file go together")
+    return None

@@ -12,13 +12,15 @@ from pathlib import Path
 from quotary.errors import Malformed
 from quotary.tlog.note import SigningKey, VerifierKey
 from registry import keys
+from registry.token_place import TokenPlace
 
 PROMISE_SUFFIX = "/promise"
 SIGNING = "signing"
 FIRST_KEYS = ("log-ed25519.pem", "log-mldsa44.pem")
+FIRST_IN_TOKEN = ("log-ed25519.token", "log-mldsa44.pem")
 MAX_SIGNING = 16
 
-_KEY_FILE = re.compile(r"log-(ed25519|mldsa44)(-[1-9][0-9]{0,3})?\.pem")
+_KEY_FILE = re.compile(r"log-(ed25519(-[1-9][0-9]{0,3})?\.(pem|token)|mldsa44(-[1-9][0-9]{0,3})?\.pem)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +46,17 @@ class PublicKeys:
     promise: VerifierKey
 
 
-def create_log_keys(folder: Path, origin: str) -> LogKeys:
-    """Make the three keys in new files of mode 0600."""
-    for name in FIRST_KEYS:
-        create_key(folder / name)
+def create_log_keys(folder: Path, origin: str, token: TokenPlace | None = None) -> LogKeys:
+    """Make the three keys in new files of mode 0600; with ``token`` the Ed25519 one inside a token."""
+    if token is None:
+        create_key(folder / FIRST_KEYS[0])
+    else:
+        from registry.token_key import create_token_key
+
+        create_token_key(token)
+        token.write(folder / FIRST_IN_TOKEN[0])
+        write_signing(folder, FIRST_IN_TOKEN)
+    create_key(folder / FIRST_KEYS[1])
     keys.create_ed25519(folder / "promise-ed25519.pem")
     return load_log_keys(folder, origin)
 
@@ -67,7 +76,12 @@ def create_key(path: Path) -> None:
 
 
 def load_key(path: Path, origin: str) -> SigningKey:
-    """Read a checkpoint key, of the type that its file's name says."""
+    """Read a checkpoint key, or open the token that holds it; the file's name says of which type it is."""
+    if path.suffix == ".token":
+        # The module of a token is foreign code: only a registry that has one loads it.
+        from registry.token_key import TokenKey
+
+        return SigningKey.log(origin, TokenKey(TokenPlace.read(path)))
     if path.name.startswith("log-ed25519"):
         return SigningKey.log(origin, keys.load_ed25519(path))
     return SigningKey.cosigner(origin, keys.load_mldsa44(path))

@@ -34,6 +34,7 @@ def create_mldsa44(path: Path) -> MLDSA44PrivateKey:
 
 
 def load_ed25519(path: Path) -> Ed25519PrivateKey:
+    """Read a key that lies in a file."""
     key = _load(path)
     if not isinstance(key, Ed25519PrivateKey):
         raise Malformed(f"{path} does not hold an Ed25519 key")
@@ -45,6 +46,20 @@ def load_mldsa44(path: Path) -> MLDSA44PrivateKey:
     if not isinstance(key, MLDSA44PrivateKey):
         raise Malformed(f"{path} does not hold an ML-DSA-44 key")
     return key
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a small file that nobody but its owner may read, or raise ``Refused``."""
+    try:
+        with open(path, "rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            data = file.read(MAX_KEY_FILE)
+    except OSError as error:
+        raise CannotTell(f"cannot read the key file {path}: {error.strerror}") from error
+    if mode & 0o077:
+        fix = f"chmod 600 {path}"
+        raise Refused("key file", f"{path} with mode {mode:04o}", "mode 0600", next_command=fix)
+    return data
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
@@ -72,15 +87,7 @@ def _create(path: Path, pem: bytes) -> None:
 
 
 def _load(path: Path) -> object:
-    try:
-        with open(path, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            pem = file.read(MAX_KEY_FILE)
-    except OSError as error:
-        raise CannotTell(f"cannot read the key file {path}: {error.strerror}") from error
-    if mode & 0o077:
-        fix = f"chmod 600 {path}"
-        raise Refused("key file", f"{path} with mode {mode:04o}", "mode 0600", next_command=fix)
+    pem = read_secret(path)
     try:
         return load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:

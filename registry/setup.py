@@ -20,6 +20,7 @@ from registry.config import Config
 from registry.identity import PublicKeys, create_log_keys, public_keys, write_public
 from registry.memory import create_memory
 from registry.store import EMPTY_HEAD, create_store
+from registry.token_place import TokenPlace
 
 ROLES = ("root", "tcb", "security", "rebuilder")
 GENESIS_YEARS = 10
@@ -34,18 +35,23 @@ class WitnessLine:
 
 
 def create_registry(
-    config: Config, witnesses: list[WitnessLine], genesis: bytes | None, now: datetime
+    config: Config,
+    witnesses: list[WitnessLine],
+    genesis: bytes | None,
+    now: datetime,
+    token: TokenPlace | None = None,
 ) -> PublicKeys:
     """Make everything that ``serve`` needs; an existing registry is never touched.
 
     genesis: the bytes of entry 0, signed elsewhere; None makes root keys in the keys folder and signs it
     with them
+    token:   where to make the log's Ed25519 key; None makes it in a file
     """
     if config.folder.joinpath("registry.toml").exists():
         raise Refused("folder", f"{config.folder} holds a registry", "a new folder")
     existed = config.folder.exists()
     try:
-        return _create(config, witnesses, genesis, now)
+        return _create(config, witnesses, genesis, now, token)
     except BaseException:
         # Half a registry would stand in the way of the next try.
         if not existed:
@@ -76,13 +82,19 @@ def write_policy(path: Path, public: PublicKeys, witnesses: list[WitnessLine], q
     keys.write_durably(path, text.encode("utf-8"), 0o644)
 
 
-def _create(config: Config, witnesses: list[WitnessLine], genesis: bytes | None, now: datetime) -> PublicKeys:
+def _create(
+    config: Config,
+    witnesses: list[WitnessLine],
+    genesis: bytes | None,
+    now: datetime,
+    token: TokenPlace | None,
+) -> PublicKeys:
     for folder in (config.folder, config.keys):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.public.mkdir(exist_ok=True)
     entry = genesis if genesis is not None else _own_genesis(config, now)
     check_genesis(config.origin, entry, now)
-    public = public_keys(create_log_keys(config.keys, config.origin))
+    public = public_keys(create_log_keys(config.keys, config.origin, token))
     write_public(config.keys / "public", public)
     create_memory(config.keys / "signed-head.json")
     write_policy(config.policy, public, witnesses, None)

@@ -1,6 +1,6 @@
 """The signer: a process of its own that holds the log's keys and signs one history only.
 
-It answers on a unix socket (``registry/wire.py``; docs/formats/api.md), remembers its last signed head
+It answers on a unix socket (``registry/wire.py``; docs/formats/signer.md), remembers its last signed head
 durably before it answers, and signs a larger head only with a consistency proof from that one, and none
 after a final one. So whoever takes over a worker or the sequencer can stop the log, and never fork it.
 
@@ -23,7 +23,7 @@ from quotary.errors import InvalidProof, Malformed, QuotaryError, Usage
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import verify_consistency
 from registry import wire
-from registry.errors import SignerRefused
+from registry.errors import SignerRefused, TokenRefused, TokenUnavailable
 from registry.identity import LogKeys, load_log_keys
 from registry.memory import SignedHead, keep, recall
 from registry.promise import Promise, sign_promise
@@ -69,6 +69,9 @@ class Signer:
                 "signer.refused", extra={"check": error.check, "found": error.found, "wanted": error.wanted}
             )
             return {"error": "refused", "check": error.check, "found": error.found, "wanted": error.wanted}
+        except (TokenUnavailable, TokenRefused) as error:
+            log.error("signer.token", extra={"why": str(error)})
+            return {"error": "unavailable", "detail": str(error)}
         except QuotaryError as error:
             return {"error": "malformed", "detail": str(error)}
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quotary.canonical import Fields, b64
-from quotary.errors import Malformed
+from quotary.errors import Malformed, QuotaryError
 from quotary.tlog.note import VerifierKey
 from registry import wire
 from registry.errors import SignerRefused, SignerUnavailable
@@ -89,9 +89,7 @@ def _exchange(connection: socket.socket, request: dict[str, object]) -> object |
 def _answer(reply: object | None) -> Fields:
     fields = Fields(reply, "signer's answer")
     if fields.has("error"):
-        if fields.text("error") == "refused":
-            raise SignerRefused(fields.text("check"), fields.text("found"), fields.text("wanted"))
-        raise Malformed(f"the signer does not understand us: {fields.text('detail')}")
+        raise _error(fields)
     return fields
 
 
@@ -99,3 +97,12 @@ def _bytes(fields: Fields, name: str) -> bytes:
     found = fields.base64(name)
     fields.done()
     return found
+
+
+def _error(fields: Fields) -> QuotaryError:
+    match fields.choice("error", "refused", "unavailable", "malformed"):
+        case "refused":
+            return SignerRefused(fields.text("check"), fields.text("found"), fields.text("wanted"))
+        case "unavailable":
+            return SignerUnavailable(f"the signer cannot sign: {fields.text('detail')}")
+    return Malformed(f"the signer does not understand us: {fields.text('detail')}")

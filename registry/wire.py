@@ -1,5 +1,5 @@
 """Messages on the signer's unix socket: four bytes of length (big-endian), then canonical JSON
-(docs/formats/api.md).
+(docs/formats/signer.md).
 """
 
 import os

@@ -8,11 +8,12 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from cryptography.exceptions import InvalidSignature as _LibraryRefusal
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey, MLDSA44PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
@@ -112,21 +113,33 @@ class VerifierKey:
         return time
 
 
+class Ed25519Signer(Protocol):
+    """An Ed25519 private key, in this process or in a device that signs for it."""
+
+    def sign(self, data: bytes, /) -> bytes:
+        """Return 64 bytes."""
+        ...
+
+    def public_key(self) -> Ed25519PublicKey:
+        """Return the public half."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class SigningKey:
     """A private key under a name; ``log`` and ``cosigner`` make one."""
 
     name: str
     alg: int
-    private: Ed25519PrivateKey | MLDSA44PrivateKey
+    private: Ed25519Signer | MLDSA44PrivateKey
 
     @classmethod
-    def log(cls, name: str, private: Ed25519PrivateKey) -> "SigningKey":
+    def log(cls, name: str, private: Ed25519Signer) -> "SigningKey":
         """Return a log's Ed25519 key (type 0x01); ``name`` is the origin."""
         return cls(_checked_name(name), ED25519, private)
 
     @classmethod
-    def cosigner(cls, name: str, private: Ed25519PrivateKey | MLDSA44PrivateKey) -> "SigningKey":
+    def cosigner(cls, name: str, private: Ed25519Signer | MLDSA44PrivateKey) -> "SigningKey":
         """Return a witness's key (type 0x04 or 0x06), or a log's own ML-DSA-44 key."""
         ml_dsa = isinstance(private, MLDSA44PrivateKey)
         return cls(_checked_name(name), COSIGNATURE_ML_DSA_44 if ml_dsa else COSIGNATURE_ED25519, private)

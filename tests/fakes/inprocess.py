@@ -22,6 +22,7 @@ from registry.setup import create_registry
 from registry.signer import Signer
 from registry.signing import SignerClient
 from registry.store import Store, open_store
+from registry.token_place import TokenPlace
 from registry.witnesses import Rounds
 from tests.fakes.authority import NOW, ORIGIN, Authority
 from tests.fakes.signer import served
@@ -76,12 +77,13 @@ def local(
     database: str = "sqlite:///log.db",
     transport: Transport | None = None,
     store: Store | None = None,
+    token: TokenPlace | None = None,
 ) -> Iterator[Local]:
     """Make a registry with the fakes' genesis and open it; witnesses only where ``transport`` leads to them."""
     config = config_of(folder / "log", database)
     authority = Authority()
     if not config.folder.exists():
-        create_registry(config, [], authority.genesis(), NOW)
+        create_registry(config, [], authority.genesis(), NOW, token)
     else:
         authority.genesis()
     memory = config.keys / "signed-head.json"
