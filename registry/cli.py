@@ -8,7 +8,7 @@ import click
 
 from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
 from registry.cli_options import EXITS, folder_option, token_options, token_place, without_option
-from registry.cli_upkeep import backup, export, recover, restore, roles
+from registry.cli_upkeep import backup, export, recover, reload, restore, roles
 
 
 @click.group(
@@ -97,7 +97,8 @@ def sequence(folder: Path) -> None:
 
 @registry.command(epilog="Example: quotary registry sign --dir log\n\n" + EXITS)
 @folder_option
-def sign(folder: Path) -> None:
+@click.option("--listener", type=int, hidden=True, help="Descriptor of the socket, from serve.")
+def sign(folder: Path, listener: int | None) -> None:
     """Run the signer alone, on the socket signer.sock of the folder."""
     from registry import logs
     from registry.config import load_config
@@ -105,7 +106,7 @@ def sign(folder: Path) -> None:
 
     logs.set_up()
     config = load_config(folder)
-    run_signer(config.keys, config.origin, config.socket)
+    run_signer(config.keys, config.origin, config.socket, listener)
 
 
 @registry.command(epilog="Example: quotary registry fsck --dir log\n\n" + EXITS)
@@ -236,7 +237,7 @@ def witness_serve(folder: Path, bind: str) -> None:
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
 
 
-for command in (backup, restore, recover, export, roles):
+for command in (backup, restore, recover, export, roles, reload):
     registry.add_command(command)
 
 

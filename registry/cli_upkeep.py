@@ -93,3 +93,17 @@ def roles(prefix: str) -> None:
     from registry.store.roles import script
 
     click.echo(script(prefix), nl=False)
+
+
+@click.command(epilog="Example: quotary registry reload --dir log\n\n" + EXITS)
+@folder_option
+def reload(folder: Path) -> None:
+    """Have the running registry replace its processes, without refusing a request; SIGHUP does the same.
+
+    They run the code that lies on disk, with the registry.toml of now. A new number of workers or threads
+    waits for the next start.
+    """
+    from registry.reload import ask
+
+    ask(folder.resolve())
+    click.echo("reloaded: every process runs the code on disk")

@@ -5,72 +5,31 @@ minute at most; one that refuses (rolled back, another one runs) stops everythin
 and SIGINT stop the children in order: HTTP first, then the sequencer, then the signer.
 """
 
-import ctypes
 import logging
 import os
 import select
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from quotary.errors import CannotTell
 from quotary.net.listen import open_listener
 from registry import wire
+from registry.child import Child
 from registry.config import Config
+from registry.errors import SignerUnavailable
+from registry.lock import only_one
 from registry.metrics_app import prepare
+from registry.reload import Standing, replace_all
+from registry.signing import SignerClient
 
 log = logging.getLogger("registry")
 
 READY_SECONDS = 20.0
-STOP_SECONDS = 15.0
-RESTARTS = 5
-RESTART_WINDOW_SECONDS = 60.0
-PR_SET_PDEATHSIG = 1
-
-
-@dataclass(slots=True)
-class Child:
-    """One supervised process."""
-
-    name: str
-    command: list[str]
-    fds: tuple[int, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
-    process: subprocess.Popen[bytes] | None = None
-    started: list[float] = field(default_factory=list)
-
-    def start(self) -> None:
-        self.started.append(time.monotonic())
-        self.process = subprocess.Popen(
-            self.command,
-            pass_fds=self.fds,
-            start_new_session=True,
-            preexec_fn=_die_with_parent(),
-            env={**os.environ, **self.environment},
-        )
-        log.info("child.started", extra={"child": self.name, "pid": self.process.pid})
-
-    def may_restart(self, code: int) -> bool:
-        recent = [at for at in self.started if time.monotonic() - at < RESTART_WINDOW_SECONDS]
-        # 40: a database or a leadership that was lost may come back.
-        return (code <= 1 or code == CannotTell.exit_code) and len(recent) <= RESTARTS
-
-    def stop(self) -> None:
-        if self.process is None or self.process.poll() is not None:
-            return
-        self.process.terminate()
-        try:
-            self.process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            log.error("child.killed", extra={"child": self.name})
-            self.process.kill()
-            self.process.wait()
 
 
 def serve(
@@ -86,20 +45,21 @@ def serve(
     without: ``signer``, ``sequencer``: what another machine runs
     """
     with ExitStack() as stack:
+        stack.enter_context(only_one(config.folder / "serve.lock", "registry"))
         listener = stack.enter_context(closing(open_listener(bind, "--bind host:port")))
         numbers = (
             stack.enter_context(closing(open_listener(metrics, "--metrics host:port"))) if metrics else None
         )
         signals = stack.enter_context(_Signals())
+        # The signer's requests wait here while one signer hands over to the next.
+        asked = None if "signer" in without else stack.enter_context(closing(wire.listen(config.socket)))
         environment = prepare(config.folder) if numbers else {}
         application = f"registry.app:wsgi({str(config.folder)!r})"
         web = _gunicorn(application, listener.fileno(), config.workers, config.threads)
-        children = [
-            Child("signer", _ours(config, "sign")),
-            Child("sequencer", _ours(config, "sequence"), environment=environment),
-            Child("http", web, (listener.fileno(),), environment),
-        ]
-        children = [child for child in children if child.name not in without]
+        children = [_signer(config, asked)] if asked else []
+        if "sequencer" not in without:
+            children.append(Child("sequencer", _ours(config, "sequence"), environment=environment))
+        children.append(Child("http", web, (listener.fileno(),), environment, application))
         if numbers:
             children.append(_metrics_child(config, numbers, environment))
         try:
@@ -107,8 +67,9 @@ def serve(
                 child.start()
                 if child.name == "signer":
                     _await_signer(config, child)
+            Standing(os.getpid()).write(state := config.folder / "serve.state")
             announce(_address(listener))
-            return _supervise(children, signals)
+            return _supervise(children, signals, lambda: replace_all(children, state))
         finally:
             for child in reversed(children):
                 child.stop()
@@ -118,11 +79,12 @@ def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> i
     """Run a witness's HTTP server until a signal; one worker, because its memory has one lock."""
     application = f"registry.witness_app:create_app({str(folder.resolve())!r})"
     with closing(open_listener(bind, "--bind host:port")) as listener, _Signals() as signals:
-        child = Child("witness", _gunicorn(application, listener.fileno(), 1, 4), (listener.fileno(),))
+        command = _gunicorn(application, listener.fileno(), 1, 4)
+        child = Child("witness", command, (listener.fileno(),), application=application)
         try:
             child.start()
             announce(_address(listener))
-            return _supervise([child], signals)
+            return _supervise([child], signals, child.replace)
         finally:
             child.stop()
 
@@ -131,18 +93,23 @@ def _metrics_child(config: Config, listener: socket.socket, environment: Mapping
     application = f"registry.metrics_app:wsgi({str(config.folder)!r})"
     log.info("metrics.listening", extra={"address": _address(listener) + "/metrics"})
     descriptor = listener.fileno()
-    return Child("metrics", _gunicorn(application, descriptor, 1, 2), (descriptor,), environment)
+    return Child("metrics", _gunicorn(application, descriptor, 1, 2), (descriptor,), environment, application)
+
+
+def _signer(config: Config, listener: socket.socket) -> Child:
+    command = [*_ours(config, "sign"), "--listener", str(listener.fileno())]
+    return Child("signer", command, (listener.fileno(),))
 
 
 class _Signals:
-    """Waits for SIGCHLD, SIGTERM and SIGINT without racing any of them."""
+    """Waits for SIGCHLD, SIGHUP, SIGTERM and SIGINT without racing any of them."""
 
     def __enter__(self) -> "_Signals":
         self._read, write = socket.socketpair()
         self._write = write
         write.setblocking(False)
         self._before = signal.set_wakeup_fd(write.fileno())
-        names = (signal.SIGCHLD, signal.SIGTERM, signal.SIGINT)
+        names = (signal.SIGCHLD, signal.SIGHUP, signal.SIGTERM, signal.SIGINT)
         self._handlers = {number: signal.signal(number, lambda *_: None) for number in names}
         return self
 
@@ -158,12 +125,14 @@ class _Signals:
         return set(self._read.recv(4096)) if ready else set()
 
 
-def _supervise(children: list[Child], signals: _Signals) -> int:
+def _supervise(children: list[Child], signals: _Signals, reload: Callable[[], None]) -> int:
     while True:
         caught = signals.wait(60.0)
         if caught & {signal.SIGTERM, signal.SIGINT}:
             log.info("registry.stopping")
             return 0
+        if signal.SIGHUP in caught:
+            reload()
         for child in children:
             code = child.process.poll() if child.process else None
             if code is None:
@@ -180,8 +149,8 @@ def _await_signer(config: Config, child: Child) -> None:
         if child.process is not None and (code := child.process.poll()) is not None:
             raise _Ended(child.name, code)
         try:
-            wire.connect(config.socket, 1.0).close()
-        except OSError:
+            SignerClient(config.socket, timeout_seconds=0.5).head()
+        except SignerUnavailable:
             select.select([], [], [], 0.02)
         else:
             return
@@ -220,19 +189,3 @@ def _gunicorn(application: str, descriptor: int, workers: int, threads: int) -> 
     }
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     return [sys.executable, "-m", "gunicorn", "--no-control-socket", *words, application]
-
-
-def _die_with_parent() -> Callable[[], None]:
-    """Have the kernel stop a child whose supervisor was killed outright (Linux only)."""
-    try:
-        prctl = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError):
-        return lambda: None
-    parent = os.getpid()
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:
-            os._exit(1)
-
-    return prepare

@@ -1,15 +1,13 @@
 """The sequencer as a process: one at a time, one round each publish interval, until SIGTERM."""
 
-import fcntl
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 
-from quotary.errors import CannotTell, Usage
+from quotary.errors import CannotTell
 from quotary.net.transport import HTTP
 from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.config import Config
@@ -22,6 +20,7 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.export import Exporter
+from registry.lock import only_one
 from registry.metrics import Meters
 from registry.public import PublicLog
 from registry.publisher import Publisher
@@ -157,17 +156,9 @@ def _guard(
     return False
 
 
-@contextmanager
-def only_sequencer(config: Config) -> Iterator[None]:
+def only_sequencer(config: Config) -> AbstractContextManager[None]:
     """Hold the lock of a registry's folder, or raise ``Usage`` where a sequencer runs over it."""
-    with open(config.folder / "sequencer.lock", "w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Usage(
-                f"a sequencer already runs over {config.folder}", next_command="stop the other sequencer"
-            ) from error
-        yield
+    return only_one(config.folder / "sequencer.lock", "sequencer")
 
 
 def _now() -> datetime:

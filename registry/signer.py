@@ -7,30 +7,32 @@ after a final one. So whoever takes over a worker or the sequencer can stop the 
 Its keys are read at the start and again on ``reload``; a round waits for that as for any other answer.
 """
 
-import fcntl
 import logging
+import select
 import signal
 import socket
-import sys
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
 from quotary.canonical import Fields, b64, unb64
-from quotary.errors import InvalidProof, Malformed, QuotaryError, Usage
+from quotary.errors import InvalidProof, Malformed, QuotaryError
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import verify_consistency
 from registry import wire
 from registry.errors import SignerRefused, TokenRefused, TokenUnavailable
 from registry.identity import LogKeys, load_log_keys
+from registry.lock import only_one
 from registry.memory import SignedHead, keep, recall
 from registry.promise import Promise, sign_promise
 
 log = logging.getLogger("registry")
 
 MAX_PROOF = 63
+END_SECONDS = 5.0
 
 
 class Signer:
@@ -132,17 +134,49 @@ class Signer:
         return lambda: {"promise": b64(sign_promise(promise, self._keys.promise))}
 
 
-def run_signer(folder: Path, origin: str, socket_path: Path) -> None:
-    """Serve until SIGTERM; only one signer may run over one key folder."""
-    with only_signer(folder):
+def run_signer(folder: Path, origin: str, socket_path: Path, inherited: int | None = None) -> None:
+    """Serve until SIGTERM, and end what is being answered; only one signer may run over one key folder.
+
+    inherited: descriptor of a listening socket that outlives this process, so that no request is refused
+    """
+    stop, stopped = socket.socketpair()
+    signal.signal(signal.SIGTERM, lambda *_: stop.send(b"x"))
+    with only_signer(folder), closing(stop), closing(stopped):
         memory = folder / "signed-head.json"
         signer = Signer(origin, lambda: load_log_keys(folder, origin), memory, lambda: datetime.now(UTC))
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-        with closing(wire.listen(socket_path)) as listener:
+        listener = wire.listen(socket_path) if inherited is None else socket.socket(fileno=inherited)
+        with closing(listener):
             log.info("signer.ready", extra={"socket": str(socket_path), "origin": origin})
-            while True:
-                connection, _ = listener.accept()
-                threading.Thread(target=_serve, args=(connection, signer), daemon=True).start()
+            _converse(signer, listener, stopped)
+
+
+class Conversations:
+    """Connections to one signer, each with a thread of its own; an asker closes his after his last answer."""
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._running: list[threading.Thread] = []
+
+    def begin(self, connection: socket.socket) -> None:
+        """Answer what comes on a connection until its other end is done."""
+        thread = threading.Thread(target=_serve, args=(connection, self._signer), daemon=True)
+        thread.start()
+        self._running = [thread, *(other for other in self._running if other.is_alive())]
+
+    def end(self) -> None:
+        """Wait until every asker is done; whoever hangs is left behind."""
+        deadline = time.monotonic() + END_SECONDS
+        for thread in self._running:
+            thread.join(max(0.0, deadline - time.monotonic()))
+
+
+def _converse(signer: Signer, listener: socket.socket, stopped: socket.socket) -> None:
+    listener.setblocking(False)
+    conversations = Conversations(signer)
+    while stopped not in select.select([listener, stopped], [], [])[0]:
+        with suppress(BlockingIOError):  # who hung up before his turn
+            conversations.begin(listener.accept()[0])
+    conversations.end()
 
 
 def _serve(connection: socket.socket, signer: Signer) -> None:
@@ -154,14 +188,6 @@ def _serve(connection: socket.socket, signer: Signer) -> None:
             log.warning("signer.connection", extra={"why": str(error)})
 
 
-@contextmanager
-def only_signer(folder: Path) -> Iterator[None]:
+def only_signer(folder: Path) -> AbstractContextManager[None]:
     """Hold the lock of a key folder, or raise ``Usage`` where a signer runs over it."""
-    with open(folder / "signer.lock", "w", encoding="ascii") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Usage(
-                f"a signer already runs over {folder}", next_command="stop the other signer"
-            ) from error
-        yield
+    return only_one(folder / "signer.lock", "signer")

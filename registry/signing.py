@@ -26,8 +26,9 @@ class RememberedHead:
 class SignerClient:
     """Asks the signer, one connection a call."""
 
-    def __init__(self, socket_path: Path) -> None:
+    def __init__(self, socket_path: Path, timeout_seconds: float = TIMEOUT_SECONDS) -> None:
         self._path = socket_path
+        self._timeout_seconds = timeout_seconds
 
     def head(self) -> RememberedHead:
         """Ask for the last signed head."""
@@ -72,7 +73,7 @@ class SignerClient:
 
     def _ask_all(self, requests: Sequence[dict[str, object]]) -> list[Fields]:
         try:
-            with wire.connect(self._path, TIMEOUT_SECONDS) as connection:
+            with wire.connect(self._path, self._timeout_seconds) as connection:
                 replies = [_exchange(connection, request) for request in requests]
         except (OSError, Malformed) as error:
             raise SignerUnavailable(

@@ -4,7 +4,10 @@ import configparser
 import json
 import re
 import shlex
+import shutil
 import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +23,7 @@ from tests.fakes.authority import measurement
 from tests.fakes.processes import Log, start_log, until
 
 DEPLOY = nginx.CONFIGURATION.parent
+UNITS = sorted(DEPLOY.glob("*.service"))
 SLOW = 300
 
 
@@ -132,7 +136,7 @@ def test_every_problem_that_nginx_answers_is_one_of_the_registrys(log: Log) -> N
         assert f"status: {document['status']}\n" in page
 
 
-@pytest.mark.parametrize("unit", sorted(DEPLOY.glob("*.service")), ids=lambda path: path.name)
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
 def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
     found = configparser.RawConfigParser(strict=False)
     found.optionxform = str  # type: ignore[assignment,method-assign]
@@ -143,4 +147,23 @@ def test_a_unit_starts_a_command_that_exists(unit: Path) -> None:
     assert (result.exit_code, result.output.startswith("Usage:")) == (0, True)
     options = {word for word in words if word.startswith("--")}
     assert all(option in result.output for option in options)
-    assert found["Service"]["NoNewPrivileges"] == "yes"
+    reload = shlex.split(found["Service"].get("ExecReload", "/bin/kill"))
+    if reload[0] == words[0]:
+        assert CliRunner().invoke(quotary, [*reload[1:], "--help"]).exit_code == 0
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda path: path.name)
+def test_a_unit_is_understood_and_shut_in(unit: Path, tmp_path: Path) -> None:
+    program = shutil.which("systemd-analyze")
+    if program is None:
+        pytest.skip("no systemd-analyze")
+    # Its program is not installed here; everything else must be as systemd wants it.
+    there = tmp_path / unit.name
+    there.write_text(unit.read_text("utf-8").replace("/opt/quotary/bin/quotary", sys.executable), "utf-8")
+    done = subprocess.run(
+        [program, "verify", str(there)], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert [line for line in done.stderr.splitlines() if unit.name in line] == []
+    words = [program, "security", "--offline=true", "--threshold=20", str(there)]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout

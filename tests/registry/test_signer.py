@@ -1,6 +1,8 @@
 """The signer: it signs one history, remembers it before it answers, and refuses everything else."""
 
 import os
+import socket
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from datetime import UTC, datetime
@@ -28,7 +30,7 @@ from registry.identity import (
 )
 from registry.memory import create_memory, recall
 from registry.promise import Promise, verify_promise
-from registry.signer import Signer
+from registry.signer import Conversations, Signer
 from registry.signing import SignerClient
 from tests.fakes.signer import served
 
@@ -190,6 +192,21 @@ def test_no_socket_is_an_error_that_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(SignerUnavailable) as caught:
         SignerClient(tmp_path / "none.sock").head()
     assert caught.value.next_command == "quotary registry sign"
+
+
+def test_a_signer_that_ends_answers_those_who_are_asking(tmp_path: Path, keys: LogKeys) -> None:
+    conversations = Conversations(signer_of(tmp_path))
+    left, right = socket.socketpair()
+    conversations.begin(right)
+    ending = threading.Thread(target=conversations.end)
+    ending.start()
+    with closing(left):
+        for _ in range(2):
+            wire.send(left, {"op": "head"})
+            assert wire.receive(left) == {"size": 0, "root": root_of([]).hex()}
+        assert ending.is_alive()
+    ending.join(10)
+    assert not ending.is_alive()
 
 
 def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:
