@@ -43,9 +43,9 @@ def init(
     database: str,
     genesis: Path | None,
     witnesses: tuple[tuple[str, str], ...],
-    token_module: str | None,
-    token: str | None,
-    token_pin_file: str | None,
+    hsm_module: str | None,
+    hsm: str | None,
+    hsm_pin_file: str | None,
 ) -> None:
     """Make a registry: keys (mode 0600), database, and the genesis that names the log's roots."""
     from registry.config import Config
@@ -53,7 +53,7 @@ def init(
 
     config = Config(folder.resolve(), origin, database, bind, publish_interval, refresh, 600, 2, 160)
     lines = [_witness_line(url, vkey) for url, vkey in witnesses]
-    place = token_place(origin, token_module, token, token_pin_file)
+    place = token_place(origin, hsm_module, hsm, hsm_pin_file)
     entry = genesis.read_bytes() if genesis else None
     public = create_registry(config, lines, entry, datetime.now(UTC), place)
     for key in (*public.log, public.promise):

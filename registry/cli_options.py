@@ -34,9 +34,9 @@ def without_option(command: F) -> F:
 def token_options(command: F) -> F:
     """Add the three options that put the log's Ed25519 key into a PKCS #11 token."""
     for name, said in (
-        ("--token-pin-file", "File (mode 0600) with the user's PIN of the token."),
-        ("--token", "Label of a PKCS #11 token that shall hold the log's Ed25519 key."),
-        ("--token-module", "Path of the token's PKCS #11 library."),
+        ("--hsm-pin-file", "File (mode 0600) with the user's PIN of the token."),
+        ("--hsm", "Label of a PKCS #11 token that shall hold the log's Ed25519 key."),
+        ("--hsm-module", "Path of the token's PKCS #11 library."),
     ):
         command = click.option(name, help=said)(command)
     return command
@@ -51,5 +51,5 @@ def token_place(
     if module and token and pin_file:
         return TokenPlace(module, token, f"{origin} log", str(Path(pin_file).resolve()))
     if module or token or pin_file:
-        raise Usage("--token-module, --token and --token-pin-file go together")
+        raise Usage("--hsm-module, --hsm and --hsm-pin-file go together")
     return None

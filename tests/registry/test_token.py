@@ -157,7 +157,7 @@ def test_a_registry_over_a_token_remembers_its_head_through_a_killed_signer(
     tmp_path: Path, place: TokenPlace
 ) -> None:
     folder = tmp_path / "log"
-    words = ["--token-module", place.module, "--token", place.token, "--token-pin-file", place.pin_file]
+    words = ["--hsm-module", place.module, "--hsm", place.token, "--hsm-pin-file", place.pin_file]
     made = command("init", "--dir", str(folder), "--origin", ORIGIN, "--publish-interval", "0.1", *words)
     assert made.returncode == 0, made.stderr
     assert public_keys(load_log_keys(folder / "keys", ORIGIN)) == read_public(folder / "keys" / "public")
