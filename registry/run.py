@@ -25,6 +25,7 @@ from registry.errors import SignerUnavailable
 from registry.lock import only_one
 from registry.metrics_app import prepare
 from registry.reload import Standing, replace_all
+from registry.signer import only_signer
 from registry.signing import SignerClient
 
 log = logging.getLogger("registry")
@@ -45,14 +46,13 @@ def serve(
     without: ``signer``, ``sequencer``: what another machine runs
     """
     with ExitStack() as stack:
-        stack.enter_context(only_one(config.folder / "serve.lock", "registry"))
         listener = stack.enter_context(closing(open_listener(bind, "--bind host:port")))
         numbers = (
             stack.enter_context(closing(open_listener(metrics, "--metrics host:port"))) if metrics else None
         )
+        stack.enter_context(only_one(config.folder / "serve.lock", "registry"))
         signals = stack.enter_context(_Signals())
-        # The signer's requests wait here while one signer hands over to the next.
-        asked = None if "signer" in without else stack.enter_context(closing(wire.listen(config.socket)))
+        asked = None if "signer" in without else stack.enter_context(closing(_listen_for_signer(config)))
         environment = prepare(config.folder) if numbers else {}
         application = f"registry.app:wsgi({str(config.folder)!r})"
         web = _gunicorn(application, listener.fileno(), config.workers, config.threads)
@@ -94,6 +94,12 @@ def _metrics_child(config: Config, listener: socket.socket, environment: Mapping
     log.info("metrics.listening", extra={"address": _address(listener) + "/metrics"})
     descriptor = listener.fileno()
     return Child("metrics", _gunicorn(application, descriptor, 1, 2), (descriptor,), environment, application)
+
+
+def _listen_for_signer(config: Config) -> socket.socket:
+    """Listen in the signer's place: requests wait here while one signer hands over to the next."""
+    with only_signer(config.keys):
+        return wire.listen(config.socket)
 
 
 def _signer(config: Config, listener: socket.socket) -> Child:
