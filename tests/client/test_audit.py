@@ -3,7 +3,7 @@
 import hashlib
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,8 @@ from quotary.canonical import parse_canonical, unb64
 from quotary.client.audit import Audited, Auditor
 from quotary.client.finding import Finding, keep
 from quotary.client.policy import Policy
-from quotary.client.replay_store import ReplayStore
+from quotary.client.replay import Batch, Replay
+from quotary.client.replay_store import Progress, ReplayStore
 from quotary.client.source import CHECKPOINT, Files
 from quotary.errors import CannotTell, Malformed, Refused
 from quotary.statements.state_entry import StateEntry
@@ -200,13 +201,57 @@ def test_a_changed_tile_is_refused_on_every_level(tmp_path: Path) -> None:
             assert found.value.check == "tile"
 
 
-def test_a_truncated_tile_is_refused(log: FakeLog, store: ReplayStore) -> None:
+@pytest.mark.parametrize("change", [lambda tile: tile[:-1], lambda tile: tile[:-32], lambda tile: tile * 2])
+def test_a_tile_of_another_length_is_refused(
+    log: FakeLog, store: ReplayStore, change: Callable[[bytes], bytes]
+) -> None:
     source = source_of(log)
     path = next(path for path in source.files if path.startswith("tile/0"))
-    source.files[path] = source.files[path][:-1]
+    source.files[path] = change(source.files[path])
     with pytest.raises(Finding) as found:
         audit(log, store, source)
     assert found.value.check == "tile"
+
+
+def test_a_full_tile_above_the_lowest_is_held_against_the_entries(store: ReplayStore) -> None:
+    # Level 1 is full at 65,536 entries. Its last hash is in no path of the run that completes it.
+    entry = FakeLog().maker.notice()
+    before = [hashlib.sha256(number.to_bytes(4)).digest() for number in range(255 * 256)]
+    frontier, _ = Frontier().append(before)
+    hashes = (leaf_hash(entry),) * 256
+    after, full = frontier.append(hashes)
+    level1 = next(tile for tile in full if tile.level == 1)
+    replay = Replay(ORIGIN, bytes(32), store)
+    replay.progress = Progress(frontier)
+    batch = Batch(255, len(before), (entry,) * 256, hashes, b"", b"".join(hashes))
+    checkpoint = Checkpoint(ORIGIN, after.size, after.root())
+    source = MemorySource({"tile/1/000": level1.data[:-1] + bytes([level1.data[-1] ^ 1])})
+    with pytest.raises(Finding, match="other hashes in tile/1/000"):
+        replay._take(Files(source), checkpoint, b"note", batch)
+    source.files["tile/1/000"] = level1.data
+    assert replay._take(Files(source), checkpoint, b"note", batch).frontier == after
+
+
+def test_a_partial_tile_above_the_lowest_is_held_against_the_entries(store: ReplayStore) -> None:
+    # Of 256 entries the only hash of level 1 is the root itself, and in no path.
+    log = FakeLog()
+    log.append(log.maker.genesis(), log.maker.allocation(), log.maker.delegation())
+    log.append(*(log.maker.notice() for _ in range(255 - len(log.entries))))
+    log.close()
+    source = source_of(log)
+    source.files["tile/1/000.p/1"] = bytes(32)
+    with pytest.raises(Finding, match="other hashes in tile/1/000.p/1"):
+        audit(log, store, source)
+
+
+def test_another_root_over_what_was_replayed_already_is_refused(log: FakeLog, store: ReplayStore) -> None:
+    files, note = Files(source_of(log)), log.note()
+    replay = Replay(ORIGIN, bytes.fromhex(log.genesis), store)
+    assert list(replay.run(files, log.checkpoint, note))[-1] == len(log.entries)
+    assert list(replay.run(files, log.checkpoint, note)) == []
+    with pytest.raises(Finding) as found:
+        list(replay.run(files, replace(log.checkpoint, root=bytes(32)), note))
+    assert found.value.check == "root"
 
 
 def test_a_wrong_map_root_is_refused_with_evidence_that_the_log_cannot_deny(
@@ -237,6 +282,8 @@ def test_a_state_entry_without_our_map_function_is_refused(log: FakeLog, store: 
 def test_a_log_time_that_goes_back_is_refused(log: FakeLog, store: ReplayStore) -> None:
     finding = refused(log, store, with_state(log, ts=TS - 1))
     assert (finding.check, finding.found) == ("state", f"log time {TS - 1}")
+    # Without the state entry before it nobody else could see that the time went back.
+    assert {"entry 3", f"entry {len(log.entries) - 1}"} <= {exhibit.name for exhibit in finding.exhibits}
 
 
 def test_a_state_entry_that_names_another_predecessor_is_refused(log: FakeLog, store: ReplayStore) -> None:
@@ -256,6 +303,11 @@ def test_a_state_entry_that_cannot_be_read_is_refused(log: FakeLog, store: Repla
 def test_a_checkpoint_that_no_state_entry_ends_is_refused(log: FakeLog, store: ReplayStore) -> None:
     finding = refused(log, store, log.entries[:-1])
     assert finding.check == "state"
+
+
+def test_a_checkpoint_before_the_first_state_entry_is_refused(log: FakeLog, store: ReplayStore) -> None:
+    finding = refused(log, store, log.entries[:3])
+    assert (finding.check, finding.found) == ("state", "the last state entry is none")
 
 
 def test_another_genesis_is_refused(log: FakeLog, store: ReplayStore) -> None:

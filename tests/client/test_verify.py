@@ -209,6 +209,13 @@ def show_an_older_state(attempt: Attempt) -> None:
     attempt.change_bundle(state=older)
 
 
+def show_a_state_that_stands_elsewhere(attempt: Attempt) -> None:
+    log = attempt.world.log
+    log.entries[3] = log.entries[-1].replace(b'"ts":', b'"ts":1')
+    attempt.bundle = log.bundle(attempt.world.measurement, ts=attempt.world.ts)
+    attempt.change_bundle(state=log.included(3))
+
+
 def break_the_states_path(attempt: Attempt) -> None:
     state = attempt.bundle.state
     attempt.change_bundle(state=replace(state, path=(*state.path[:-1], bytes(32))))
@@ -257,6 +264,12 @@ def show_a_service_that_the_policy_does_not_name(attempt: Attempt) -> None:
     attempt.policy["services"] = {"search": attempt.policy["services"]["chat"]}
 
 
+def show_a_release_for_another_log(attempt: Attempt) -> None:
+    maker = authority.Authority("other.example.org/simulation")
+    logged(attempt, maker.release(rows=[authority.row(SEED)]), start=4)
+    attempt.change_bundle(release=attempt.world.log.included(4))
+
+
 # 8. release authority
 
 
@@ -299,6 +312,13 @@ def turn_the_chain_around(attempt: Attempt) -> None:
     chain(attempt, 0, 2, 1)
 
 
+def begin_somewhere_else(attempt: Attempt) -> None:
+    log = attempt.world.log
+    log.entries[3] = log.entries[0]
+    attempt.bundle = log.bundle(attempt.world.measurement, ts=attempt.world.ts)
+    chain(attempt, 3, 1, 2)
+
+
 def leave_out_a_compromise(attempt: Attempt) -> None:
     # The delegation behind it is signed by the same owners; only its number shows that one is missing.
     maker = attempt.world.log.maker
@@ -316,6 +336,10 @@ def leave_out_the_genesis(attempt: Attempt) -> None:
 
 def slip_in_something_else(attempt: Attempt) -> None:
     chain(attempt, 0, 1, 2, 3)
+
+
+def slip_in_the_release(attempt: Attempt) -> None:
+    chain(attempt, 0, 1, 2, 4)
 
 
 def break_a_delegations_path(attempt: Attempt) -> None:
@@ -336,6 +360,31 @@ def appoint_builders_without_the_owners(attempt: Attempt) -> None:
     maker.genesis()
     allocation = maker.allocation()
     logged(attempt, allocation, maker.delegation(signers=["owner1"]), start=1)
+
+
+def appoint_builders_elsewhere(attempt: Attempt, origin: str, service: str) -> None:
+    """Put a whole chain of the same owners into the log, and a release by the builder whom it names."""
+    elsewhere = authority.Authority(origin)
+    allocation = elsewhere.allocation(service)
+    logged(attempt, allocation, elsewhere.delegation(service, builders=("builder2",)), start=1)
+    maker = authority.Authority(attempt.world.log.origin)
+    logged(attempt, maker.release(rows=[authority.row(SEED)], signers=["builder2"]), start=4)
+    chain(attempt, 0, 1, 2)
+    attempt.change_bundle(release=attempt.world.log.included(4))
+
+
+def appoint_builders_in_another_log(attempt: Attempt) -> None:
+    appoint_builders_elsewhere(attempt, "other.example.org/simulation", SERVICE)
+
+
+def appoint_builders_of_another_service(attempt: Attempt) -> None:
+    appoint_builders_elsewhere(attempt, attempt.world.log.origin, "search")
+
+
+def log_the_chain_backwards(attempt: Attempt) -> None:
+    log = attempt.world.log
+    logged(attempt, log.entries[2], log.entries[1], start=1)
+    chain(attempt, 0, 2, 1)
 
 
 def sign_as_somebody_else(attempt: Attempt) -> None:
@@ -529,6 +578,7 @@ CASES: dict[str, list[tuple[Change, type[Judged]]]] = {
     "age": [(wait_too_long, Refused), (know_a_later_time, Refused), (ask_no_witness, Refused)],
     "state": [
         (show_an_older_state, Rejected),
+        (show_a_state_that_stands_elsewhere, Rejected),
         (break_the_states_path, Rejected),
         (do_without_the_auditor, Refused),
         (leave_the_log_without_a_map, Refused),
@@ -539,20 +589,26 @@ CASES: dict[str, list[tuple[Change, type[Judged]]]] = {
         (show_a_release_that_is_not_logged, Rejected),
         (show_something_else_as_release, Rejected),
         (show_a_service_that_the_policy_does_not_name, Refused),
+        (show_a_release_for_another_log, Refused),
     ],
     "release authority": [
         (pin_other_owners, Rejected),
         (pin_another_threshold, Rejected),
         (begin_at_another_genesis, Rejected),
         (break_the_genesis_path, Rejected),
+        (begin_somewhere_else, Rejected),
         (leave_out_the_delegation, Rejected),
         (leave_out_the_allocation, Rejected),
         (leave_out_a_compromise, Rejected),
         (turn_the_chain_around, Rejected),
         (leave_out_the_genesis, Rejected),
         (slip_in_something_else, Rejected),
+        (slip_in_the_release, Rejected),
         (break_a_delegations_path, Rejected),
         (appoint_builders_without_the_owners, Rejected),
+        (appoint_builders_in_another_log, Rejected),
+        (appoint_builders_of_another_service, Rejected),
+        (log_the_chain_backwards, Rejected),
         (sign_as_somebody_else, Rejected),
         (sign_badly, Rejected),
         (lose_the_builders_key, Rejected),
@@ -654,6 +710,17 @@ def test_devices_that_the_row_demands_and_nobody_can_verify_are_unsupported(
     attempt = Attempt.of(World(*vendor).publish(devices=devices))
     with pytest.raises(Unsupported, match="devices"):
         attempt.judge()
+
+
+def test_a_suspension_ends(world: World) -> None:
+    attempt = Attempt.of(world)
+    world.log.append(world.log.maker.revocation([SEED], suspend=timedelta(minutes=10)))
+    attempt.renew()
+    later = world.now + timedelta(minutes=10)
+    world.log.close(int(later.timestamp()))
+    attempt.bundle = world.log.bundle(world.measurement, product=PRODUCT, ts=int(later.timestamp()))
+    attempt.now = later
+    assert attempt.judge()
 
 
 def test_a_lowered_floor_counts_only_from_its_day(world: World) -> None:

@@ -274,6 +274,14 @@ def test_steps_must_fall_from_leaf_to_root():
         trie.verify_presence(root, bytes(32), digest("a"), proof[:33] + proof[:33])
 
 
+@pytest.mark.parametrize("missing", [1, 16, 32])
+def test_a_proof_that_ends_within_a_step_is_malformed(missing):
+    store, root = build({bytes(32): digest("a"), b"\x80" + bytes(31): digest("b")})
+    proof = trie.prove(store, root, bytes(32))
+    with pytest.raises(Malformed, match="ends within a step"):
+        trie.verify_presence(root, bytes(32), digest("a"), proof[:-missing])
+
+
 @pytest.mark.parametrize("start", [b"\x80\x00", b"\x80\x02", b"\x81\x80", b"\xff\x81\x00", b"\x80"])
 def test_a_varint_that_is_not_minimal_or_too_large_is_malformed(start):
     with pytest.raises(Malformed):
