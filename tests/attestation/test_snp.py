@@ -359,6 +359,13 @@ def test_a_vcek_by_the_issuer_of_vleks_is_refused(genoa: Machine) -> None:
         genoa.judge(genoa.vcek("SEV-VLEK"), data)
 
 
+def test_a_leaf_that_its_issuer_did_not_sign_is_refused(genoa: Machine) -> None:
+    data = fake.report(3, genoa.key, genoa.values())
+    namesake = fake.certificate("SEV-Genoa", fake.rsa_key(2), issuer=genoa.ark, path_length=0)
+    with pytest.raises(Rejected, match=r"^endorsement chain"):
+        genoa.judge(genoa.vcek(issuer=namesake), data)
+
+
 def test_a_ca_does_not_endorse(genoa: Machine) -> None:
     extensions = fake.endorsement(genoa.product, genoa.tcb, genoa.hwid)
     leaf = fake.certificate("SEV-VCEK", genoa.key, genoa.ask, extensions)

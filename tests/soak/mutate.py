@@ -1,9 +1,9 @@
 """Deletes one call, one refusal or one reason of a refusal at a time; some test must notice each.
 
 A mutant is a copy of the packages in which one statement of one function became ``pass``: a call (with what
-it assigns), or an ``if`` that only raises; or in which such an ``if`` lost one operand of its ``or``, ``and``
-or ``a <= b <= c``. The working tree is never written to. A check that can be deleted without a failing test
-is a check that the next change may lose.
+it assigns), or an ``if`` that only raises; or in which such an ``if`` lost one of its several reasons, as in
+``a or b`` and ``not a <= b <= c``. The working tree is never written to. A check that can be deleted without
+a failing test is a check that the next change may lose.
 
 The real data is out of reach of these tests: what they notice, they notice with keys of our own.
 
@@ -121,17 +121,21 @@ def _deletable(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
                 yield from _deletable(getattr(statement, part, ()))
 
 
-def _weaker(test: ast.expr) -> Iterator[ast.expr]:
-    """Give the condition without one of its operands, each in turn."""
+def _weaker(test: ast.expr, denied: bool = False) -> Iterator[ast.expr]:
+    """Give the condition without one of its reasons, each in turn: what is left refuses less.
+
+    denied: the condition stands under a ``not``, where an ``and`` has the reasons and not an ``or``
+    """
     match test:
         case ast.UnaryOp(ast.Not(), inner):
-            yield from (ast.UnaryOp(ast.Not(), left) for left in _weaker(inner))
+            yield from (ast.UnaryOp(ast.Not(), left) for left in _weaker(inner, not denied))
         case ast.BoolOp(operator, values):
             for at, value in enumerate(values):
-                yield ast.BoolOp(operator, [*values[:at], *values[at + 1 :]])
-                for left in _weaker(value):
+                if isinstance(operator, ast.And) == denied:
+                    yield ast.BoolOp(operator, [*values[:at], *values[at + 1 :]])
+                for left in _weaker(value, denied):
                     yield ast.BoolOp(operator, [*values[:at], left, *values[at + 1 :]])
-        case ast.Compare(left, [_, _, *_] as operators, values):
+        case ast.Compare(left, [_, _, *_] as operators, values) if denied:
             yield ast.Compare(values[0], operators[1:], values[1:])
             yield ast.Compare(left, operators[:-1], values[:-1])
 

@@ -75,7 +75,7 @@ TARGETS = {
             f"{ATTESTATION}dcap.py": ("verify_qe_report", "_require_identity"),
             f"{ATTESTATION}collateral.py": ("verify_collateral", "_verify_document"),
             f"{ATTESTATION}roots.py": ("select_root", "refuse_simulated"),
-            f"{ATTESTATION}certificates.py": ("verify_chain", "require_within", "_require_issuer"),
+            f"{ATTESTATION}certificates.py": ("verify_chain", "require_within", "require_issuer"),
         },
         ("tests/attestation/test_tdx_verify.py",),
     ),
@@ -93,6 +93,10 @@ TARGETS = {
     "nvidia": Target(
         {f"{ATTESTATION}nvidia.py": ("verify", "_firmware_id", "_architecture")},
         ("tests/attestation/test_nvidia.py",),
+    ),
+    "ocsp": Target(
+        {f"{ATTESTATION}ocsp.py": ("parse", "good_until", "_read", "_require_signed", "_require_named")},
+        ("tests/attestation/test_ocsp.py",),
     ),
     "rim": Target(
         {f"{ATTESTATION}rim.py": ("verify", "match", "_require_meta", "_require_golden")},
