@@ -50,7 +50,7 @@ def gpu_case(vectors: Path) -> Callable[[], object]:
 
     def run() -> object:
         report = spdm.DeviceReport.parse(data)
-        return nvidia.verify(report, nvidia.parse_device_chain(pem), report.nonce, NOW, VENDOR_ROOTS)
+        return nvidia.verify(report, nvidia.parse_device_chain(pem), report.nonce, (), NOW, VENDOR_ROOTS)
 
     return run
 
@@ -58,7 +58,7 @@ def gpu_case(vectors: Path) -> Callable[[], object]:
 def rim_case(vectors: Path) -> Callable[[], object]:
     """A driver's manifest with its chain of four."""
     data = (vectors / "nvidia" / "rim" / "driver-gh100-550.144.03.xml").read_bytes()
-    return lambda: rim.verify(rim.RIMDocument.parse(data), NOW, VENDOR_ROOTS)
+    return lambda: rim.verify(rim.RIMDocument.parse(data), (), NOW, VENDOR_ROOTS)
 
 
 def main() -> None:

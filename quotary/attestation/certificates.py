@@ -143,8 +143,20 @@ def verify_chain(what: str, chain: Sequence[Certificate], fingerprint: bytes, no
                 what, f"critical extension {certificate.unknown_critical[0]}", "none that is unknown"
             )
     for depth, (child, issuer) in enumerate(pairwise(chain)):
-        _require_issuer(what, child, issuer, depth)
-    _require_issuer(what, chain[-1], chain[-1], 0)
+        require_issuer(what, child, issuer, depth)
+    require_issuer(what, chain[-1], chain[-1], 0)
+
+
+def require_issuer(what: str, child: Certificate, issuer: Certificate, below: int) -> None:
+    """Require that ``issuer``, a CA above ``below`` others, signed ``child`` (check ``what``)."""
+    if not issuer.is_ca or not issuer.signs_certificates:
+        raise Rejected(what, f"issuer {issuer.subject_text}", "an issuer that may sign certificates")
+    if issuer.path_length is not None and below > issuer.path_length:
+        raise Rejected(what, f"{below} CAs below {issuer.subject_text}", f"at most {issuer.path_length}")
+    try:
+        child.parsed.verify_directly_issued_by(issuer.parsed)
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+        raise Rejected(what, f"{child.subject_text} not signed by it", issuer.subject_text) from error
 
 
 def require_within(what: str, start: datetime, now: datetime, end: datetime) -> None:
@@ -164,17 +176,6 @@ def verify_p256(what: str, key: object, signature: bytes, message: bytes) -> Non
         raise Rejected(
             what, "a signature that does not hold", "a signature over exactly these bytes"
         ) from error
-
-
-def _require_issuer(what: str, child: Certificate, issuer: Certificate, below: int) -> None:
-    if not issuer.is_ca or not issuer.signs_certificates:
-        raise Rejected(what, f"issuer {issuer.subject_text}", "an issuer that may sign certificates")
-    if issuer.path_length is not None and below > issuer.path_length:
-        raise Rejected(what, f"{below} CAs below {issuer.subject_text}", f"at most {issuer.path_length}")
-    try:
-        child.parsed.verify_directly_issued_by(issuer.parsed)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
-        raise Rejected(what, f"{child.subject_text} not signed by it", issuer.subject_text) from error
 
 
 def _read(parsed: x509.Certificate) -> Certificate:

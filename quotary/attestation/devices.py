@@ -19,6 +19,7 @@ from quotary.attestation.appraise import Floor
 from quotary.attestation.certificates import Certificate
 from quotary.attestation.facts import Check
 from quotary.attestation.nvidia import DeviceFacts, parse_device_chain, verify
+from quotary.attestation.ocsp import Answer
 from quotary.attestation.roots import Root
 from quotary.attestation.spdm import DeviceReport
 from quotary.canonical import unb64
@@ -31,6 +32,8 @@ MAX_CHAIN = 16 * 1024
 # Feature flag of newer GPUs: how the machine was set up.
 MODES = {b"\0\0": "single-gpu", b"\1\0": "multi-gpu", b"\2\0": "protected-pcie"}
 PROTECTED_PCIE_ON = b"\xaa"
+
+ANY = "any"
 
 _MEMBERS = {"arch", "certificate", "evidence", "nonce"}
 
@@ -70,13 +73,17 @@ def parse_evidence(data: bytes) -> tuple[DeviceEvidence, ...]:
 
 
 def verify_devices(
-    evidence: Sequence[DeviceEvidence], nonces: Sequence[bytes], now: datetime, roots: Sequence[Root]
+    evidence: Sequence[DeviceEvidence],
+    nonces: Sequence[bytes],
+    answers: Sequence[Answer],
+    now: datetime,
+    roots: Sequence[Root],
 ) -> tuple[DeviceFacts, ...]:
     """Believe every device over the nonce of its place in the list, and that each is there once."""
     if len(nonces) != len(evidence):
         raise Rejected("device count", str(len(evidence)), f"{len(nonces)}, one for each nonce")
     found = tuple(
-        verify(item.report, item.chain, nonce, now, roots)
+        verify(item.report, item.chain, nonce, answers, now, roots)
         for item, nonce in zip(evidence, nonces, strict=True)
     )
     for identities in ([device.serial for device in found], [device.pdi.hex() for device in found]):
@@ -86,10 +93,13 @@ def verify_devices(
     return found
 
 
-def meet_rule(devices: Sequence[DeviceFacts], rule: Rule, modes: Sequence[str]) -> tuple[Check, ...]:
+def meet_rule(
+    devices: Sequence[DeviceFacts], rule: Rule, modes: Sequence[str], revocation: str
+) -> tuple[Check, ...]:
     """Hold the GPUs against a row: how many, which architecture, which driver and VBIOS, which mode.
 
-    modes: admitted ``mode`` words; older firmware reports none, which is ``unreported``
+    modes:      admitted ``mode`` words; older firmware reports none, which is ``unreported``
+    revocation: ``required`` demands of every device that its vendor answered for it, ``any`` does not
     """
     gpus = [device for device in devices if device.kind == "gpu"]
     if len(gpus) != rule.count:
@@ -104,6 +114,9 @@ def meet_rule(devices: Sequence[DeviceFacts], rule: Rule, modes: Sequence[str]) 
         for check, found, wanted in rows:
             if found not in wanted:
                 raise Refused(check, found, ", ".join(wanted) or "none")
+    unasked = [device.serial for device in devices if device.good_until is None]
+    if revocation != ANY and unasked:
+        raise Refused("device revocation", f"nothing about {unasked[0]}", "answers of NVIDIA's OCSP service")
     text = f"{len(gpus)} {rule.architecture}"
     return (Check("devices", text, f"{text}, listed driver, VBIOS and mode", "row of the release"),)
 

@@ -13,6 +13,7 @@ from datetime import datetime
 from quotary.attestation import der, spdm
 from quotary.attestation.certificates import Certificate, parse_chain, verify_chain
 from quotary.attestation.facts import Check
+from quotary.attestation.ocsp import Answer, good_until
 from quotary.attestation.p384 import verify_p384
 from quotary.attestation.roots import Root, select_root
 from quotary.attestation.spdm import PDI_LENGTH, DeviceReport
@@ -46,6 +47,7 @@ class DeviceFacts:
     blocks:       48 bytes each, by index of the reference value
     opaque:       NVIDIA's fields by type
     checks:       what was looked at, in order
+    good_until:   until when NVIDIA's answers say that it took no certificate back; None where none were there
     """
 
     platform: str
@@ -62,6 +64,7 @@ class DeviceFacts:
     checks: tuple[Check, ...]
     simulated: bool
     judged_at: datetime
+    good_until: datetime | None
 
 
 def parse_device_chain(pem: bytes) -> tuple[Certificate, ...]:
@@ -70,7 +73,12 @@ def parse_device_chain(pem: bytes) -> tuple[Certificate, ...]:
 
 
 def verify(
-    report: DeviceReport, chain: Sequence[Certificate], nonce: bytes, now: datetime, roots: Sequence[Root]
+    report: DeviceReport,
+    chain: Sequence[Certificate],
+    nonce: bytes,
+    answers: Sequence[Answer],
+    now: datetime,
+    roots: Sequence[Root],
 ) -> DeviceFacts:
     """Believe a device's report over our nonce, or raise ``Rejected`` or ``Refused``.
 
@@ -79,7 +87,8 @@ def verify(
     3. The nonce is ours.
     4. The leaf's key signed request and answer.
     5. The firmware id of the report, where it has one, is the leaf's.
-    Revocation is not looked at: it comes by OCSP only, and no answer is stapled to evidence yet.
+    6. The vendor took no certificate back, as far as there are ``answers`` of its OCSP responder. It knows no
+       leaf, which the device itself made. Without an answer for each other one the facts say "not checked".
     """
     root = select_root(roots, PLATFORM, chain)
     verify_chain("device chain", chain, root.fingerprint, now)
@@ -88,12 +97,13 @@ def verify(
         raise Rejected("device nonce", report.nonce.hex(), nonce.hex())
     verify_p384("device signature", chain[0].key, report.signature, report.signed)
     fwid = _firmware_id(report, chain[0])
+    until = good_until("device revocation", chain[1:], answers, now)
     pdi = _pdi(chain[1])
     when = f"at {now.isoformat()}"
     checks = (
         Check("root", root.fingerprint.hex(), root.fingerprint.hex(), root.name),
         Check("device chain", chain[0].subject_text, f"in force {when}", root.name),
-        Check("device revocation", "not checked", "an answer of NVIDIA's OCSP service", root.name),
+        revocation_check("device revocation", until, root.name),
         Check("device nonce", report.nonce.hex(), nonce.hex(), "caller"),
         Check("device signature", "holds over request and answer", "by the leaf", "device certificate"),
         fwid,
@@ -114,7 +124,14 @@ def verify(
         checks=checks,
         simulated=root.simulated,
         judged_at=now,
+        good_until=until,
     )
+
+
+def revocation_check(name: str, until: datetime | None, anchor: str) -> Check:
+    """Say until when a chain is good, or that nobody looked."""
+    found = "not checked" if until is None else f"good until {until.isoformat()}"
+    return Check(name, found, "good, by answers of NVIDIA's OCSP service", anchor)
 
 
 def driver_rim_id(device: DeviceFacts) -> str:

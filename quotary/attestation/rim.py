@@ -17,7 +17,8 @@ from datetime import datetime
 from quotary.attestation import c14n, spdm
 from quotary.attestation.certificates import Certificate, parse_certificate, verify_chain
 from quotary.attestation.facts import Check
-from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
+from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, revocation_check, vbios_rim_id
+from quotary.attestation.ocsp import Answer, good_until
 from quotary.attestation.p384 import verify_p384
 from quotary.attestation.roots import Root, select_root
 from quotary.errors import Malformed, Rejected, Unsupported
@@ -89,7 +90,10 @@ class RIMDocument:
 
 @dataclass(frozen=True, slots=True)
 class RIM:
-    """A manifest after verification; members as in ``RIMDocument``."""
+    """A manifest after verification; members as in ``RIMDocument``.
+
+    good_until: until when NVIDIA's answers say that it took no certificate back; None where none were there
+    """
 
     platform: str
     sha256: bytes
@@ -97,15 +101,16 @@ class RIM:
     version: str
     golden: Mapping[int, tuple[bytes, ...]]
     signer: str
+    good_until: datetime | None
 
 
-def verify(document: RIMDocument, now: datetime, roots: Sequence[Root]) -> RIM:
+def verify(document: RIMDocument, answers: Sequence[Answer], now: datetime, roots: Sequence[Root]) -> RIM:
     """Believe a manifest at this time, or raise ``Rejected`` or ``Refused``.
 
     1. Nothing in it is a simulator's, unless the roots are; its chain ends in one of ``roots``, in force.
     2. The signer signed the reference (check ``rim signature``).
     3. The reference is the digest of the manifest without its signature (``rim digest``).
-    Revocation is not looked at: it comes by OCSP only.
+    4. The vendor took no certificate back, as far as there are ``answers`` of its OCSP responder.
     """
     root = select_root(roots, PLATFORM, document.chain)
     verify_chain("rim chain", document.chain, root.fingerprint, now)
@@ -123,6 +128,7 @@ def verify(document: RIMDocument, now: datetime, roots: Sequence[Root]) -> RIM:
         document.version,
         document.golden,
         signer.subject_text,
+        good_until("rim revocation", document.chain, answers, now),
     )
 
 
@@ -151,6 +157,7 @@ def match(device: DeviceFacts, driver: RIM | None, vbios: RIM) -> tuple[Check, .
     names = ", ".join(name for _, name, _ in rows)
     return (
         Check("rim meta", f"{device.architecture} {device.driver} {device.vbios}".strip(), names, anchors),
+        *(revocation_check("rim revocation", rim.good_until, name) for rim, name, _ in rows),
         Check("golden values", f"{held} match", "every active index", anchors),
     )
 

@@ -2,23 +2,25 @@
 
 Nothing fetched is believed: it is signed, and ``verify`` checks it at a time that the caller names. So any
 mirror may serve it, answers are kept on disk, and an old one is used where no newer one can be had. Services:
-Intel PCS v4 (and PCCS), AMD 57230 (KDS), NVIDIA's RIM service.
+Intel PCS v4 (and PCCS), AMD 57230 (KDS), NVIDIA's RIM service and its OCSP responder (RFC 6960).
 """
 
 import hashlib
 import json
 import re
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 
-from quotary.attestation import amd
+from quotary.attestation import amd, ocsp
+from quotary.attestation.certificates import Certificate
 from quotary.attestation.dcap import PCKExtension
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
@@ -29,9 +31,12 @@ from quotary.client.quote import (
     AZURE,
     NVIDIA_LIST,
     NVIDIA_REPORT,
+    OCSP,
     SNP,
     TDX,
     Terms,
+    device_evidence,
+    manifests_of,
     recognise,
     verify_quote,
 )
@@ -62,6 +67,7 @@ class Services:
     intel_crl: str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
     amd: str = "https://kdsintf.amd.com"
     nvidia: str = "https://rim.attestation.nvidia.com"
+    ocsp: str = "https://ocsp.ndis.nvidia.com"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +170,22 @@ class Fetcher:
         ids = [vbios_rim_id(device)] + ([driver_rim_id(device)] if device.kind == "gpu" else [])
         return {name: self._manifest(name) for name in ids}
 
+    def answers(self, chain: Sequence[Certificate]) -> dict[str, str]:
+        """Give what NVIDIA's responder says of each certificate below the root of a chain.
+
+        What it does not answer is left out: the facts then say that revocation was not checked.
+        """
+        found = {}
+        for certificate, issuer in pairwise(chain):
+            try:
+                answer = self._get(self.services.ocsp, FRESH, ocsp.request(certificate, issuer))
+                ocsp.Answer.parse(answer.body)
+            except (CannotTell, Malformed):
+                continue
+            if self.now - answer.fetched_at < ocsp.MAX_AGE:
+                found[f"{OCSP}{certificate.serial:x}"] = b64(answer.body)
+        return found
+
     def _manifest(self, name: str) -> str:
         url = f"{self.services.nvidia}/v1/rim/{name}"
         try:
@@ -172,12 +194,13 @@ class Fetcher:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CannotTell(f"{url} answers with something else than a manifest") from error
 
-    def _get(self, url: str, keep: timedelta) -> Answer:
-        kept = self.cache.find(url)
+    def _get(self, url: str, keep: timedelta, question: bytes | None = None) -> Answer:
+        name = url if question is None else f"{url}#{hashlib.sha256(question).hexdigest()}"
+        kept = self.cache.find(name)
         if kept is not None and timedelta(0) <= self.now - kept.fetched_at < keep:
             return kept
         try:
-            reply = self.transport.send(Request(url))
+            reply = self.transport.send(_request(url, question))
             if reply.status != 200:
                 raise CannotTell(f"{url} answers with status {reply.status}, wanted 200")
         except CannotTell:
@@ -189,7 +212,7 @@ class Fetcher:
         answer = Answer(headers, reply.body[: MAX_DOCUMENT + 1], self.now.replace(microsecond=0))
         if len(answer.body) > MAX_DOCUMENT:
             raise CannotTell(f"{url} sent more than {MAX_DOCUMENT} bytes")
-        self.cache.keep(url, answer)
+        self.cache.keep(name, answer)
         return answer
 
 
@@ -247,7 +270,17 @@ def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetche
     if kind in (NVIDIA_REPORT, NVIDIA_LIST):
         for device in verify_quote(data, members, terms).devices:
             found = source.nvidia(device) | found
+        # The responder knows no leaf, which a device makes by itself.
+        chains = [item.chain[1:] for item in device_evidence(data, members)]
+        for chain in (*chains, *(manifest.chain for manifest in manifests_of(found))):
+            found = source.answers(chain) | found
     return found
+
+
+def _request(url: str, question: bytes | None) -> Request:
+    if question is None:
+        return Request(url)
+    return Request(url, "POST", question, {"Content-Type": "application/ocsp-request"})
 
 
 def _utf8(name: str, data: bytes) -> str:

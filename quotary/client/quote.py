@@ -3,8 +3,8 @@
 Which format some bytes have is read from the bytes; whose they are is decided by the root that verified them.
 Collateral is a JSON object of texts whose members depend on the format (``docs/evidence.md`` and
 ``docs/evidence-snp-nitro-nvidia.md``): Intel's nine documents; AMD's ``chain`` and ``crl``; for NVIDIA any
-number of reference manifests, and ``chain`` where the report comes without its list; for Azure what the
-hardware needs, and the ``quote`` in hex where that is TDX.
+number of reference manifests, of answers about certificates as ``ocsp:…`` in base64, and ``chain`` where the
+report comes without its list; for Azure what the hardware needs, and the ``quote`` in hex where that is TDX.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,13 +17,15 @@ from quotary.attestation.collateral import Collateral
 from quotary.attestation.devices import DeviceEvidence
 from quotary.attestation.facts import Check, Facts
 from quotary.attestation.nvidia import DeviceFacts
+from quotary.attestation.ocsp import Answer
 from quotary.attestation.roots import Root
 from quotary.attestation.spdm import DeviceReport
-from quotary.canonical import hexbytes
+from quotary.canonical import hexbytes, unb64
 from quotary.errors import CannotTell, Malformed, Unsupported
 
 TDX, SNP, NITRO, AZURE = "tdx", "snp", "nitro", "azure"
 NVIDIA_REPORT, NVIDIA_LIST = "nvidia report", "nvidia list"
+OCSP = "ocsp:"
 NOT_CHECKED = "not checked"
 MANIFEST_WANTED = "the values of signed reference manifests"
 
@@ -94,6 +96,12 @@ def device_evidence(data: bytes, members: Mapping[str, str]) -> tuple[DeviceEvid
     return (DeviceEvidence(report, nvidia.parse_device_chain(members["chain"].encode())),)
 
 
+def manifests_of(members: Mapping[str, str]) -> tuple[rim.RIMDocument, ...]:
+    """Read the reference manifests among NVIDIA's collateral."""
+    texts = (text for name, text in sorted(members.items()) if name != "chain" and not name.startswith(OCSP))
+    return tuple(rim.RIMDocument.parse(text.encode()) for text in texts)
+
+
 def _tdx(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     quote = tdx.TDXQuote.parse(data)
     facts = tdx.verify(quote, Collateral.parse(members), terms.now, terms.roots)
@@ -132,12 +140,9 @@ def _azure(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
 def _nvidia(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     evidence = device_evidence(data, members)
     nonces = terms.nonces or tuple(item.report.nonce for item in evidence)
-    found = devices.verify_devices(evidence, nonces, terms.now, terms.roots)
-    manifests = [
-        rim.verify(rim.RIMDocument.parse(text.encode()), terms.now, terms.roots)
-        for name, text in sorted(members.items())
-        if name != "chain"
-    ]
+    answers = tuple(Answer.parse(unb64(text)) for name, text in members.items() if name.startswith(OCSP))
+    found = devices.verify_devices(evidence, nonces, answers, terms.now, terms.roots)
+    manifests = [rim.verify(document, answers, terms.now, terms.roots) for document in manifests_of(members)]
     checks: list[Check] = []
     for device in found:
         signed = [_fresh(check) if not terms.nonces else check for check in device.checks]

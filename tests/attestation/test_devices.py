@@ -53,7 +53,7 @@ def nonces(count: int) -> list[bytes]:
 
 def judged(*found: fake.Device) -> tuple[DeviceFacts, ...]:
     list_ = parse_evidence(fake.evidence_list(list(found), nonces(len(found))))
-    return verify_devices(list_, nonces(len(found)), fake.NOW, ROOTS)
+    return verify_devices(list_, nonces(len(found)), (), fake.NOW, ROOTS)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +75,8 @@ def test_real_lists_are_read(vectors: Path, name: str) -> None:
 def test_a_real_list_that_shows_one_switch_four_times_is_refused(vectors: Path) -> None:
     found = parse_evidence((vectors / "nvidia" / "switch-ls10-multi-sdk.json").read_bytes())
     with pytest.raises(Rejected, match=r"device identity: found .* twice"):
-        verify_devices(found, [item.report.nonce for item in found], NOW, VENDOR_ROOTS)
-    assert verify_devices(found[:1], [found[0].report.nonce], NOW, VENDOR_ROOTS)[0].kind == "switch"
+        verify_devices(found, [item.report.nonce for item in found], (), NOW, VENDOR_ROOTS)
+    assert verify_devices(found[:1], [found[0].report.nonce], (), NOW, VENDOR_ROOTS)[0].kind == "switch"
 
 
 def test_one_machine_is_one_machine(our_facts: tuple[DeviceFacts, ...]) -> None:
@@ -151,15 +151,15 @@ def test_one_pdi_under_two_leaves_is_one_device() -> None:
 def test_each_device_answers_the_nonce_of_its_place(ours: fake.Machine) -> None:
     found = parse_evidence(fake.evidence_list(list(ours.gpus[:2]), nonces(2)))
     with pytest.raises(Rejected, match="device nonce"):
-        verify_devices(found[::-1], nonces(2), fake.NOW, ROOTS)
+        verify_devices(found[::-1], nonces(2), (), fake.NOW, ROOTS)
     with pytest.raises(Rejected, match="device count"):
-        verify_devices(found, nonces(3), fake.NOW, ROOTS)
+        verify_devices(found, nonces(3), (), fake.NOW, ROOTS)
     with pytest.raises(Rejected, match="device count"):
-        verify_devices((), nonces(1), fake.NOW, ROOTS)
+        verify_devices((), nonces(1), (), fake.NOW, ROOTS)
 
 
 def test_a_row_is_met_by_the_gpus_it_names(our_facts) -> None:
-    (check,) = meet_rule(our_facts, Rule(), ["protected-pcie"])
+    (check,) = meet_rule(our_facts, Rule(), ["protected-pcie"], "any")
     assert check.found == "8 gh100"
 
 
@@ -177,8 +177,18 @@ def test_a_row_is_met_by_the_gpus_it_names(our_facts) -> None:
 )
 def test_a_row_that_is_not_met_is_refused_by_name(our_facts, rule: Rule, modes, check: str) -> None:
     with pytest.raises(Refused) as caught:
-        meet_rule(our_facts, rule, modes)
+        meet_rule(our_facts, rule, modes, "any")
     assert caught.value.check == check
+
+
+def test_a_row_may_demand_that_the_vendor_answered_for_every_device(our_facts) -> None:
+    with pytest.raises(Refused, match="nothing about") as caught:
+        meet_rule(our_facts, Rule(), ["protected-pcie"], "required")
+    assert caught.value.check == "device revocation"
+    answered = [replace(device, good_until=fake.NOW) for device in our_facts]
+    assert meet_rule(answered, Rule(), ["protected-pcie"], "required")
+    with pytest.raises(Refused, match=f"nothing about {our_facts[-1].serial}"):
+        meet_rule([*answered[:-1], our_facts[-1]], Rule(), ["protected-pcie"], "required")
 
 
 @dataclass(frozen=True)
@@ -290,4 +300,6 @@ def test_labels_beside_evidence_are_not_believed(ours: fake.Machine) -> None:
     honest = parse_evidence(json.dumps([member(ours)]).encode())
     (labelled,) = parse_evidence(json.dumps([member(ours, arch="BLACKWELL", nonce="00")]).encode())
     assert isinstance(labelled, DeviceEvidence)
-    assert verify_devices([labelled], [honest[0].report.nonce], fake.NOW, ROOTS)[0].architecture == "GH100"
+    assert (
+        verify_devices([labelled], [honest[0].report.nonce], (), fake.NOW, ROOTS)[0].architecture == "GH100"
+    )

@@ -15,7 +15,9 @@ ROWS = re.findall(r"^\| (.+?) \| (.+?) \|$", PAGE.read_text().split("## Every ch
 def checks_of_the_code() -> set[str]:
     text = "".join((ROOT / "quotary" / "attestation" / f"{name}.py").read_text() for name in MODULES)
     raised = set(re.findall(r'raise (?:Rejected|Refused)\(\s*"([^"]+)"', text))
-    passed = set(re.findall(r'(?:verify_chain|verify_p384|_listed|\.verify|\.refuse)\(\s*"([^"]+)"', text))
+    passed = set(
+        re.findall(r'(?:verify_chain|verify_p384|good_until|_listed|\.verify|\.refuse)\(\s*"([^"]+)"', text)
+    )
     return raised | passed
 
 

@@ -59,10 +59,10 @@ def read(vectors: Path, name: str) -> tuple[bytes, bytes]:
 
 
 def judge(
-    data: bytes, pem: bytes, nonce: bytes | None = None, now: datetime = NOW, roots=VENDOR_ROOTS
+    data: bytes, pem: bytes, nonce: bytes | None = None, now: datetime = NOW, roots=VENDOR_ROOTS, answers=()
 ) -> DeviceFacts:
     report = DeviceReport.parse(data)
-    return nvidia.verify(report, parse_device_chain(pem), nonce or report.nonce, now, roots)
+    return nvidia.verify(report, parse_device_chain(pem), nonce or report.nonce, answers, now, roots)
 
 
 @pytest.mark.parametrize("layout", [spdm.REQUEST, spdm.RESPONSE, spdm.BLOCK], ids=lambda layout: layout.what)
@@ -131,7 +131,7 @@ def test_bytes_all_over_a_report_matter(vectors: Path) -> None:
         changed = bytearray(data)
         changed[at] ^= 1 << (at % 8)
         with pytest.raises((Malformed, Rejected)) as caught:
-            nvidia.verify(DeviceReport.parse(bytes(changed)), chain, nonce, NOW, VENDOR_ROOTS)
+            nvidia.verify(DeviceReport.parse(bytes(changed)), chain, nonce, (), NOW, VENDOR_ROOTS)
         check = getattr(caught.value, "check", "malformed")
         seen[check] = seen.get(check, 0) + 1
     assert seen.keys() == {"malformed", "device nonce", "device signature"}

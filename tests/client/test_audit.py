@@ -240,7 +240,7 @@ def test_a_partial_tile_above_the_lowest_is_held_against_the_entries(store: Repl
     log.close()
     source = source_of(log)
     source.files["tile/1/000.p/1"] = bytes(32)
-    with pytest.raises(Finding, match="other hashes in tile/1/000.p/1"):
+    with pytest.raises(Finding, match=r"other hashes in tile/1/000\.p/1"):
         audit(log, store, source)
 
 

@@ -4,6 +4,7 @@ import base64
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -12,6 +13,7 @@ from urllib.parse import quote as percent
 import pytest
 
 from quotary.attestation import snp
+from quotary.attestation.roots import simulator_root
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.tdx import TDXQuote
 from quotary.client.collateral import Cache, Fetcher, Kept, Services, gather
@@ -20,6 +22,8 @@ from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import HTTP, Offline, Transport
 from tests.attestation import test_nvidia as nvidia
 from tests.attestation.test_snp import NOW, VENDOR_ROOTS, chain_pem, report
+from tests.fakes import nvidia as fake
+from tests.fakes import ocsp
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 
@@ -65,7 +69,7 @@ def vendors() -> Iterator[Vendors]:
 
 
 def fetcher(vendors: Vendors, folder: Path, now: datetime, transport: Transport | None = None) -> Fetcher:
-    services = Services(vendors.url, f"{vendors.url}/root.crl", vendors.url, vendors.url)
+    services = Services(vendors.url, f"{vendors.url}/root.crl", *[vendors.url] * 3)
     return Fetcher(transport or HTTP(), Cache(folder / "kept"), services, now)
 
 
@@ -229,6 +233,36 @@ def test_manifests_come_by_the_ids_of_a_device(vendors: Vendors, vectors: Path, 
     vendors.documents[f"/v1/rim/{name}"] = (b"[]", {})
     with pytest.raises(CannotTell, match="something else than a manifest"):
         fetcher(vendors, tmp_path / "other", NOW).nvidia(device)
+
+
+def test_the_responders_answers_verify_the_device_and_are_asked_for_once(tmp_path: Path) -> None:
+    authority = fake.authority()
+    device = fake.device(authority, b"\1\2\3\4\5\6\7\x08")
+    members = {"chain": device.pem.decode()}
+    terms = Terms((simulator_root("nvidia", fake.fingerprint(authority.root)),), fake.NOW, timedelta(0), ())
+    with ocsp.service([device.chain]) as service:
+        source = Fetcher(HTTP(), Cache(tmp_path), Services(ocsp=service.url), fake.NOW)
+        found = source.answers(nvidia.parse_device_chain(device.pem)[1:])
+        assert len(service.asked) == 3
+        assert source.answers(nvidia.parse_device_chain(device.pem)[1:]) == found
+        assert len(service.asked) == 3
+    verified = verify_quote(device.report(), members | found, terms)
+    assert verified.devices[0].good_until is not None
+    checks = {check.name: check.found for check in verified.checks}
+    assert checks["device revocation"].startswith("good until")
+
+
+def test_what_the_responder_does_not_answer_is_left_out(tmp_path: Path) -> None:
+    device = fake.device(fake.authority(), b"\1\2\3\4\5\6\7\x08")
+    chain = nvidia.parse_device_chain(device.pem)[1:]
+    with ocsp.service([device.chain]) as service:
+        service.silent.add(chain[1].serial)
+        source = Fetcher(HTTP(), Cache(tmp_path), Services(ocsp=service.url), fake.NOW)
+        assert set(source.answers(chain)) == {f"ocsp:{chain[number].serial:x}" for number in (0, 2)}
+    away = replace(source, now=fake.NOW + timedelta(hours=23))
+    assert len(away.answers(chain)) == 2
+    # A kept answer of the day before says nothing about today.
+    assert replace(source, now=fake.NOW + timedelta(hours=24)).answers(chain) == {}
 
 
 def test_kept_evidence_gives_the_same_verdict_again(vectors: Path) -> None:

@@ -62,6 +62,7 @@ def issue(
     key: ec.EllipticCurvePrivateKey | None = None,
     serial: int | None = None,
     extensions: dict[str, bytes] | None = None,
+    critical: bool = False,
 ) -> Signer:
     key = key or ec.generate_private_key(ec.SECP384R1())
     subject = x509.Name(
@@ -83,7 +84,9 @@ def issue(
         .add_extension(usage, True)
     )
     for oid, value in (extensions or {}).items():
-        builder = builder.add_extension(x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), False)
+        builder = builder.add_extension(
+            x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value), critical
+        )
     return Signer(builder.sign(issuer.key if issuer else key, SHA384()), key)
 
 

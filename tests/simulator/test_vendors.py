@@ -111,7 +111,7 @@ def nvidia_facts(vendor: NVIDIAVendor, machine: NVIDIAMachine):
     nonces = [bytes([index]) * 32 for index in range(len(machine.devices))]
     found = devices.parse_evidence(machine.evidence(nonces))
     roots = (simulator_root("nvidia", vendor.root_sha256),)
-    return devices.verify_devices(found, nonces, NOW, roots)
+    return devices.verify_devices(found, nonces, (), NOW, roots)
 
 
 def test_a_simulated_machine_is_one_machine_whose_firmware_matches(nvidia_vendor: NVIDIAVendor) -> None:
@@ -119,7 +119,7 @@ def test_a_simulated_machine_is_one_machine_whose_firmware_matches(nvidia_vendor
     assert devices.require_one_machine(found, 4)
     roots = (simulator_root("nvidia-rim", nvidia_vendor.rim_root_sha256),)
     rims = {
-        name: rim.verify(rim.RIMDocument.parse(data), NOW, roots)
+        name: rim.verify(rim.RIMDocument.parse(data), (), NOW, roots)
         for name, data in make_rims(nvidia_vendor).items()
     }
     for device in found[:8]:
@@ -148,9 +148,9 @@ def test_production_refuses_simulated_devices_and_manifests_on_sight(nvidia_vend
     machine = NVIDIAMachine(nvidia_vendor, 1, 1, 0, NOW)
     found = devices.parse_evidence(machine.evidence([bytes(32)]))
     with pytest.raises(Refused, match="simulated evidence"):
-        devices.verify_devices(found, [bytes(32)], NOW, VENDOR_ROOTS)
+        devices.verify_devices(found, [bytes(32)], (), NOW, VENDOR_ROOTS)
     with pytest.raises(Refused, match="simulated evidence"):
-        rim.verify(rim.RIMDocument.parse(make_rims(nvidia_vendor)["driver"]), NOW, VENDOR_ROOTS)
+        rim.verify(rim.RIMDocument.parse(make_rims(nvidia_vendor)["driver"]), (), NOW, VENDOR_ROOTS)
 
 
 def test_a_vendor_is_made_once_and_its_keys_are_private(tmp_path: Path) -> None:

@@ -10,7 +10,9 @@ from quotary.attestation.rim import RIM
 from quotary.errors import Malformed
 from tests.attestation.test_rim import real
 
-DRIVER = RIM("nvidia-rim", bytes(32), "GPU", "535.86.09", {7: (b"\1" * 48,), 21: (b"\2" * 48,)}, "signer")
+DRIVER = RIM(
+    "nvidia-rim", bytes(32), "GPU", "535.86.09", {7: (b"\1" * 48,), 21: (b"\2" * 48,)}, "signer", None
+)
 
 
 def test_the_table_has_every_active_value_of_both_manifests():
