@@ -33,10 +33,14 @@ soak: setup-test ## what takes longer: cpu image twice, VM journeys, every check
 fuzz: setup-test ## changed bytes for every parser (ARGS='--seconds 600 --seed 1')
 	@$(BIN)/python -W ignore -m tests.soak.fuzz $(ARGS)
 
+COMPILE := pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
+	  --no-header --upgrade --output-file
+
 lock: ## resolve requirements.in again (needs pip-tools)
-	pip-compile -q --generate-hashes --strip-extras --allow-unsafe --no-emit-index-url --no-emit-find-links \
-	  --no-header --upgrade --output-file requirements.lock requirements.in
-	@sed -i -e '/^# WARNING: pip install/d' -e '/^# Consider using a hashable/d' -e '/^quotary @ /,/^    # via -r/d' requirements.lock
+	$(COMPILE) requirements.lock requirements.in
+	$(COMPILE) requirements-s3test.lock requirements-s3test.in
+	@sed -i -e '/^# WARNING: pip install/d' -e '/^# Consider using a hashable/d' -e '/^quotary @ /,/^    # via -r/d' requirements.lock \
+	  requirements-s3test.lock
 
 clean: ## remove the environment and the demo's files
-	rm -rf $(VENV) var build dist *.egg-info
+	rm -rf $(VENV) .venv-s3 var build dist *.egg-info

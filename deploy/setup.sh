@@ -38,15 +38,27 @@ if ! command -v "$python" >/dev/null 2>&1; then
 fi
 
 wanted=$(cat requirements.lock requirements-torch.lock pyproject.toml | sha256sum | cut -d' ' -f1)
-[ "$(cat .venv/.ready 2>/dev/null || true)" = "$wanted" ] && exit 0
+if [ "$(cat .venv/.ready 2>/dev/null || true)" != "$wanted" ]; then
+    echo "setup: making .venv from the locks (a few minutes the first time)" >&2
+    rm -rf .venv
+    "$python" -m venv .venv
+    pip=".venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps"
+    $pip --require-hashes -r requirements.lock
+    $pip --require-hashes -r requirements-torch.lock 2>/dev/null ||
+        $pip --require-hashes --index-url https://download.pytorch.org/whl/cpu -r requirements-torch.lock
+    $pip --no-build-isolation --editable .
+    .venv/bin/python -m pip check >&2
+    printf '%s\n' "$wanted" >.venv/.ready
+fi
 
-echo "setup: making .venv from the locks (a few minutes the first time)" >&2
-rm -rf .venv
-"$python" -m venv .venv
-pip=".venv/bin/python -m pip --disable-pip-version-check install --quiet --no-deps"
-$pip --require-hashes -r requirements.lock
-$pip --require-hashes -r requirements-torch.lock 2>/dev/null ||
-    $pip --require-hashes --index-url https://download.pytorch.org/whl/cpu -r requirements-torch.lock
-$pip --no-build-isolation --editable .
-.venv/bin/python -m pip check >&2
-printf '%s\n' "$wanted" >.venv/.ready
+[ "$purpose" = test ] || exit 0
+wanted=$(sha256sum <requirements-s3test.lock | cut -d' ' -f1)
+if [ "$(cat .venv-s3/.ready 2>/dev/null || true)" != "$wanted" ]; then
+    echo "setup: making .venv-s3, an object store for the tests (about a minute the first time)" >&2
+    rm -rf .venv-s3
+    "$python" -m venv .venv-s3
+    .venv-s3/bin/python -m pip --disable-pip-version-check install --quiet --no-deps --require-hashes \
+        -r requirements-s3test.lock
+    .venv-s3/bin/python -m pip check >&2
+    printf '%s\n' "$wanted" >.venv-s3/.ready
+fi

@@ -65,19 +65,30 @@ def recover(folder: Path, mirror: str, forget_unpublished: bool) -> None:
     click.echo(f"next: quotary registry serve --dir {folder}", err=True)
 
 
-@click.command(epilog="Example: quotary registry export --dir log /srv/log\n\n" + EXITS)
+@click.command(epilog="Example: quotary registry export --dir log s3://bucket/log\n\n" + EXITS)
 @folder_option
-@click.argument("target", type=click.Path(path_type=Path, file_okay=False))
-def export(folder: Path, target: Path) -> None:
-    """Write the published log as files for any static host: checkpoint, tiles, entries, every bundle."""
+@click.argument("target", metavar="FOLDER|s3://BUCKET/PREFIX")
+def export(folder: Path, target: str) -> None:
+    """Write the published log as files for any static host: checkpoint, tiles and entries.
+
+    A folder is written anew, with every bundle. In an object store what is missing is created, what is
+    there is compared byte for byte, and nothing but the checkpoint is ever replaced; its address and
+    credentials come from the environment (AWS_ENDPOINT_URL, AWS_REGION, AWS_ACCESS_KEY_ID, ...).
+    """
     from registry.config import load_config
     from registry.export import Exporter
     from registry.public import PublicLog
     from registry.store import open_store
 
     store = open_store(load_config(folder).database_url)
+    public = PublicLog(store.read)
     try:
-        size = Exporter(PublicLog(store.read), target).export_all()
+        if "://" in target:
+            from registry.upload import Upload, open_bucket
+
+            size = Upload(public, open_bucket(target)).run(compare_all=True)
+        else:
+            size = Exporter(public, Path(target)).export_all()
     finally:
         store.close()
     click.echo(f"{target} holds the published log of {size} entries")

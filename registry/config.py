@@ -28,6 +28,7 @@ class Config:
     bind:     ``host:port`` where the HTTP server listens; port 0 takes a free one
     *_burst, *_per_second: entries that one address and one builder may send (``registry/quota.py``), for
     each worker
+    upload: ``s3://BUCKET/PREFIX`` that the published log is written to; empty for none
     """
 
     folder: Path
@@ -43,6 +44,7 @@ class Config:
     address_per_second: float = 100.0
     builder_burst: int = 10_000
     builder_per_second: float = 20.0
+    upload: str = ""
 
     @property
     def keys(self) -> Path:
@@ -81,6 +83,7 @@ class Config:
             f"promise_seconds = {self.promise_seconds}\nworkers = {self.workers}\nthreads = {self.threads}\n"
             f"address_burst = {self.address_burst}\naddress_per_second = {self.address_per_second}\n"
             f"builder_burst = {self.builder_burst}\nbuilder_per_second = {self.builder_per_second}\n"
+            + (f'upload = "{self.upload}"\n' if self.upload else "")
         )
 
 
@@ -97,6 +100,7 @@ def load_config(folder: Path) -> Config:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Malformed(f"{path} is not TOML: {error}") from error
     texts = {name: _text(found, name, path) for name in ("origin", "database", "bind")}
+    upload = _text(found, "upload", path) if "upload" in found else ""
     numbers = {name: _number(found, name, path) for name in NUMBERS}
     if found:
         raise Malformed(f"{path} has unknown settings: {', '.join(sorted(found))}")
@@ -111,6 +115,7 @@ def load_config(folder: Path) -> Config:
         address_per_second=numbers["address_per_second"],
         builder_burst=int(numbers["builder_burst"]),
         builder_per_second=numbers["builder_per_second"],
+        upload=upload,
         **texts,
     )
 

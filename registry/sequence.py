@@ -4,7 +4,7 @@ import logging
 import signal
 import threading
 import time
-from contextlib import AbstractContextManager, closing
+from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
 
 from quotary.errors import CannotTell
@@ -133,10 +133,21 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
     sequencer.take_over()
     if _guard(config, sequencer, publisher, lease, stop):
         loop = Loop(sequencer, publisher, exporter, meters)
-        while not stop.is_set():
-            lease.check()
-            loop.round()
-            stop.wait(config.publish_interval_seconds)
+        with _uploading(config, store):
+            while not stop.is_set():
+                lease.check()
+                loop.round()
+                stop.wait(config.publish_interval_seconds)
+
+
+def _uploading(config: Config, store: Store) -> AbstractContextManager[None]:
+    if not config.upload:
+        return nullcontext()
+    # Only those who use it pay for loading it.
+    from registry.upload import Upload, open_bucket, uploading
+
+    upload = Upload(PublicLog(store.read), open_bucket(config.upload))
+    return uploading(upload, max(1.0, config.publish_interval_seconds))
 
 
 def _guard(

@@ -37,6 +37,7 @@ def tree(tmp_path: Path) -> Path:
         ("registry/app.py", "import quotary.client"),
         ("enclave/boot.py", "import simulator"),
         ("quotary/tlog/note.py", "import urllib3"),
+        ("registry/upload.py", "import obstore"),
     ],
 )
 def test_an_import_that_points_upwards_is_refused(tree: Path, module: str, statement: str) -> None:
