@@ -15,7 +15,7 @@ PACKAGES = ("quotary", "enclave", "registry", "builder", "simulator", "nix")
 
 REVIEWED = {
     ("quotary/cli/audit.py", "XDG_STATE_HOME"): "where an auditor's mirror of a log lies",
-    ("registry/run.py", "*"): "handed on to the registry's own children",
+    ("registry/child.py", "*"): "handed on to the registry's own children",
     ("registry/metrics_app.py", "PROMETHEUS_MULTIPROC_DIR"): "where the workers' counters lie",
     ("quotary/cli/options.py", "QUOTARY_POLICY"): "which policy file, where --policy does not say it",
     ("quotary/cli/options.py", "QUOTARY_TRUST"): "where this user's accepted checkpoints lie",
