@@ -21,12 +21,14 @@ class SignedHead:
     """The newest head under the log's signatures; ``note`` is empty before the first.
 
     final: the log has ended with it, and nothing larger is signed
+    at:    when it was signed, POSIX seconds; 0 where that is not known
     """
 
     size: int
     root: bytes
     note: bytes
     final: bool = False
+    at: int = 0
 
 
 NOTHING_SIGNED = SignedHead(0, EMPTY_ROOT, b"")
@@ -55,6 +57,7 @@ def recall(path: Path) -> SignedHead:
         fields.hexbytes("root", 32),
         fields.optional("note", fields.base64) or b"",
         fields.optional("final", fields.boolean) or False,
+        fields.optional("at", fields.integer) or 0,
     )
     fields.done()
     return found
@@ -67,6 +70,8 @@ def keep(path: Path, head: SignedHead) -> None:
         document["note"] = b64(head.note)
     if head.final:
         document["final"] = True
+    if head.at:
+        document["at"] = head.at
     write_durably(path, canonical({**document, "sha256": _digest(document)}))
 
 

@@ -40,6 +40,26 @@ class Meters:
             registry=registry,
             multiprocess_mode="mostrecent",
         )
+        self._witness_size = Gauge(
+            "quotary_witness_size",
+            "The newest size that each witness says it has seen.",
+            ("witness",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._witness_time = Gauge(
+            "quotary_witness_cosigned_time_seconds",
+            "The time in each witness's newest cosignature.",
+            ("witness",),
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
+        self._quorum = Gauge(
+            "quotary_quorum_held",
+            "1 if the newest round of cosignatures made the quorum.",
+            registry=registry,
+            multiprocess_mode="mostrecent",
+        )
         self._rounds = Histogram(
             "quotary_round_seconds", "Time of one sequencer round.", registry=registry, buckets=BUCKETS
         )
@@ -51,10 +71,18 @@ class Meters:
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
-    def witnesses(self, answers: Iterable[Answer]) -> None:
-        for answer in answers:
+    def witnesses(self, answers: Iterable[tuple[Answer, int | None]]) -> None:
+        """Keep what each witness did, and when it cosigned (POSIX seconds)."""
+        for answer, at in answers:
             for state in STATES:
                 self._witness.labels(answer.url, state).set(int(state == answer.state))
+            if answer.size is not None:
+                self._witness_size.labels(answer.url).set(answer.size)
+            if at is not None:
+                self._witness_time.labels(answer.url).set(at)
+
+    def quorum(self, held: bool) -> None:
+        self._quorum.set(int(held))
 
     def round_took(self, seconds: float) -> None:
         self._rounds.observe(seconds)

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from quotary.errors import CannotTell
 from quotary.net.transport import HTTP
 from quotary.tlog.policy import NO_QUORUM, TlogPolicy
+from registry.clock import WitnessedClock
 from registry.config import Config
 from registry.errors import (
     ClockRefused,
@@ -74,11 +75,7 @@ class Loop:
         """Integrate, sign, publish and export, as far as each is possible now."""
         started = time.perf_counter()
         try:
-            if self._stale:
-                self._sequencer.load()
-                self._stale = False
-            self._sequencer.integrate()
-            self._sequencer.sign()
+            self._grow()
             if self._publisher.publish() is not None or not self._exported:
                 self._export()
         except (StoreFull, StoreUnavailable, SignerUnavailable, ClockRefused, Damaged) as error:
@@ -90,6 +87,19 @@ class Loop:
             raise
         finally:
             self._meters.round_took(time.perf_counter() - started)
+
+    def _grow(self) -> None:
+        """Integrate and sign; where the clock is refused, ask the witnesses once more what time it is."""
+        if self._stale:
+            self._sequencer.load()
+            self._stale = False
+        self._publisher.settle()
+        try:
+            self._sequencer.integrate()
+            self._sequencer.sign()
+        except ClockRefused:
+            self._publisher.ask_the_time()
+            raise
 
     def _export(self) -> None:
         """Write the public folder; where that fails the log goes on, and the next round tries again."""
@@ -125,10 +135,11 @@ def _await_leadership(config: Config, stop: threading.Event) -> tuple[Store, Lea
 
 
 def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: threading.Event) -> None:
-    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), _now)
+    clock = WitnessedClock(_now)
+    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), clock)
     rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
     meters = Meters()
-    publisher = Publisher(store, rounds, policy, _now, config.refresh_seconds, meters)
+    publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds, meters)
     exporter = Exporter(PublicLog(store.read), config.public)
     sequencer.take_over()
     if _guard(config, sequencer, publisher, lease, stop):
@@ -159,7 +170,7 @@ def _guard(
         try:
             sequencer.check_signer()
             publisher.check_witnesses(config.origin)
-        except CannotTell as error:
+        except (CannotTell, ClockRefused) as error:
             log.error("guard.waiting", extra={"why": str(error)})
             stop.wait(GUARD_RETRY_SECONDS)
         else:

@@ -105,9 +105,10 @@ class Signer:
             if checkpoint.size == self._last.size and checkpoint.root == self._last.root:
                 return {"note": b64(self._last.note)}
             self._check(checkpoint, proof)
-            now = int(self._now().timestamp())
-            note = sign_checkpoint(checkpoint, self._keys.signing, now)
-            head = SignedHead(checkpoint.size, checkpoint.root, note, final)
+            # A clock that was set back must not make the log's own times go back.
+            at = max(int(self._now().timestamp()), self._last.at)
+            note = sign_checkpoint(checkpoint, self._keys.signing, at)
+            head = SignedHead(checkpoint.size, checkpoint.root, note, final, at)
             keep(self._memory, head)
             self._last = head
         log.info("signer.signed", extra={"size": checkpoint.size, "root": checkpoint.root.hex()})

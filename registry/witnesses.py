@@ -1,17 +1,17 @@
 """Rounds of cosignatures: show a signed checkpoint to every witness of the policy (c2sp.org/tlog-witness,
 client).
 
-Witnesses are asked in parallel; one that answers 409 is asked again with a proof from the size it names. A
-witness that has seen a larger log than we signed, or another one, means a restored backup or a fork:
-``RolledBack``. A status code is not evidence, though: the claim counts only when the witness shows a
-checkpoint under one of the log's own keys that our log does not continue. A witness that claims without
-showing one is faulty: it counts as absent, loudly, and the others decide whether there is a quorum.
+Witnesses are asked in parallel, and a slow one is not waited for once the others are enough; one that answers
+409 is asked again with a proof from the size it names. A witness that has seen a larger log than we signed,
+or another one, means a restored backup or a fork: ``RolledBack``. A status code is not evidence, though: the
+claim counts only when the witness shows a checkpoint under one of the log's own keys that our log does not
+continue. A witness that claims without showing one is faulty: it counts as absent, loudly, and the others
+decide whether there is a quorum.
 """
 
 import hashlib
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from quotary.canonical import b64
@@ -22,13 +22,15 @@ from quotary.tlog.merkle import verify_consistency
 from quotary.tlog.note import Note, VerifierKey
 from quotary.tlog.witness import SIZE_TYPE
 from registry.errors import RolledBack
+from registry.panel import MOST_WAIT_SECONDS, Panel
 from registry.store import Signed
 
 log = logging.getLogger("registry")
 
 LIMITS = Limits(connect_seconds=2.0, read_seconds=5.0, total_seconds=8.0, length=65_536)
-PARALLEL = 16
-STATES = ("cosigned", "unknown-log", "silent", "refused", "faulty")
+# Before the first signature nobody is hurried: an answer that comes late could be the one that forbids it.
+GUARD_SECONDS = 10.0
+STATES = ("cosigned", "unknown-log", "silent", "slow", "refused", "stale", "faulty")
 NEXT = "quotary registry recover --from-mirror DIR|URL"
 
 
@@ -49,6 +51,12 @@ class Answer:
 
 
 Prove = Callable[[int], Sequence[bytes]]
+Enough = Callable[[Sequence[Answer]], bool]
+
+
+def never(answers: Sequence[Answer]) -> bool:
+    """Every answer that comes in time is wanted."""
+    return False
 
 
 class Rounds:
@@ -62,25 +70,41 @@ class Rounds:
         self._transport = transport
         self._keys = tuple(keys)
         self._urls = tuple(dict.fromkeys(url for url in urls if url))
+        self._panel: Panel[Answer] = Panel(self._urls)
         self._sizes: dict[str, int] = {}
 
-    def collect(self, signed: Signed, prove: Prove) -> tuple[Answer, ...]:
+    def collect(
+        self, signed: Signed, prove: Prove, enough: Enough = never, seconds: float = MOST_WAIT_SECONDS
+    ) -> tuple[Answer, ...]:
         """Show a checkpoint to every witness.
 
-        prove: gives the consistency path from an old size (1 or more) to ``signed.size``
+        prove:   gives the consistency path from an old size (1 or more) to ``signed.size``
+        enough:  whether these answers make a quorum, so that the slow ones are not waited for
+        seconds: how long to wait where they do not; who has not answered by then is ``slow``
         Raises ``RolledBack`` where a witness proves that it has seen a larger log or another one.
         """
-        return self._all(lambda url: self._exchange(url, signed, prove))
+        return self._all(signed.note, lambda url: self._exchange(url, signed, prove), enough, seconds)
 
-    def check(self, signed: Signed, prove: Prove) -> None:
+    def idle(self) -> bool:
+        """Say whether no witness is still busy with an earlier round."""
+        return self._panel.idle()
+
+    def settle(self) -> None:
+        """Raise ``RolledBack`` where a slow witness has proven it since its round ended."""
+        self._panel.settle()
+
+    def check(self, signed: Signed, prove: Prove) -> tuple[Answer, ...]:
         """Hear of at least one witness that it is not ahead of ``signed``; ``CannotTell`` where none
         answers.
         """
-        self._require_one(self.collect(signed, prove))
+        answers = self.collect(signed, prove, seconds=GUARD_SECONDS)
+        self._require_one(answers)
+        return answers
 
     def check_unknown(self, origin: str) -> None:
         """Hear of at least one witness that it has never seen this log (its monitoring path answers 404)."""
-        self._require_one(self._all(lambda url: self._look_up(url, origin)))
+        asked = self._all(origin.encode(), lambda url: self._look_up(url, origin), never, GUARD_SECONDS)
+        self._require_one(asked)
 
     def newest(self, origin: str) -> dict[str, Checkpoint | None]:
         """Fetch what each witness has seen under this log's keys; None where it has seen nothing.
@@ -102,11 +126,15 @@ class Rounds:
                 next_command="quotary registry witness list",
             )
 
-    def _all(self, ask: Callable[[str], Answer]) -> tuple[Answer, ...]:
-        if not self._urls:
-            return ()
-        with ThreadPoolExecutor(min(PARALLEL, len(self._urls))) as pool:
-            return tuple(pool.map(lambda url: self._unless_silent(ask, url), self._urls))
+    def _all(
+        self, subject: bytes, ask: Callable[[str], Answer], enough: Enough, seconds: float
+    ) -> tuple[Answer, ...]:
+        answers = self._panel.ask(subject, lambda url: self._unless_silent(ask, url), enough, seconds)
+        return tuple(answers.get(url) or self._slow(url) for url in self._urls)
+
+    def _slow(self, url: str) -> Answer:
+        log.warning("witness.slow", extra={"witness": url})
+        return Answer(url, (), None, "slow")
 
     def _unless_silent(self, ask: Callable[[str], Answer], url: str) -> Answer:
         try:

@@ -15,8 +15,10 @@ from urllib.parse import urlsplit
 import urllib3
 
 from quotary.errors import CannotTell, Usage
+from quotary.net.bounded import bounded, bounded_pool
 
 CHUNK = 65_536
+OVERHEAD = 262_144
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ class HTTP:
 
     def __init__(self, *, plain_http: bool = False) -> None:
         self._plain_http = plain_http
-        self._pool = urllib3.PoolManager(num_pools=8, maxsize=4, block=False)
+        self._pool = bounded_pool()
 
     def send(self, request: Request) -> Reply:
         with self.open(request) as stream:
@@ -106,7 +108,10 @@ class HTTP:
     def open(self, request: Request) -> Iterator[Stream]:
         self._permit(request.url)
         deadline = time.monotonic() + request.limits.total_seconds
-        with closing(self._start(request)) as response:
+        with (
+            bounded(deadline, _on_the_wire(request.limits)),
+            closing(self._start(request, deadline)) as response,
+        ):
             headers = {name.lower(): value for name, value in response.headers.items()}
             _check_headers(headers, request)
             yield Stream(response.status, headers, _chunks(response, request, deadline))
@@ -126,7 +131,7 @@ class HTTP:
         if parts.scheme == "http" and not self._plain_http and not _is_loopback(host):
             raise Usage(f"plain http is only for this machine, found {url}", next_command="use https")
 
-    def _start(self, request: Request) -> urllib3.BaseHTTPResponse:
+    def _start(self, request: Request, deadline: float) -> urllib3.BaseHTTPResponse:
         limits = request.limits
         try:
             return self._pool.request(
@@ -143,7 +148,13 @@ class HTTP:
         except urllib3.exceptions.LocationParseError as error:
             raise Usage(f"not an http or https address: {request.url}") from error
         except (urllib3.exceptions.HTTPError, OSError) as error:
+            _check_time(request, deadline, error)
             raise CannotTell(f"no answer from {request.url}: {_cause(error)}") from error
+
+
+def _on_the_wire(limits: Limits) -> int:
+    """How many bytes an answer of the longest body may take with its header and the heads of its chunks."""
+    return 4 * limits.length + OVERHEAD
 
 
 def _check_headers(headers: Mapping[str, str], request: Request) -> None:
@@ -163,11 +174,17 @@ def _chunks(response: urllib3.BaseHTTPResponse, request: Request, deadline: floa
             length += len(chunk)
             if length > limits.length:
                 raise CannotTell(f"{request.url} sent more than {limits.length} bytes")
-            if time.monotonic() > deadline:
-                raise CannotTell(f"{request.url} was not complete after {limits.total_seconds:g} s")
+            _check_time(request, deadline)
             yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as error:
+        _check_time(request, deadline, error)
         raise CannotTell(f"the answer of {request.url} broke off: {_cause(error)}") from error
+
+
+def _check_time(request: Request, deadline: float, cause: Exception | None = None) -> None:
+    if time.monotonic() >= deadline:
+        seconds = request.limits.total_seconds
+        raise CannotTell(f"{request.url} was not complete after {seconds:g} s") from cause
 
 
 def _is_loopback(host: str) -> bool:

@@ -11,9 +11,11 @@ from flask.testing import FlaskClient
 from quotary.net.transport import Transport
 from quotary.tlog.policy import TlogPolicy
 from registry.app import create_app
+from registry.clock import WitnessedClock
 from registry.config import Config
 from registry.export import Exporter
 from registry.identity import load_log_keys
+from registry.metrics import Meters
 from registry.public import PublicLog
 from registry.publisher import Publisher
 from registry.sequence import Loop
@@ -33,11 +35,18 @@ class Clock:
     """A time that only moves when told."""
 
     at: datetime = NOW
+    elapsed: float = 0.0
 
     def __call__(self) -> datetime:
         return self.at
 
     def forward(self, seconds: float) -> None:
+        """Let time go by, on the wall and in the machine."""
+        self.at += timedelta(seconds=seconds)
+        self.elapsed += seconds
+
+    def jump(self, seconds: float) -> None:
+        """Set the clock on the wall."""
         self.at += timedelta(seconds=seconds)
 
 
@@ -53,6 +62,7 @@ class Local:
     loop: Loop
     publisher: Publisher
     rounds: Rounds
+    meters: Meters
     authority: Authority = field(default_factory=Authority)
 
     def client(self) -> FlaskClient:
@@ -78,6 +88,7 @@ def local(
     transport: Transport | None = None,
     store: Store | None = None,
     token: TokenPlace | None = None,
+    clock: Clock | None = None,
 ) -> Iterator[Local]:
     """Make a registry with the fakes' genesis and open it; witnesses only where ``transport`` leads to them."""
     config = config_of(folder / "log", database)
@@ -87,7 +98,8 @@ def local(
     else:
         authority.genesis()
     memory = config.keys / "signed-head.json"
-    signer = Signer(ORIGIN, lambda: load_log_keys(config.keys, ORIGIN), memory, clock := Clock())
+    clock = clock or Clock()
+    signer = Signer(ORIGIN, lambda: load_log_keys(config.keys, ORIGIN), memory, clock)
     with served(signer, config.socket) as client:
         opened = store or open_store(config.database_url)
         yield _assemble(config, opened, client, clock, transport, authority)
@@ -103,13 +115,15 @@ def _assemble(
     authority: Authority,
 ) -> Local:
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
-    sequencer = Sequencer(store, config.origin, signer, clock)
+    witnessed = WitnessedClock(clock, elapsed=lambda: clock.elapsed)
+    sequencer = Sequencer(store, config.origin, signer, witnessed)
     urls = [witness.url for witness in policy.witnesses.values()] if transport else []
     rounds = Rounds(transport, urls, policy.logs) if transport else Rounds(_nobody(), [], ())
-    publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds)
+    meters = Meters()
+    publisher = Publisher(store, rounds, policy, witnessed, config.refresh_seconds, meters)
     loop = Loop(sequencer, publisher, Exporter(PublicLog(store.read), config.public))
     sequencer.take_over()
-    return Local(config, store, signer, clock, sequencer, loop, publisher, rounds, authority)
+    return Local(config, store, signer, clock, sequencer, loop, publisher, rounds, meters, authority)
 
 
 def _nobody() -> Transport:

@@ -11,19 +11,23 @@ from registry.config import Config
 from registry.setup import WitnessLine, create_registry, write_policy
 from registry.witness_app import create_app, create_witness
 from tests.fakes.authority import NOW, Authority
-from tests.fakes.inprocess import config_of
+from tests.fakes.inprocess import Clock, config_of
 
 URLS = ("https://w0.example.org", "https://w1.example.org", "https://w2.example.org")
 
 
 class Network:
-    """Leads to applications by their host; a host that is away does not answer."""
+    """Leads to applications by their host; a host that is away does not answer.
+
+    clock: what the witnesses' clocks show; ``local(clock=...)`` takes the same one, or the log has its own
+    """
 
     def __init__(self) -> None:
         self.apps: dict[str, FlaskClient] = {}
         self.away: set[str] = set()
         self.instead: dict[str, Reply] = {}
         self.asked: list[tuple[str, str]] = []
+        self.clock = Clock()
 
     def send(self, request: Request) -> Reply:
         url = next(url for url in URLS if request.url.startswith(url))
@@ -55,4 +59,4 @@ def create_witnessed(folder: Path, network: Network) -> Config:
 def connect(folder: Path, network: Network) -> None:
     """Start the witnesses anew, from their folders."""
     for url in URLS:
-        network.apps[url] = create_app(str(folder / url[8:]), lambda: NOW).test_client()
+        network.apps[url] = create_app(str(folder / url[8:]), network.clock).test_client()

@@ -117,6 +117,44 @@ def test_a_silent_server_meets_the_read_limit(http: HTTP) -> None:
         done.set()
 
 
+DRIPS = {
+    "a status line": (b"", b"H"),
+    "a header": (b"HTTP/1.1 200 OK\r\nX-A: ", b"a"),
+    "headers": (b"HTTP/1.1 200 OK\r\n", b"X-A: a\r\n"),
+    "interim answers": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "the length of a chunk": (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"0"),
+}
+
+
+@pytest.mark.parametrize("what", DRIPS)
+def test_whatever_a_server_drips_it_meets_the_total_limit(http: HTTP, what: str) -> None:
+    start, drop = DRIPS[what]
+    done = threading.Event()
+
+    def drips(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while not done.wait(0.02):
+            connection.sendall(drop)
+
+    with server(drips) as url:
+        with pytest.raises(CannotTell, match="not complete after"):
+            http.send(Request(url, limits=Limits(total_seconds=0.2)))
+        done.set()
+
+
+@pytest.mark.parametrize("what", ["interim answers", "the length of a chunk"])
+def test_whatever_a_server_floods_it_meets_a_limit_of_bytes(http: HTTP, what: str) -> None:
+    start, drop = DRIPS[what]
+
+    def floods(connection: socket.socket) -> None:
+        connection.sendall(start)
+        while True:
+            connection.sendall(drop * 4096)
+
+    with server(floods) as url, pytest.raises(CannotTell, match=r"bytes on the wire|more than 65536 bytes"):
+        http.send(Request(url, limits=Limits(length=10)))
+
+
 def test_a_server_that_drips_bytes_meets_the_total_limit(http: HTTP) -> None:
     stop = threading.Event()
 

@@ -79,7 +79,7 @@ def test_requests_are_counted_by_route_and_never_by_what_a_client_wrote(tmp_path
         assert found['quotary_requests_total{route="api.entry",status="404"}'] == 1
         assert found['quotary_requests_total{route="none",status="404"}'] == 1
         assert not [name for name in found if "evil" in name]
-        meters.witnesses([Answer("https://w0.example.org", (), None, "faulty")])
+        meters.witnesses([(Answer("https://w0.example.org", (), None, "faulty"), None)])
         found = scraped(generate_latest(meters.registry).decode())
         assert found['quotary_witness_state{state="faulty",witness="https://w0.example.org"}'] == 1
         assert found['quotary_witness_state{state="cosigned",witness="https://w0.example.org"}'] == 0

@@ -5,7 +5,7 @@ import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -114,6 +114,22 @@ def test_the_same_head_gets_the_same_note_also_from_the_next_process(tmp_path: P
     first = ask(signer_of(tmp_path), 7, root(7))
     assert ask(signer_of(tmp_path), 7, root(7)) == first
     assert ask(signer_of(tmp_path), 3, root(3))["error"] == "refused"
+
+
+def test_the_times_in_the_logs_own_signatures_never_go_back(tmp_path: Path, keys: LogKeys) -> None:
+    clock = [NOW]
+    times = []
+    for size, seconds in ((1, 0), (2, -30), (3, -3600), (4, 10)):
+        clock[0] = NOW + timedelta(seconds=seconds)
+        # A process of its own each time: the memory holds the time as well.
+        signer = Signer(
+            ORIGIN, lambda: load_log_keys(tmp_path, ORIGIN), tmp_path / "memory", lambda: clock[0]
+        )
+        note = ask_note(signer, size, root(size), growth(size - 1, size) if size > 1 else ())
+        found = Note.parse(note).verify([key.verifier for key in keys.signing])
+        times += [time for many in found.values() for time in many]
+    start = int(NOW.timestamp())
+    assert times == [start, start, start, start + 10]
 
 
 def test_a_signer_without_memory_does_not_start(tmp_path: Path, keys: LogKeys) -> None:

@@ -32,7 +32,7 @@ def network() -> Network:
 def log(tmp_path: Path, network: Network) -> Iterator[Local]:
     """A log with three witnesses, two of which must cosign."""
     create_witnessed(tmp_path, network)
-    with local(tmp_path, transport=network) as found:
+    with local(tmp_path, transport=network, clock=network.clock) as found:
         found.publisher.check_witnesses(ORIGIN)
         found.loop.round()
         yield found
