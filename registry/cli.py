@@ -7,7 +7,14 @@ from pathlib import Path
 import click
 
 from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
-from registry.cli_options import EXITS, folder_option, token_options, token_place, without_option
+from registry.cli_options import (
+    EXITS,
+    ending_with_words,
+    folder_option,
+    token_options,
+    token_place,
+    without_option,
+)
 from registry.cli_upkeep import backup, export, recover, reload, restore, roles
 
 
@@ -92,7 +99,8 @@ def sequence(folder: Path) -> None:
     from registry.sequence import run_sequencer
 
     logs.set_up()
-    run_sequencer(load_config(folder))
+    with ending_with_words():
+        run_sequencer(load_config(folder))
 
 
 @registry.command(epilog="Example: quotary registry sign --dir log\n\n" + EXITS)
@@ -105,8 +113,9 @@ def sign(folder: Path, listener: int | None) -> None:
     from registry.signer import run_signer
 
     logs.set_up()
-    config = load_config(folder)
-    run_signer(config.keys, config.origin, config.socket, listener)
+    with ending_with_words():
+        config = load_config(folder)
+        run_signer(config.keys, config.origin, config.socket, listener)
 
 
 @registry.command(epilog="Example: quotary registry fsck --dir log\n\n" + EXITS)
@@ -146,16 +155,23 @@ def upgrade(folder: Path) -> None:
 @registry.command(epilog="Example: quotary registry doctor --dir log\n\n" + EXITS)
 @folder_option
 @without_option
-def doctor(folder: Path, without: tuple[str, ...]) -> None:
-    """Look at everything that a registry needs, and say of each whether it is there."""
+@click.option("--front", default="", metavar="URL", help="Address under which readers reach the log.")
+@click.option("--json", "as_json", is_flag=True, help="Print a list for programs.")
+def doctor(folder: Path, without: tuple[str, ...], front: str, as_json: bool) -> None:
+    """Look at everything that a registry needs; of what is wrong say why it matters and what to do."""
+    import json
+    from dataclasses import asdict
+
+    from quotary.net.transport import HTTP
     from registry.config import load_config
     from registry.doctor import examine
+    from registry.looks import Surroundings
 
-    failed = False
-    for name, problem in examine(load_config(folder), without):
-        failed = failed or bool(problem)
-        click.echo(f"{'wrong' if problem else 'fine '}  {name}{': ' + problem if problem else ''}")
-    if failed:
+    around = Surroundings(HTTP(), lambda: datetime.now(UTC), front, without)
+    findings = list(examine(load_config(folder), around))
+    lines = [json.dumps([asdict(found) for found in findings])] if as_json else map(str, findings)
+    click.echo("\n".join(lines))
+    if any(found.state == "wrong" for found in findings):
         raise CannotTell("something is wrong", next_command="repair the lines that say wrong")
 
 

@@ -1,12 +1,14 @@
 """What all commands of ``quotary registry`` share: their folder and their exit codes."""
 
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
-from quotary.errors import Usage
+from quotary.errors import QuotaryError, Usage
 
 if TYPE_CHECKING:
     from registry.token_place import TokenPlace
@@ -53,3 +55,15 @@ def token_place(
     if module or token or pin_file:
         raise Usage("--hsm-module, --hsm and --hsm-pin-file go together")
     return None
+
+
+@contextmanager
+def ending_with_words() -> Iterator[None]:
+    """Have a service say in its log why it ends, and end with the error's exit code."""
+    from registry.logs import last_words
+
+    try:
+        yield
+    except QuotaryError as error:
+        last_words(error)
+        sys.exit(error.exit_code)

@@ -1,81 +1,130 @@
-"""Look at everything a registry needs, one by one (``registry doctor``)."""
+"""Look at everything a registry needs, one by one (``registry doctor``).
 
-import os
-import shutil
-import stat
-from collections.abc import Callable, Collection, Iterator
+Of what is wrong it says why that matters and what to do; what was not looked at is never called fine.
+"""
 
-from quotary.errors import CannotTell, QuotaryError, Refused
-from quotary.tlog.policy import TlogPolicy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from quotary.errors import QuotaryError
+from registry import looks
 from registry.config import Config
-from registry.identity import load_log_keys, public_keys, read_public
-from registry.memory import recall
-from registry.signing import SignerClient
-from registry.store import open_store
-
-RESERVE_BYTES = 64 << 20
+from registry.looks import Surroundings
+from registry.machine import RESERVE_BYTES
 
 
-def examine(config: Config, without: Collection[str] = ()) -> Iterator[tuple[str, str]]:
-    """Yield the name of each thing with what is wrong with it; an empty text is fine.
+@dataclass(frozen=True, slots=True)
+class Look:
+    """One thing to look at; ``check`` raises what is wrong."""
 
-    without: ``signer`` where another machine runs it, and keeps the keys
-    """
-    signers: dict[str, Callable[[Config], None]] = {
-        "log keys, and the verifier keys beside them": _keys,
-        "the signer's memory": lambda found: _ignore(recall(found.keys / "signed-head.json")),
-    }
-    looks: dict[str, Callable[[Config], None]] = {
-        "secret files readable by their owner only": _modes,
-        **({} if "signer" in without else signers),
-        "tlog-policy lists exactly the log's keys": _policy,
-        "database: version, settings, schema, standbys, a log in it": _database,
-        f"{RESERVE_BYTES >> 20} MiB of free disk": _disk,
-        "a signer answers": lambda found: _ignore(SignerClient(found.socket).head()),
-    }
-    for name, look in looks.items():
-        try:
-            look(config)
-        except (QuotaryError, OSError) as error:
-            yield name, str(error)
+    name: str
+    why: str
+    remedy: str
+    check: Callable[[Config, Surroundings], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What came of one look: ``fine``, ``wrong`` with its problem, or ``not checked``."""
+
+    name: str
+    state: str
+    problem: str = ""
+    why: str = ""
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        said = f"{self.state:<11}  {self.name}" + (f": {self.problem}" if self.problem else "")
+        more = (("why", self.why), ("next", self.remedy))
+        return "\n".join([said, *(f"{'':<13}{word}: {text}" for word, text in more if text)])
+
+
+def examine(config: Config, around: Surroundings) -> Iterator[Finding]:
+    """Look at one thing after the other; nothing that is wrong keeps the next from being looked at."""
+    for look in LOOKS:
+        if look.check is looks.check_front and not around.front:
+            yield Finding(look.name, "not checked", "give --front https://…")
+        elif look.check in (looks.check_keys, looks.check_memory) and "signer" in around.without:
+            yield Finding(look.name, "not checked", "another machine keeps the keys")
         else:
-            yield name, ""
+            yield _found(look, config, around)
 
 
-def _modes(config: Config) -> None:
-    for path in sorted(config.keys.glob("*.pem")):
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        if mode & 0o077:
-            raise Refused("mode", f"{path} {mode:04o}", "0600", next_command=f"chmod 600 {path}")
-
-
-def _keys(config: Config) -> None:
-    found = public_keys(load_log_keys(config.keys, config.origin))
-    if found != read_public(config.keys / "public"):
-        raise Refused("verifier keys", "others", "those of the secret keys")
-
-
-def _policy(config: Config) -> None:
-    policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
-    if set(policy.logs) != set(read_public(config.keys / "public").log):
-        raise Refused("log keys in the policy", "others", "those of this log")
-
-
-def _database(config: Config) -> None:
-    store = open_store(config.database_url)
+def _found(look: Look, config: Config, around: Surroundings) -> Finding:
     try:
-        store.check_standbys()
-        if store.read.head() is None:
-            raise CannotTell("the database holds no log")
-    finally:
-        store.close()
+        look.check(config, around)
+    except (QuotaryError, OSError) as error:
+        remedy = getattr(error, "next_command", None) or look.remedy
+        return Finding(look.name, "wrong", str(error), look.why, remedy)
+    return Finding(look.name, "fine")
 
 
-def _disk(config: Config) -> None:
-    free = shutil.disk_usage(config.folder).free
-    if free < RESERVE_BYTES:
-        raise CannotTell(f"{free} bytes are free")
-
-
-def _ignore(_: object) -> None:
-    """What was read is of no interest; that it could be read is."""
+LOOKS = (
+    Look(
+        "settings that fit together",
+        "a promise shorter than a round would be broken; without nginx a slow client holds a thread",
+        "edit registry.toml",
+        looks.check_settings,
+    ),
+    Look(
+        "secret files readable by their owner only",
+        "whoever reads a key can sign as this log",
+        "chmod",
+        looks.check_modes,
+    ),
+    Look(
+        "log keys, and the verifier keys beside them",
+        "verifiers know this log by these keys",
+        "put back the keys folder from its safe copy",
+        looks.check_keys,
+    ),
+    Look(
+        "the signer's memory",
+        "a signer that forgot what it signed could sign another history",
+        "quotary registry recover --from-mirror DIR|URL",
+        looks.check_memory,
+    ),
+    Look(
+        "tlog-policy lists exactly the log's keys",
+        "under another policy nothing that this log signs is published",
+        "quotary registry witness add",
+        looks.check_policy,
+    ),
+    Look(
+        "a quorum of witnesses",
+        "without one, nobody but its operator vouches for one history of this log",
+        "quotary registry witness add",
+        looks.check_quorum,
+    ),
+    Look(
+        "database: version, settings, schema, standbys, a log in it",
+        "what was accepted must survive a power cut and a fail-over",
+        "quotary registry upgrade",
+        looks.check_database,
+    ),
+    Look(
+        "a clock that agrees with the log",
+        "log time never goes back, so a clock that is behind stops the log",
+        "timedatectl status",
+        looks.check_clock,
+    ),
+    Look(
+        f"{RESERVE_BYTES >> 20} MiB of free disk",
+        "a full disk refuses every entry",
+        "df -h",
+        looks.check_disk,
+    ),
+    Look("a signer answers", "nothing is published without it", "quotary registry serve", looks.check_signer),
+    Look(
+        "witnesses answer, and agree on the time",
+        "without their quorum nothing is published",
+        "quotary registry witness list",
+        looks.check_witnesses,
+    ),
+    Look(
+        "readers reach this log under its address",
+        "nginx serves from disk what verifiers read",
+        "nginx -t; look at root and proxy_pass",
+        looks.check_front,
+    ),
+)

@@ -17,7 +17,7 @@ from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.tiles import parse_tile_path, width_at
 from registry.batch import holders_in, open_all, outcome_row, signers_in
 from registry.public import PublicLog
-from registry.store import Head, Reader, Signed, StateRows
+from registry.store import Head, Published, Reader, Signed, StateRows
 
 CHUNK = 1024
 
@@ -41,14 +41,16 @@ def check_store(read: Reader, origin: str, policy: TlogPolicy, public: Path | No
 
     public: the folder of exported files; its tiles, entry bundles and checkpoint are compared too
     """
+    # A running registry adds meanwhile, beyond this walk: so what is smallest is read first.
+    seen = read.published()
+    walk = _Walk(read, origin, policy)
     head = read.head()
     if head is None:
         raise CannotTell("the database holds no log", next_command="quotary registry init")
-    walk = _Walk(read, origin, policy)
     while walk.frontier.size < head.size:
         walk.chunk(head.size)
     walk.compare_head(head)
-    published = _check_published(read, policy, walk)
+    published = _check_published(seen, policy, walk)
     files = _check_files(read, policy, walk, public, published) if public is not None else 0
     return Checked(head.size, walk.states, walk.tiles, len(walk.records), walk.checkpoints, published, files)
 
@@ -156,8 +158,7 @@ class _Nodes(trie.MemoryStore):
         self.new[node_hash] = data
 
 
-def _check_published(read: Reader, policy: TlogPolicy, walk: _Walk) -> int:
-    published = read.published()
+def _check_published(published: Published | None, policy: TlogPolicy, walk: _Walk) -> int:
     if published is None:
         return 0
     checkpoint = policy.verify(published.note).checkpoint

@@ -8,12 +8,16 @@ errors: never anything that a client can choose, which would fill the disk.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
+from quotary.errors import QuotaryError
 from registry.errors import StoreUnavailable
+from registry.machine import free_bytes
+from registry.signing import SignerClient
 from registry.store import Store
 from registry.witnesses import STATES, Answer
 
@@ -146,7 +150,27 @@ class StoreNumbers:
         }
 
 
+class MachineNumbers:
+    """What the operator's machine says at each scrape (a Prometheus collector)."""
+
+    def __init__(self, folder: Path, signer: SignerClient) -> None:
+        self._folder = folder
+        self._signer = signer
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the room that is left, and whether the signer answers."""
+        try:
+            self._signer.head()
+            answers = 1.0
+        except QuotaryError:
+            answers = 0.0
+        for name, value in (("signer_up", answers), ("free_bytes", float(free_bytes(self._folder)))):
+            yield GaugeMetricFamily(f"quotary_{name}", HELP[name], value=value)
+
+
 HELP = {
+    "signer_up": "1 if the signer answers.",
+    "free_bytes": "Room in the registry's folder.",
     "integrated_size": "Entries committed.",
     "signed_size": "Entries under the log's own signatures.",
     "published_size": "Entries under the witnesses' quorum.",

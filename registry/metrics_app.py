@@ -11,9 +11,11 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from registry import logs
 from registry.config import load_config
-from registry.metrics import StoreNumbers
+from registry.metrics import MachineNumbers, StoreNumbers
+from registry.signing import SignerClient
 from registry.store import open_store
 
+SIGNER_SECONDS = 2.0
 VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -28,9 +30,11 @@ def prepare(folder: Path) -> dict[str, str]:
 def wsgi(folder: str) -> WSGIApplication:
     """What gunicorn calls."""
     logs.set_up()
-    store = open_store(load_config(Path(folder)).database_url)
+    config = load_config(Path(folder))
+    store = open_store(config.database_url)
     registry = CollectorRegistry()
     if os.environ.get(VARIABLE):
         MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # its constructor has no types
     registry.register(StoreNumbers(store, lambda: datetime.now(UTC)))
+    registry.register(MachineNumbers(config.folder, SignerClient(config.socket, SIGNER_SECONDS)))
     return make_wsgi_app(registry)

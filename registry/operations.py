@@ -121,7 +121,7 @@ _OTHERS: dict[str, Operation] = {
         "A tile or entry bundle that is signed and not yet published, for map auditors", BYTES, _LATER
     ),
     "health.healthz": Operation("This process runs", PLAIN),
-    "health.readyz": Operation("This process can answer and accept", PLAIN),
+    "health.readyz": Operation("This process can answer and accept, and the log goes on", PLAIN, ("full",)),
     "problem": Operation("What a problem type means", PLAIN, ("not-found",)),
     "openapi": Operation("This document", JSON, schema="Document"),
 }

@@ -190,6 +190,7 @@ def _gunicorn(application: str, descriptor: int, workers: int, threads: int) -> 
         "graceful-timeout": "10",
         "keep-alive": "2",
         "log-level": "warning",
+        "logger-class": "registry.logs.GunicornLines",
         "limit-request-line": "4094",
         "limit-request-fields": "64",
     }

@@ -24,6 +24,7 @@ class Site:
     admission: Admission
     signer: SignerClient
     addresses: Quota
+    now: Callable[[], datetime]
 
     @property
     def keys(self) -> PublicKeys:
@@ -43,4 +44,4 @@ def open_site(config: Config, now: Callable[[], datetime]) -> Site:
     builders = Quota("builder", config.builder_burst, config.builder_per_second)
     admission = Admission(store, replica, signer, now, config.promise_seconds, builders)
     addresses = Quota("address", config.address_burst, config.address_per_second)
-    return Site(config, store, PublicLog(store.read), admission, signer, addresses)
+    return Site(config, store, PublicLog(store.read), admission, signer, addresses, now)

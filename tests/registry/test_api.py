@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from quotary.errors import QuotaryError
 from quotary.tlog.merkle import leaf_hash
 from registry import problems
 from registry.errors import Busy, SignerUnavailable, StoreFull, StoreUnavailable
+from registry.machine import RESERVE_BYTES
 from registry.promise import Promise
 from tests.fakes.authority import Authority, measurement
 from tests.fakes.inprocess import Local, local
@@ -253,6 +255,36 @@ def test_a_log_that_has_not_published_says_so(tmp_path: Path) -> None:
         check_problem(client.get("/readyz"), 503, "unavailable")
         assert client.get("/healthz").status_code == 200
         assert client.get("/api/v1/log").json["published"] == 0
+
+
+def test_a_registry_whose_sequencer_stands_is_not_ready(tmp_path: Path) -> None:
+    with local(tmp_path) as found:
+        found.loop.round()
+        client = found.client()
+        assert client.get("/readyz").text.startswith("published size 2\ncheckpoint age 0 s\nsigner answers\n")
+        found.clock.forward(360)
+        assert client.get("/readyz").status_code == 200
+        found.clock.forward(1)
+        detail = check_problem(client.get("/readyz"), 503, "unavailable")["detail"]
+        assert "361 s old, wanted at most 360 s" in str(detail)
+        found.publisher.retry_now(refresh=True)
+        found.loop.round()
+        assert client.get("/readyz").status_code == 200
+
+
+def test_a_registry_without_signer_or_room_is_not_ready(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local(tmp_path) as found:
+        found.loop.round()
+        client = found.client()
+        usage = shutil.disk_usage(tmp_path)
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES - 1))
+        check_problem(client.get("/readyz"), 507, "full")
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES))
+        assert client.get("/readyz").status_code == 200
+    check_problem(client.get("/readyz"), 503, "unavailable")
+    assert client.get("/healthz").status_code == 200
 
 
 def test_the_examples_of_the_page_are_what_the_code_makes(client: FlaskClient) -> None:

@@ -1,6 +1,9 @@
 """Numbers for the operator: right, and of names that no client can choose."""
 
 import json
+import os
+import signal
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -12,13 +15,13 @@ from prometheus_client.core import CollectorRegistry
 from quotary.tlog.merkle import leaf_hash
 from registry.app import create_app
 from registry.errors import StoreUnavailable
-from registry.metrics import StoreNumbers
+from registry.metrics import MachineNumbers, StoreNumbers
 from registry.metrics_app import prepare
 from registry.store import Reader
 from registry.witnesses import Answer
 from tests.fakes.authority import NOW
 from tests.fakes.inprocess import Local, local
-from tests.fakes.processes import Server, start_log, until
+from tests.fakes.processes import Log, Server, command, start_log, until
 
 
 def scraped(text: str) -> dict[str, float]:
@@ -92,10 +95,22 @@ def test_the_counters_of_an_earlier_run_are_wiped(tmp_path: Path) -> None:
     assert list(Path(folder).iterdir()) == []
 
 
+def test_numbers_of_the_machine_say_whether_the_signer_answers(tmp_path: Path) -> None:
+    with local(tmp_path) as log:
+        registry = CollectorRegistry()
+        registry.register(MachineNumbers(log.config.folder, log.signer))
+        found = scraped(generate_latest(registry).decode())
+        assert found["quotary_signer_up"] == 1
+        assert found["quotary_free_bytes"] > 0
+    assert scraped(generate_latest(registry).decode())["quotary_signer_up"] == 0
+
+
 def test_a_registry_serves_its_numbers_on_an_address_of_their_own(tmp_path: Path) -> None:
     log = start_log(tmp_path)
     try:
         log.stop_registry()
+        settings = log.folder / "registry.toml"
+        settings.write_text(settings.read_text("utf-8").replace("workers = 1", "workers = 3"), "utf-8")
         words = ["serve", "--dir", str(log.folder), "--metrics", "127.0.0.1:0"]
         log.registry = Server(words, tmp_path / "second.stderr").start()
         log.wait_ready()
@@ -113,7 +128,31 @@ def test_a_registry_serves_its_numbers_on_an_address_of_their_own(tmp_path: Path
         assert found["quotary_published_size"] >= 4
         assert found['quotary_requests_total{route="api.submit",status="200"}'] >= 1
         assert found["quotary_round_seconds_count"] >= 1
+        assert found["quotary_signer_up"] == 1
         assert log.request("GET", "/metrics").status == 404
+        count_over_all_workers(log, ask)
         http.clear()
     finally:
         log.stop()
+
+
+def count_over_all_workers(log: Log, ask: Callable[[], dict[str, float] | None]) -> None:
+    """Count requests to three workers, one of which dies, and all of which are replaced."""
+    name = 'quotary_requests_total{route="c2sp.checkpoint",status="200"}'
+
+    def counted() -> float:
+        return until(ask, "the numbers").get(name, 0.0)
+
+    before = counted()
+    for _ in range(60):
+        log.get("/checkpoint")
+    files = list((log.folder / "metrics").glob("counter_*.db"))
+    assert len(files) >= 3, "the requests went to one worker only"
+    assert counted() == before + 60
+    (gunicorn,) = log.registry.children("registry.app:wsgi(" + repr(str(log.folder)) + ")")
+    workers = Path(f"/proc/{gunicorn}/task/{gunicorn}/children").read_text("ascii").split()
+    os.kill(int(workers[0]), signal.SIGKILL)
+    assert command("reload", "--dir", str(log.folder)).returncode == 0
+    for _ in range(20):
+        log.get("/checkpoint")
+    assert counted() == before + 80
