@@ -94,8 +94,8 @@ class VerifiedCollateral:
         return min(self.tcb_info.evaluation_number, self.qe_identity.evaluation_number)
 
 
-def verify_collateral(collateral: Collateral, root: Root, now: datetime) -> VerifiedCollateral:
-    """Believe collateral, or raise ``Rejected`` naming the document that fails.
+def verify_collateral(collateral: Collateral, root: Root, now: datetime, tee: str) -> VerifiedCollateral:
+    """Believe collateral for ``TDX`` or ``SGX``, or raise ``Rejected`` naming the document that fails.
 
     1. The root signed its own revocation list, which is in date.
     2. The PCK CA's chain ends in the root, is not revoked, and signed its list, which is in date.
@@ -109,8 +109,8 @@ def verify_collateral(collateral: Collateral, root: Root, now: datetime) -> Veri
     collateral.pck_crl.verify("pck crl", collateral.pck_crl_chain[0], now)
     _verify_document("tcb info", collateral.tcb_info, collateral.root_crl, root, now)
     _verify_document("qe identity", collateral.qe_identity, collateral.root_crl, root, now)
-    tcb_info = TCBInfo.parse(collateral.tcb_info.text)
-    qe_identity = QEIdentityDocument.parse(collateral.qe_identity.text)
+    tcb_info = TCBInfo.parse(collateral.tcb_info.text, tee)
+    qe_identity = QEIdentityDocument.parse(collateral.qe_identity.text, tee)
     require_within("tcb info date", tcb_info.issued, now, tcb_info.next_update)
     require_within("qe identity date", qe_identity.issued, now, qe_identity.next_update)
     return VerifiedCollateral(tcb_info, qe_identity, collateral.root_crl, collateral.pck_crl)

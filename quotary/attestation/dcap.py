@@ -9,13 +9,16 @@ import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from quotary.attestation import der
-from quotary.attestation.certificates import Certificate, parse_chain, verify_p256
+from quotary.attestation.certificates import Certificate, parse_chain, verify_chain, verify_p256
+from quotary.attestation.collateral import VerifiedCollateral
 from quotary.attestation.intel_json import QEIdentityDocument
 from quotary.attestation.layout import Layout, fields, little
+from quotary.attestation.roots import Root
 from quotary.errors import Malformed, Rejected
 
 ECDSA_P256 = 2
@@ -45,6 +48,10 @@ SGX_REPORT = Layout(
         ("isv_family_id", 304, 16),
         ("report_data", 320, 64),
     ),
+)
+# Quote signature data of version 3 is this and ``QE_HEAD``, not nested in another certification.
+SIGNATURE_HEAD_3 = Layout(
+    "quote signature, version 3", 128, fields(("signature", 0, 64), ("attestation_key", 64, 64))
 )
 # Quote signature data of version 4 and 5, up to the certification data of the QE report.
 SIGNATURE_HEAD = Layout(
@@ -96,20 +103,13 @@ class SignatureSection:
         certified = data[SIGNATURE_HEAD.length :]
         _require_type(head["certification_type"], QE_REPORT_CERTIFICATION)
         _require_length("QE certification data", certified, head["certification_length"])
-        qe = QE_HEAD.read(certified[: QE_HEAD.length])
-        auth_end = QE_HEAD.length + little(qe["auth_length"])
-        chain = CHAIN_HEAD.read(certified[auth_end : auth_end + CHAIN_HEAD.length])
-        pem = certified[auth_end + CHAIN_HEAD.length :]
-        _require_type(chain["type"], PCK_CHAIN_CERTIFICATION)
-        _require_length("PCK chain", pem, chain["length"])
-        return cls(
-            head["signature"],
-            head["attestation_key"],
-            qe["report"],
-            qe["report_signature"],
-            certified[QE_HEAD.length : auth_end],
-            parse_chain(pem, 3),
-        )
+        return _section(head, certified)
+
+    @classmethod
+    def parse_3(cls, data: bytes) -> "SignatureSection":
+        """Read exactly these bytes of a version 3 quote."""
+        head = SIGNATURE_HEAD_3.read(data[: SIGNATURE_HEAD_3.length])
+        return _section(head, data[SIGNATURE_HEAD_3.length :])
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,9 +181,45 @@ def verify_qe_report(section: SignatureSection, identity: QEIdentityDocument) ->
     return report
 
 
+def verify_pck(section: SignatureSection, documents: VerifiedCollateral, root: Root, now: datetime) -> None:
+    """Require a PCK chain in force under ``root`` that no revocation list names."""
+    leaf, authority, _ = section.pck_chain
+    verify_chain("pck chain", section.pck_chain, root.fingerprint, now)
+    documents.root_crl.refuse("pck ca revocation", authority)
+    documents.pck_crl.refuse("pck revocation", leaf)
+    if leaf.is_ca:
+        raise Rejected("pck chain", f"leaf {leaf.subject_text} is a CA", "an end certificate")
+
+
+def require_machine(machine: PCKExtension, documents: VerifiedCollateral) -> None:
+    """Require that the TCB info is about this machine (checks ``fmspc``, ``pce id``)."""
+    info = documents.tcb_info
+    if machine.fmspc != info.fmspc:
+        raise Rejected("fmspc", machine.fmspc.hex(), f"{info.fmspc.hex()} of the TCB info")
+    if machine.pce_id != info.pce_id:
+        raise Rejected("pce id", machine.pce_id.hex(), f"{info.pce_id.hex()} of the TCB info")
+
+
 def masked(value: bytes, mask: bytes) -> bytes:
     """Keep the bits of ``value`` that ``mask``, of the same length, has."""
     return bytes(a & b for a, b in zip(value, mask, strict=True))
+
+
+def _section(head: dict[str, bytes], certified: bytes) -> SignatureSection:
+    qe = QE_HEAD.read(certified[: QE_HEAD.length])
+    auth_end = QE_HEAD.length + little(qe["auth_length"])
+    chain = CHAIN_HEAD.read(certified[auth_end : auth_end + CHAIN_HEAD.length])
+    pem = certified[auth_end + CHAIN_HEAD.length :]
+    _require_type(chain["type"], PCK_CHAIN_CERTIFICATION)
+    _require_length("PCK chain", pem, chain["length"])
+    return SignatureSection(
+        head["signature"],
+        head["attestation_key"],
+        qe["report"],
+        qe["report_signature"],
+        certified[QE_HEAD.length : auth_end],
+        parse_chain(pem, 3),
+    )
 
 
 def _require_identity(report: dict[str, bytes], identity: QEIdentityDocument) -> None:

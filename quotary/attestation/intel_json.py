@@ -1,5 +1,5 @@
 """Intel's signed JSON documents, read strictly: TCB info version 3 and QE identity version 2 (Intel PCS API
-v4).
+v4), each for TDX or for SGX.
 
 Unknown members, floats and a member named twice are refused, not dropped: what we do not understand may be
 the very thing that takes a machine's trust away. Signatures cover the exact text, so callers keep it.
@@ -22,6 +22,8 @@ STATUSES = (
     "OutOfDateConfigurationNeeded",
     "Revoked",
 )
+TDX, SGX = "TDX", "SGX"
+_QE = {TDX: "TD_QE", SGX: "QE"}
 _MAX_LEVELS = 256
 
 
@@ -40,7 +42,10 @@ class Standing:
 
 @dataclass(frozen=True, slots=True)
 class PlatformLevel:
-    """A platform level: minimum SVNs of 16 SGX and 16 TDX components, each one byte, and of the PCE."""
+    """A platform level: minimum SVNs of 16 SGX and 16 TDX components, each one byte, and of the PCE.
+
+    For SGX the TDX components are zero.
+    """
 
     sgx: bytes
     tdx: bytes
@@ -68,28 +73,33 @@ class Module:
 
 @dataclass(frozen=True, slots=True)
 class TCBInfo:
-    """TCB info v3 of one FMSPC (6 bytes); levels are ordered from new to old, as Intel publishes them."""
+    """TCB info v3 of one FMSPC (6 bytes); levels are ordered from new to old, as Intel publishes them.
+
+    module: None for SGX, which has no module
+    """
 
     issued: datetime
     next_update: datetime
     fmspc: bytes
     pce_id: bytes
     evaluation_number: int
-    module: Module
+    module: Module | None
     modules: dict[str, Module]
     levels: tuple[PlatformLevel, ...]
 
     @classmethod
-    def parse(cls, text: str) -> "TCBInfo":
-        """Read the exact signed text; raises ``Malformed``."""
+    def parse(cls, text: str, tee: str) -> "TCBInfo":
+        """Read the exact signed text for ``TDX`` or ``SGX``; raises ``Malformed``, also for the other one."""
         fields = Fields(_load(text), "tcb info")
-        fields.choice("id", "TDX")
+        fields.choice("id", tee)
         fields.integer("version", 3, 3)
         fields.integer("tcbType", 0, 0)
         modules = [
             _named_module(item)
             for item in (
-                fields.items("tdxModuleIdentities", 256) if fields.has("tdxModuleIdentities") else ()
+                fields.items("tdxModuleIdentities", 256)
+                if tee == TDX and fields.has("tdxModuleIdentities")
+                else ()
             )
         ]
         found = cls(
@@ -98,9 +108,9 @@ class TCBInfo:
             _hex(fields, "fmspc", 6),
             _hex(fields, "pceId", 2),
             fields.integer("tcbEvaluationDataNumber", 1),
-            _module(fields.fields("tdxModule"), ()),
+            _module(fields.fields("tdxModule"), ()) if tee == TDX else None,
             dict(modules),
-            tuple(_platform_level(item) for item in fields.items("tcbLevels", _MAX_LEVELS, 1)),
+            tuple(_platform_level(item, tee) for item in fields.items("tcbLevels", _MAX_LEVELS, 1)),
         )
         fields.done()
         if len(found.modules) != len(modules):
@@ -110,7 +120,7 @@ class TCBInfo:
 
 @dataclass(frozen=True, slots=True)
 class QEIdentityDocument:
-    """QE identity v2 of the TD quoting enclave; values and masks are compared bit by bit."""
+    """QE identity v2 of a quoting enclave; values and masks are compared bit by bit."""
 
     issued: datetime
     next_update: datetime
@@ -124,10 +134,10 @@ class QEIdentityDocument:
     levels: tuple[EnclaveLevel, ...]
 
     @classmethod
-    def parse(cls, text: str) -> "QEIdentityDocument":
-        """Read the exact signed text; raises ``Malformed``."""
+    def parse(cls, text: str, tee: str) -> "QEIdentityDocument":
+        """Read the exact signed text for ``TDX`` or ``SGX``; raises ``Malformed``, also for the other one."""
         fields = Fields(_load(text), "qe identity")
-        fields.choice("id", "TD_QE")
+        fields.choice("id", _QE[tee])
         fields.integer("version", 2, 2)
         found = cls(
             fields.time("issueDate"),
@@ -185,12 +195,12 @@ def _standing(fields: Fields) -> Standing:
     return found
 
 
-def _platform_level(value: object) -> PlatformLevel:
+def _platform_level(value: object, tee: str) -> PlatformLevel:
     fields = Fields(value, "tcb level")
     tcb = fields.fields("tcb")
     found = PlatformLevel(
         _components(tcb, "sgxtcbcomponents"),
-        _components(tcb, "tdxtcbcomponents"),
+        _components(tcb, "tdxtcbcomponents") if tee == TDX else bytes(16),
         tcb.integer("pcesvn", 0, 65535),
         _standing(fields),
     )

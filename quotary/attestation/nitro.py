@@ -137,7 +137,7 @@ def meet_demands(facts: Facts, demands: Demands) -> tuple[Check, ...]:
             raise Refused("debug", f"PCR{number} is zero: a debug enclave", "a measured enclave")
     for number, values in demands.pcrs.items():
         found = facts.registers.get(f"pcr{number}")
-        if found is None or found not in values:
+        if found not in values:
             text = "missing" if found is None else found.hex()
             raise Rejected("pcr", f"PCR{number} {text}", ", ".join(value.hex() for value in values) or "none")
     module = facts.attributes["module_id"].decode()

@@ -7,7 +7,7 @@ A root is known by the SHA-256 of its DER certificate and is never taken from ev
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from quotary.attestation.certificates import Certificate
 from quotary.errors import Malformed, Refused, Rejected
@@ -35,12 +35,13 @@ class Root:
         return self.platform.startswith("sim-")
 
 
-# Intel SGX Root CA, P-256, until 2049 (attested identically by 21 public repositories).
+# Intel SGX Root CA, P-256, until 2049 (attested identically by 21 public repositories); for TDX and for SGX.
 INTEL_SGX_ROOT = Root(
     "tdx",
     bytes.fromhex("44a0196b2b99f889b8e149e95b807a350e7424964399e885a7cbb8ccfab674d3"),
     "Intel SGX Root CA",
 )
+INTEL_ENCLAVE_ROOT = replace(INTEL_SGX_ROOT, platform="sgx")
 # AMD root keys, RSA-4096 with PSS; one for each product, Genoa's also for Bergamo and Siena.
 AMD_ARK_MILAN = Root(
     "snp",
@@ -76,6 +77,7 @@ NVIDIA_RIM_ROOT = Root(
 )
 VENDOR_ROOTS = (
     INTEL_SGX_ROOT,
+    INTEL_ENCLAVE_ROOT,
     AMD_ARK_MILAN,
     AMD_ARK_GENOA,
     AMD_ARK_TURIN,

@@ -32,7 +32,8 @@ _CONFIGURATION = (
 
 
 def judge_platform(info: TCBInfo, sgx: bytes, pce_svn: int, tdx: bytes) -> Standing:
-    """Match a platform: 16 SGX component SVNs and PCE SVN of its PCK certificate, 16 TDX SVNs of its report.
+    """Match a platform: 16 SGX component SVNs and PCE SVN of its PCK certificate, 16 TDX SVNs of its report,
+    zero for SGX.
 
     With a module version (byte 1) above zero the module's own identity judges bytes 0 and 1.
     """
@@ -46,6 +47,7 @@ def judge_platform(info: TCBInfo, sgx: bytes, pce_svn: int, tdx: bytes) -> Stand
 def find_module(info: TCBInfo, tdx: bytes) -> Module:
     """Find the identity that judges the TDX module of this version, or raise ``Rejected``."""
     if not tdx[1]:
+        assert info.module is not None, "only a document for TDX is asked for a module"
         return info.module
     name = f"TDX_{tdx[1]:02X}"
     if name not in info.modules:

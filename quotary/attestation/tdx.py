@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quotary.attestation import dcap, tcb
-from quotary.attestation.certificates import verify_chain, verify_p256
+from quotary.attestation.certificates import verify_p256
 from quotary.attestation.collateral import Collateral, VerifiedCollateral, verify_collateral
 from quotary.attestation.facts import TCB, Check, Facts
-from quotary.attestation.intel_json import Standing, TCBInfo
+from quotary.attestation.intel_json import TDX, Standing, TCBInfo
 from quotary.attestation.layout import Layout, fields, join, little
 from quotary.attestation.roots import Root, select_root
 from quotary.errors import Malformed, Rejected, Unsupported
@@ -112,28 +112,16 @@ def verify(quote: TDXQuote, collateral: Collateral, now: datetime, roots: Sequen
     """
     chain = quote.section.pck_chain
     root = select_root(roots, PLATFORM, (*collateral.certificates, *chain))
-    documents = verify_collateral(collateral, root, now)
-    verify_pck(quote.section, documents, root, now)
+    documents = verify_collateral(collateral, root, now, TDX)
+    dcap.verify_pck(quote.section, documents, root, now)
     qe_report = dcap.verify_qe_report(quote.section, documents.qe_identity)
     key = dcap.attestation_public_key(quote.section)
     verify_p256("quote signature", key, quote.section.signature, quote.signed)
     machine = dcap.PCKExtension.parse(chain[0])
-    _require_machine(machine, documents)
+    dcap.require_machine(machine, documents)
     _require_module(quote.body, documents)
     found = _judge(quote.body, machine, little(qe_report["isv_svn"]), documents)
     return _facts(quote, machine, found, root, now)
-
-
-def verify_pck(
-    section: dcap.SignatureSection, documents: VerifiedCollateral, root: Root, now: datetime
-) -> None:
-    """Require a PCK chain in force under ``root`` that no revocation list names."""
-    leaf, authority, _ = section.pck_chain
-    verify_chain("pck chain", section.pck_chain, root.fingerprint, now)
-    documents.root_crl.refuse("pck ca revocation", authority)
-    documents.pck_crl.refuse("pck revocation", leaf)
-    if leaf.is_ca:
-        raise Rejected("pck chain", f"leaf {leaf.subject_text} is a CA", "an end certificate")
 
 
 def _header(data: bytes) -> int:
@@ -159,14 +147,6 @@ def _body_layout(data: bytes, version: int) -> tuple[Layout, int]:
     if length != BODIES[kind].length:
         raise Malformed(f"quote body says {length} bytes, its type has {BODIES[kind].length}")
     return BODIES[kind], start
-
-
-def _require_machine(machine: dcap.PCKExtension, documents: VerifiedCollateral) -> None:
-    info = documents.tcb_info
-    if machine.fmspc != info.fmspc:
-        raise Rejected("fmspc", machine.fmspc.hex(), f"{info.fmspc.hex()} of the TCB info")
-    if machine.pce_id != info.pce_id:
-        raise Rejected("pce id", machine.pce_id.hex(), f"{info.pce_id.hex()} of the TCB info")
 
 
 def _require_module(body: Mapping[str, bytes], documents: VerifiedCollateral) -> None:

@@ -4,10 +4,11 @@ from collections.abc import Mapping
 
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nitro import NitroDocument
+from quotary.attestation.sgx import SGXQuote
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.spdm import DeviceReport
 from quotary.attestation.tdx import TDXQuote
-from quotary.client.quote import AZURE, NITRO, NVIDIA_REPORT, SNP, TDX, device_evidence, recognise
+from quotary.client.quote import AZURE, NITRO, NVIDIA_REPORT, SGX, SNP, TDX, device_evidence, recognise
 
 Fields = Mapping[str, str]
 
@@ -18,6 +19,8 @@ def fields_of(data: bytes) -> tuple[str, Fields]:
     if kind == TDX:
         quote = TDXQuote.parse(data)
         return f"TDX quote, version {quote.version}", _hex(quote.body)
+    if kind == SGX:
+        return "SGX quote, version 3", _hex(SGXQuote.parse(data).body)
     if kind == SNP:
         return _snp(data)
     if kind == NITRO:

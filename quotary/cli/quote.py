@@ -41,7 +41,7 @@ def quote() -> None:
 @click.argument("file", type=FILE)
 @json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what FILE says, without believing it: TDX, SEV-SNP, Nitro, NVIDIA or Azure HCL."""
+    """Show what FILE says, without believing it: TDX, SGX, SNP, Nitro, NVIDIA or Azure HCL."""
     title, fields = fields_of(_quote_bytes(file))
     document = {"schema": "quotary/quote/v1", "proven": False, "kind": title, "fields": dict(fields)}
     width = max(map(len, fields))

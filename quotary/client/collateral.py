@@ -24,6 +24,7 @@ from quotary.attestation.certificates import Certificate
 from quotary.attestation.dcap import PCKExtension
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
+from quotary.attestation.sgx import SGXQuote
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.tdx import TDXQuote
 from quotary.canonical import Fields, b64, canonical, parse_canonical, parse_time, time_text, unb64
@@ -32,6 +33,7 @@ from quotary.client.quote import (
     NVIDIA_LIST,
     NVIDIA_REPORT,
     OCSP,
+    SGX,
     SNP,
     TDX,
     Terms,
@@ -127,13 +129,14 @@ class Fetcher:
     services: Services
     now: datetime
 
-    def intel(self, quote: TDXQuote) -> dict[str, str]:
-        """Give the nine members of a TDX quote's collateral, for its machine and its PCK CA."""
+    def intel(self, quote: TDXQuote | SGXQuote) -> dict[str, str]:
+        """Give the nine members of a quote's collateral, for its TEE, its machine and its PCK CA."""
         base, chain = self.services.intel, quote.section.pck_chain
+        tee = "sgx" if isinstance(quote, SGXQuote) else "tdx"
         fmspc = PCKExtension.parse(chain[0]).fmspc.hex()
         ca = "platform" if "Platform" in chain[1].common_name else "processor"
-        tcb = self._get(f"{base}/tdx/certification/v4/tcb?fmspc={fmspc}", FRESH)
-        qe = self._get(f"{base}/tdx/certification/v4/qe/identity", FRESH)
+        tcb = self._get(f"{base}/{tee}/certification/v4/tcb?fmspc={fmspc}", FRESH)
+        qe = self._get(f"{base}/{tee}/certification/v4/qe/identity", FRESH)
         crl = self._get(f"{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der", FRESH)
         tcb_info, tcb_signature = _signed(tcb, "tcbInfo")
         identity, identity_signature = _signed(qe, "enclaveIdentity")
@@ -261,6 +264,8 @@ def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetche
     kind, found = recognise(data), dict(members)
     if kind == TDX and not members:
         return source.intel(TDXQuote.parse(data))
+    if kind == SGX and not members:
+        return source.intel(SGXQuote.parse(data))
     if kind == SNP and not members:
         return source.amd(SNPReport.parse(data))
     if kind == AZURE and not members:

@@ -11,7 +11,7 @@ from datetime import datetime
 from types import MappingProxyType
 from typing import Protocol
 
-from quotary.attestation import amd, appraise, nitro, snp, snp_appraisal, tdx
+from quotary.attestation import amd, appraise, nitro, sgx, sgx_appraisal, snp, snp_appraisal, tdx
 from quotary.attestation.collateral import Collateral
 from quotary.attestation.facts import Check, Facts
 from quotary.attestation.measure.rtmr0 import Replay
@@ -100,6 +100,18 @@ class _TDX:
 
 
 @dataclass(frozen=True, slots=True)
+class _SGX:
+    quote: sgx.SGXQuote
+
+    @property
+    def registers(self) -> Mapping[str, bytes]:
+        return {"mrenclave": self.quote.body["mr_enclave"]}
+
+    def verify(self, collateral: Mapping[str, str], now: datetime, roots: Sequence[Root]) -> Facts:
+        return sgx.verify(self.quote, Collateral.parse(collateral), now, roots)
+
+
+@dataclass(frozen=True, slots=True)
 class _SNP:
     report: snp.SNPReport
 
@@ -125,6 +137,10 @@ class _Nitro:
         return nitro.verify(self.document, now, _NITRO_MAX_AGE, roots)
 
 
+def _sgx_requirements(facts: Facts, require: Require, replay: Replay | None) -> tuple[Check, ...]:
+    return sgx_appraisal.meet_requirements(facts, require)
+
+
 def _snp_requirements(facts: Facts, require: Require, replay: Replay | None) -> tuple[Check, ...]:
     # A policy has no words for other demands than the strictest.
     demanded = snp_appraisal.meet_demands(facts, snp_appraisal.STRICT)
@@ -141,6 +157,7 @@ _PLATFORMS: Mapping[str, Platform] = MappingProxyType(
         "tdx": Platform(
             lambda data: _TDX(tdx.TDXQuote.parse(data)), appraise.meet_requirements, appraise.meet_floor
         ),
+        "sgx": Platform(lambda data: _SGX(sgx.SGXQuote.parse(data)), _sgx_requirements, appraise.meet_floor),
         "snp": Platform(
             lambda data: _SNP(snp.SNPReport.parse(data)), _snp_requirements, snp_appraisal.meet_floor
         ),

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from quotary.attestation import amd, devices, hcl, nitro, nvidia, rim, snp, tdx
+from quotary.attestation import amd, devices, hcl, nitro, nvidia, rim, sgx, snp, tdx
 from quotary.attestation.collateral import Collateral
 from quotary.attestation.devices import DeviceEvidence
 from quotary.attestation.facts import Check, Facts
@@ -21,15 +21,13 @@ from quotary.attestation.ocsp import Answer
 from quotary.attestation.roots import Root
 from quotary.attestation.spdm import DeviceReport
 from quotary.canonical import hexbytes, unb64
-from quotary.errors import CannotTell, Malformed, Unsupported
+from quotary.errors import CannotTell, Malformed
 
-TDX, SNP, NITRO, AZURE = "tdx", "snp", "nitro", "azure"
+TDX, SGX, SNP, NITRO, AZURE = "tdx", "sgx", "snp", "nitro", "azure"
 NVIDIA_REPORT, NVIDIA_LIST = "nvidia report", "nvidia list"
 OCSP = "ocsp:"
 NOT_CHECKED = "not checked"
 MANIFEST_WANTED = "the values of signed reference manifests"
-
-_SGX = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +57,7 @@ class Verified:
 
 
 def recognise(data: bytes) -> str:
-    """Name the format of some evidence by its first bytes; ``Unsupported`` for SGX, else ``Malformed``."""
+    """Name the format of some evidence by its first bytes, or raise ``Malformed``."""
     if data.startswith(b"HCLA"):
         return AZURE
     if data.startswith(b"\x11\xe0"):
@@ -71,17 +69,17 @@ def recognise(data: bytes) -> str:
     version, key, tee = (int.from_bytes(data[at:end], "little") for at, end in ((0, 2), (2, 4), (4, 8)))
     if key == 0 and 2 <= version <= 5:
         return SNP
-    if tee == _SGX and key in (2, 3) and version in (3, 4, 5):
-        raise Unsupported(f"an SGX quote, version {version}; SGX quotes are not read by this version")
+    if tee == sgx.TEE_SGX and key in (2, 3) and version in (3, 4, 5):
+        return SGX
     if tee == tdx.TEE_TDX or key in (2, 3):
         return TDX
-    raise Malformed("no evidence of a known kind (TDX, SEV-SNP, Nitro, NVIDIA, Azure HCL)")
+    raise Malformed("no evidence of a known kind (TDX, SGX, SEV-SNP, Nitro, NVIDIA, Azure HCL)")
 
 
 def verify_quote(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     """Believe evidence of whatever format, or raise what its platform's ``verify`` raises."""
     kind = recognise(data)
-    if kind in (TDX, SNP, AZURE) and not members:
+    if kind in (TDX, SGX, SNP, AZURE) and not members:
         raise CannotTell(f"{kind} evidence needs its vendor's documents", next_command="add --fetch")
     return _VERIFIERS[kind](data, members, terms)
 
@@ -106,6 +104,11 @@ def _tdx(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     quote = tdx.TDXQuote.parse(data)
     facts = tdx.verify(quote, Collateral.parse(members), terms.now, terms.roots)
     return Verified(TDX, facts, (), facts.checks)
+
+
+def _sgx(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
+    facts = sgx.verify(sgx.SGXQuote.parse(data), Collateral.parse(members), terms.now, terms.roots)
+    return Verified(SGX, facts, (), facts.checks)
 
 
 def _snp(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
@@ -175,6 +178,7 @@ def _manifest(manifests: Sequence[rim.RIM], device: DeviceFacts, version: str) -
 _VERIFIERS: Mapping[str, Callable[[bytes, Mapping[str, str], Terms], Verified]] = MappingProxyType(
     {
         TDX: _tdx,
+        SGX: _sgx,
         SNP: _snp,
         NITRO: _nitro,
         AZURE: _azure,

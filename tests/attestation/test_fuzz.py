@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from quotary.attestation import der, tdx
 from quotary.attestation.certificates import RevocationList, parse_chain
 from quotary.attestation.collateral import MEMBERS, Collateral
-from quotary.attestation.intel_json import QEIdentityDocument, TCBInfo
+from quotary.attestation.intel_json import TDX, QEIdentityDocument, TCBInfo
 from quotary.attestation.measure.guids import guid_table
 from quotary.attestation.measure.pe import authenticode
 from quotary.attestation.measure.sev import sev_firmware
@@ -26,8 +26,8 @@ PARSERS = {
     "chain": lambda data: parse_chain(data, 2),
     "list": RevocationList.parse,
     "der": der.items,
-    "tcb info": lambda data: TCBInfo.parse(data.decode("latin-1")),
-    "qe identity": lambda data: QEIdentityDocument.parse(data.decode("latin-1")),
+    "tcb info": lambda data: TCBInfo.parse(data.decode("latin-1"), TDX),
+    "qe identity": lambda data: QEIdentityDocument.parse(data.decode("latin-1"), TDX),
     "table": guid_table,
     "tdvf": sections,
     "sev": sev_firmware,

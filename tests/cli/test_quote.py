@@ -8,9 +8,10 @@ import pytest
 
 from quotary.attestation.nitro import NitroDocument
 from quotary.attestation.nvidia import driver_rim_id, vbios_rim_id
-from quotary.errors import CannotTell, Malformed, Rejected, Unsupported
+from quotary.errors import CannotTell, Malformed, Rejected
 from tests.attestation import test_nitro as nitro
 from tests.attestation import test_nvidia as nvidia
+from tests.attestation import test_sgx as sgx
 from tests.attestation import test_snp as snp
 from tests.attestation import test_tdx_vectors as tdx
 from tests.cli.conftest import Ran, Run
@@ -205,9 +206,18 @@ def test_every_well_formed_vector_can_be_looked_at(run: Run, vectors: Path) -> N
         assert (ran.code, "nothing is verified" in ran.out) == (0, True), f"{file}: {ran.err}"
 
 
-@pytest.mark.parametrize("name", ["v3-00606a-occlum-debug", "v3-oasis-eppid-certtype3"])
-def test_an_sgx_quote_is_named_and_not_supported(run: Run, vectors: Path, name: str) -> None:
-    refused(run("quote", "inspect", vectors / "sgx" / f"{name}.quote"), Unsupported, "SGX quote")
+@pytest.mark.parametrize("name", sgx.REAL)
+def test_every_sgx_quote_verifies_at_its_time(run: Run, vectors: Path, name: str) -> None:
+    (bundle, at), _ = sgx.REAL[name]
+    file, collateral = vectors / "sgx" / f"{name}.quote", vectors / "collateral" / bundle
+    ran = run("quote", "verify", file, "--collateral", collateral, "--at", stamp(at))
+    assert (ran.code, "quote signature" in ran.out) == (0, True), ran.err
+    assert "mr_enclave" in run("quote", "inspect", file).out
+    refused(run("quote", "verify", file), CannotTell, "needs its vendor's documents")
+
+
+def test_an_sgx_quote_without_its_machines_certificate_is_malformed(run: Run, vectors: Path) -> None:
+    refused(run("quote", "inspect", vectors / "sgx/v3-oasis-eppid-certtype3.quote"), Malformed, "type 3")
 
 
 def test_bytes_of_no_kind_are_malformed(run: Run, tmp_path: Path) -> None:

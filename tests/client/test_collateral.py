@@ -21,6 +21,7 @@ from quotary.client.quote import Terms, verify_quote
 from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import HTTP, Offline, Transport
 from tests.attestation import test_nvidia as nvidia
+from tests.attestation import test_sgx as sgx
 from tests.attestation.test_snp import NOW, VENDOR_ROOTS, chain_pem, report
 from tests.fakes import nvidia as fake
 from tests.fakes import ocsp
@@ -75,7 +76,11 @@ def fetcher(vendors: Vendors, folder: Path, now: datetime, transport: Transport 
 
 def intel(vendors: Vendors, vectors: Path) -> TDXQuote:
     found = json.loads((vectors / "collateral/tdx-b0c06f000000-eval17-2025-06-19.json").read_text())
+    intel_documents(vendors, found, "tdx", "b0c06f000000")
+    return TDXQuote.parse((vectors / QUOTE).read_bytes())
 
+
+def intel_documents(vendors: Vendors, found: dict[str, str], tee: str, fmspc: str) -> None:
     def signed(name: str, member: str) -> bytes:
         return f'{{"{member}":{found[name]},"signature":"{found[f"{name}_signature"]}"}}'.encode()
 
@@ -83,11 +88,11 @@ def intel(vendors: Vendors, vectors: Path) -> TDXQuote:
         return percent(found[f"{name}_issuer_chain"])
 
     vendors.documents |= {
-        "/tdx/certification/v4/tcb?fmspc=b0c06f000000": (
+        f"/{tee}/certification/v4/tcb?fmspc={fmspc}": (
             signed("tcb_info", "tcbInfo"),
             {"TCB-Info-Issuer-Chain": chain("tcb_info")},
         ),
-        "/tdx/certification/v4/qe/identity": (
+        f"/{tee}/certification/v4/qe/identity": (
             signed("qe_identity", "enclaveIdentity"),
             {"SGX-Enclave-Identity-Issuer-Chain": chain("qe_identity")},
         ),
@@ -97,7 +102,6 @@ def intel(vendors: Vendors, vectors: Path) -> TDXQuote:
         ),
         "/root.crl": (bytes.fromhex(found["root_ca_crl"]), {}),
     }
-    return TDXQuote.parse((vectors / QUOTE).read_bytes())
 
 
 def amd_services(vendors: Vendors, vectors: Path) -> SNPReport:
@@ -133,6 +137,22 @@ def test_intels_documents_verify_the_quote(vendors: Vendors, vectors: Path, tmp_
     assert found.facts.tcb.status == "UpToDate"
     file = vectors / "collateral/tdx-b0c06f000000-eval17-2025-06-19.json"
     assert members == json.loads(file.read_text())
+
+
+def test_an_enclaves_documents_come_from_the_services_for_sgx(
+    vendors: Vendors, vectors: Path, tmp_path: Path
+) -> None:
+    (bundle, at), status = sgx.REAL["v3-00606a-automata-swhardening"]
+    data = sgx.read(vectors, "v3-00606a-automata-swhardening")
+    found = sgx.members_of(vectors, bundle)
+    intel_documents(vendors, found, "sgx", "00606a000000")
+    now = datetime.fromtimestamp(at, UTC)
+    terms = Terms(VENDOR_ROOTS, now, timedelta(0), ())
+    members = gather(data, {}, terms, fetcher(vendors, tmp_path, now))
+    assert members == found
+    verified = verify_quote(data, members, terms)
+    assert verified.facts is not None
+    assert (verified.kind, verified.facts.tcb.status) == ("sgx", status)
 
 
 def test_what_was_fetched_is_asked_for_once_and_kept_private(

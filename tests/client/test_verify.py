@@ -942,6 +942,17 @@ def test_a_release_is_the_one_in_force_or_it_is_not(world: World) -> None:
         verify_release(other, bundle, policy, ProcessMemory(), clock)
 
 
+def test_a_bundle_without_a_release_is_of_no_release(world: World) -> None:
+    attempt = Attempt.of(world)
+    policy, clock = Policy.parse(policy_bytes(attempt.policy)), FixedClock(world.now)
+    attempt.change_bundle(release=None)
+    with pytest.raises(Rejected, match="no release"):
+        verify_release(world.release, attempt.bundle.encode(), policy, ProcessMemory(), clock)
+    absence = world.log.absence(authority.measurement("unknown"), ts=world.ts).encode()
+    with pytest.raises(Usage):
+        verify_release(world.release, absence, policy, ProcessMemory(), clock)
+
+
 def test_a_proof_shows_that_an_entry_stands_in_the_log(world: World) -> None:
     policy, clock = Policy.parse(policy_bytes(world.policy())), FixedClock(world.now)
     proof = world.log.proof(4, world.ts)

@@ -10,13 +10,13 @@ from quotary.client.platforms import NO_VERSION, claimed_registers, platform_of
 from quotary.client.policy import Policy
 from quotary.client.policy_text import explain, weaknesses
 from quotary.client.verdict import NAMES
-from quotary.errors import Judged, Malformed, NotInLog, Refused, Rejected, Unsupported
+from quotary.errors import Judged, Malformed, NotInLog, Refused, Rejected
 from quotary.statements.measurement import measurement_id
 from simulator.nitro import NitroVendor
 from simulator.pki import PKI
 from simulator.snp import SNPTCB, SNPVendor
 from simulator.tdx import Platform
-from tests.fakes import authority
+from tests.fakes import authority, vendor
 from tests.fakes.attempt import Attempt
 from tests.fakes.log import policy_bytes, tlog_policy
 from tests.fakes.machine import World
@@ -31,8 +31,10 @@ from tests.fakes.platforms import (
     snp_vendor,
     snp_world,
 )
+from tests.fakes.sgx import SGXMachine
 
 Change = Callable[[Attempt], object]
+SGX_MINIMUM = {"sgx_tcb_svn": vendor.SGX_SVN.hex(), "pce_svn": 13}
 
 
 @pytest.fixture(scope="session")
@@ -230,6 +232,43 @@ def test_a_report_without_revocation_list_is_refused(snp: Attempt) -> None:
     assert refused(snp, "row", Refused).startswith("revocation")
 
 
+# SGX
+
+
+def sgx_attempt(**body: bytes) -> Attempt:
+    machine = SGXMachine(body)
+    floor = {**SNP_FLOOR, "minimum": SGX_MINIMUM, "accepted_status": ["UpToDate"]}
+    world = World(machine, machine, kind="sim-sgx", product=vendor.FMSPC.hex(), floor=floor)
+    return Attempt.of(world.publish())
+
+
+def test_an_sgx_enclave_that_runs_a_released_image_is_accepted() -> None:
+    attempt = sgx_attempt()
+    verdict = attempt.judge()
+    assert (verdict.facts.platform, verdict.facts.product) == ("sim-sgx", vendor.FMSPC.hex())
+    assert verdict.measurement_id == attempt.world.measurement
+    assert {check.outcome for check in verdict.checks} == {"ok"}
+    names = {check.name for check in verdict.checks}
+    assert names >= NAMES
+    assert names >= {"row: debug", "row: xfrm", "row: configuration", "tcb floor (log): tcb minimum"}
+
+
+def test_an_enclave_that_can_be_debugged_is_refused() -> None:
+    attempt = sgx_attempt(attributes=bytes.fromhex("0700000000000000e700000000000000"))
+    assert refused(attempt, "row", Refused).startswith("debug")
+
+
+def test_an_enclave_with_another_configuration_is_rejected() -> None:
+    assert refused(sgx_attempt(config_id=b"\1" * 64), "row", Rejected).startswith("configuration")
+
+
+def test_an_enclave_on_old_firmware_is_refused() -> None:
+    attempt = sgx_attempt()
+    floor = {**SNP_FLOOR, "minimum": {**SGX_MINIMUM, "pce_svn": 14}, "accepted_status": ["UpToDate"]}
+    attempt.policy["platforms"]["sim-sgx"]["floors"] = {attempt.world.product: floor}
+    assert "pce_svn 13" in refused(attempt, "tcb floor", Refused)
+
+
 # Nitro
 
 
@@ -313,8 +352,6 @@ def test_evidence_of_a_platform_that_the_policy_does_not_list_is_malformed(
         snp.judge()
 
 
-def test_a_platform_that_is_not_judged_is_named() -> None:
-    with pytest.raises(Unsupported, match="sim-sgx is not judged"):
-        platform_of("sim-sgx")
+def test_a_platform_that_nobody_knows_is_malformed() -> None:
     with pytest.raises(Malformed):
         platform_of("abacus")

@@ -16,13 +16,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quotary.attestation import cbor, devices, nitro, rim, snp, spdm, tdx
+from quotary.attestation import cbor, devices, nitro, ocsp, rim, sgx, snp, spdm, tdx
 from quotary.attestation.binding import Binding
 from quotary.attestation.certificates import RevocationList, parse_chain
 from quotary.attestation.collateral import MEMBERS, Collateral
 from quotary.attestation.document import AttestationDocument
 from quotary.attestation.hcl import HCLReport
-from quotary.attestation.intel_json import QEIdentityDocument, TCBInfo
+from quotary.attestation.intel_json import TDX, QEIdentityDocument, TCBInfo
 from quotary.attestation.measure import ccel, dstack, eif
 from quotary.canonical import canonical, parse_canonical
 from quotary.client.policy import Policy
@@ -46,6 +46,8 @@ from quotary.tlog.witness import AddCheckpoint
 from simulator.pki import PKI
 from simulator.tdx import Platform
 from tests.fakes import amd, aws, log, nvidia, vendor
+from tests.fakes import ocsp as responders
+from tests.fakes import sgx as enclave
 from tests.fakes.machine import World, hardware
 
 LARGEST = 64 * 1024
@@ -86,6 +88,7 @@ def parsers(made: tuple[PKI, Platform], vectors: Path | None) -> Mapping[str, Pa
 
 REAL = {
     "tdx quote": "tdx/*.quote",
+    "sgx quote": "sgx/*.quote",
     "snp report": "snp/*.report",
     "hcl report": "snp/*hcl-report.bin",
     "nitro document": "nitro/*.cose",
@@ -294,9 +297,16 @@ def _of_vendors() -> dict[str, Parser]:
     image = eif.EIF(b"kernel" * 9, "console=ttyS0", (b"boot" * 7, b"root" * 5), b"{}", b"\x80").encode()
     return {
         "tdx quote": Parser(tdx.TDXQuote.parse, (good.quote, vendor.make(vendor.Recipe()).quote)),
+        "sgx quote": Parser(sgx.SGXQuote.parse, (enclave.make(vendor.Recipe()).quote,)),
+        "ocsp answer": Parser(ocsp.Answer.parse, (responders.answer(gpu.chain[1], gpu.chain[2]),)),
         "collateral": Parser(_members, (members,)),
-        "tcb info": Parser(_text(TCBInfo.parse), (good.collateral["tcb_info"].encode(),)),
-        "qe identity": Parser(_text(QEIdentityDocument.parse), (good.collateral["qe_identity"].encode(),)),
+        "tcb info": Parser(
+            _text(lambda text: TCBInfo.parse(text, TDX)), (good.collateral["tcb_info"].encode(),)
+        ),
+        "qe identity": Parser(
+            _text(lambda text: QEIdentityDocument.parse(text, TDX)),
+            (good.collateral["qe_identity"].encode(),),
+        ),
         "certificates": Parser(
             lambda data: parse_chain(data, 2), (good.collateral["tcb_info_issuer_chain"].encode(),)
         ),

@@ -71,13 +71,25 @@ TARGETS = {
     ),
     "tdx": Target(
         {
-            f"{ATTESTATION}tdx.py": ("verify", "verify_pck", "_require_machine", "_require_module", "_judge"),
-            f"{ATTESTATION}dcap.py": ("verify_qe_report", "_require_identity"),
+            f"{ATTESTATION}tdx.py": ("verify", "_require_module", "_judge"),
+            f"{ATTESTATION}dcap.py": (
+                "verify_pck",
+                "verify_qe_report",
+                "require_machine",
+                "_require_identity",
+            ),
             f"{ATTESTATION}collateral.py": ("verify_collateral", "_verify_document"),
             f"{ATTESTATION}roots.py": ("select_root", "refuse_simulated"),
             f"{ATTESTATION}certificates.py": ("verify_chain", "require_within", "require_issuer"),
         },
         ("tests/attestation/test_tdx_verify.py",),
+    ),
+    "sgx": Target(
+        {
+            f"{ATTESTATION}sgx.py": ("parse", "verify", "_header", "_judge"),
+            f"{ATTESTATION}sgx_appraisal.py": ("meet_requirements", "_configuration"),
+        },
+        ("tests/attestation/test_sgx.py",),
     ),
     "snp": Target(
         {
