@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from quotary.statements.f1 import F1, Closed
 from quotary.statements.opened import Opened, open_entry
@@ -20,13 +20,14 @@ from registry.tree import StoredNodes
 SIGNED_KINDS = ("release", "rebuild")
 
 
-@dataclass(frozen=True, slots=True)
 class Intervals:
     """Closes intervals of one log over its database, whose state F1 reads as it needs it."""
 
-    origin: str
-    read: Reader
-    states: States
+    def __init__(self, origin: str, read: Reader) -> None:
+        self._origin = origin
+        self._read = read
+        self._states = States(read)
+        self._nodes = StoredNodes(read)
 
     def close(self, old: Head, waiting: Sequence[Waiting], ts: int, end: str | None = None) -> Batch:
         """Append entries, close the interval at log time ``ts``, and append the state entry that commits
@@ -34,20 +35,20 @@ class Intervals:
         """
         first, state_index = old.state_index + 1, old.size + len(waiting)
         # Whoever stopped between two transactions of one interval left entries that are not decided yet.
-        entries = self.read.entries(first, old.size) if first < old.size else []
+        entries = self._read.entries(first, old.size) if first < old.size else []
         entries += [row.data for row in waiting]
         opened = open_all(entries, first)
-        known = self.states.at(first)
+        known = self._states.at(first)
         known.warm([item.statement for item in opened.values() if item.statement])
-        closed = F1(self.origin, State(known), first).decide(opened.items(), ts)
-        nodes = StoredNodes(self.read)
+        closed = F1(self._origin, State(known), first).decide(opened.items(), ts)
+        self._nodes.begin()
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
-        trie_root = trie.update(nodes, old.trie_root, values)
+        trie_root = trie.update(self._nodes, old.trie_root, values)
         previous = old.state_index if old.state_index >= 0 else None
         state = StateEntry(state_index, {"F1": trie_root}, ts, previous, end).encode()
         batch = _grown(old, [*_hashed(waiting), (leaf_hash(state), state)], waiting)
         head = replace(batch.head, trie_root=trie_root, ts=ts, state_index=state_index)
-        return with_meaning(replace(batch, head=head, nodes=nodes.new), closed, opened, first)
+        return with_meaning(replace(batch, head=head, nodes=self._nodes.new), closed, opened, first)
 
 
 def append_only(old: Head, waiting: Sequence[Waiting]) -> Batch:

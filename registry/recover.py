@@ -26,7 +26,7 @@ from registry.orders import ended
 from registry.sequence import only_sequencer
 from registry.sequencer import MAX_BATCH
 from registry.signer import only_signer
-from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, States, Store, Waiting
+from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, Store, Waiting
 from registry.store.beside import beside
 from registry.tree import StoredTiles
 from registry.witnesses import NEXT, Rounds
@@ -121,7 +121,7 @@ class _Rebuild:
     def __init__(self, store: Store, origin: str) -> None:
         self.head: Head = EMPTY_HEAD
         self._store = store
-        self._intervals = Intervals(origin, store.read, States(store.read))
+        self._intervals = Intervals(origin, store.read)
         self._waiting: list[Waiting] = []
 
     def take(self, entry: bytes) -> None:

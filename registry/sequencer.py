@@ -17,7 +17,7 @@ from registry.batch import Intervals
 from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
 from registry.reread import check_committed, check_waiting
 from registry.signing import SignerClient
-from registry.store import Batch, Head, Signed, States, Store, Waiting
+from registry.store import Batch, Head, Signed, Store, Waiting
 from registry.tree import StoredTiles
 from registry.witnesses import NEXT
 
@@ -37,7 +37,7 @@ class Sequencer:
     def __init__(self, store: Store, origin: str, signer: SignerClient, now: Callable[[], datetime]) -> None:
         self._store = store
         self._origin = origin
-        self._intervals = Intervals(origin, store.read, States(store.read))
+        self._intervals = Intervals(origin, store.read)
         self._signer = signer
         self._now = now
         self._tiles = StoredTiles(store.read)

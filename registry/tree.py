@@ -4,6 +4,7 @@ No partial tile is stored: a partial is a prefix of the full tile, or of the ope
 """
 
 import hashlib
+from collections.abc import Mapping, Sequence
 
 from quotary.errors import Malformed
 from quotary.tlog.frontier import Frontier
@@ -71,15 +72,36 @@ class StoredNodes:
         self.new: dict[bytes, bytes] = {}
 
     def get(self, node_hash: bytes) -> bytes:
-        data = self.new.get(node_hash) or self._kept.get(node_hash) or self._read.node(node_hash)
-        if data is None:
-            raise Malformed(f"the trie has no node {node_hash.hex()}")
-        if node_hash not in self._kept and hashlib.sha256(data).digest() != node_hash:
-            raise Damaged("trie node", hashlib.sha256(data).hexdigest(), node_hash.hex())
-        if len(self._kept) >= KEPT_NODES:
-            self._kept.clear()
-        self._kept[node_hash] = data
-        return data
+        return self.get_all([node_hash])[node_hash]
+
+    def get_all(self, node_hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        found, missing = {}, []
+        for node_hash in node_hashes:
+            if (data := self.new.get(node_hash) or self._kept.get(node_hash)) is not None:
+                found[node_hash] = data
+            else:
+                missing.append(node_hash)
+        return {**found, **self._stored(missing)} if missing else found
 
     def put(self, node_hash: bytes, data: bytes) -> None:
         self.new[node_hash] = data
+
+    def begin(self) -> None:
+        """Start a transaction: nothing is new. What was put is named by its hash, and still right."""
+        self._keep(self.new)
+        self.new = {}
+
+    def _stored(self, node_hashes: Sequence[bytes]) -> dict[bytes, bytes]:
+        found = self._read.nodes(node_hashes)
+        for node_hash in node_hashes:
+            if node_hash not in found:
+                raise Malformed(f"the trie has no node {node_hash.hex()}")
+            if (digest := hashlib.sha256(found[node_hash]).digest()) != node_hash:
+                raise Damaged("trie node", digest.hex(), node_hash.hex())
+        self._keep(found)
+        return found
+
+    def _keep(self, nodes: Mapping[bytes, bytes]) -> None:
+        if len(self._kept) + len(nodes) > KEPT_NODES:
+            self._kept.clear()
+        self._kept.update(nodes)

@@ -10,7 +10,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -146,6 +146,9 @@ class ReplayStore:
         if row is None:
             raise Malformed(f"the audit store {self.path} lacks a trie node: remove it and audit again")
         return bytes(row[0])
+
+    def get_all(self, node_hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return {node_hash: self.get(node_hash) for node_hash in node_hashes}
 
     def put(self, node_hash: bytes, data: bytes) -> None:
         self._database.execute("INSERT OR IGNORE INTO nodes VALUES (?, ?)", (node_hash, data))

@@ -7,8 +7,7 @@ their hash and never change.
 """
 
 import hashlib
-from collections.abc import Iterator, Mapping
-from typing import Protocol
+from collections.abc import Iterator, Mapping, Sequence
 
 from quotary.errors import InvalidProof, Malformed
 from quotary.tlog.trie_node import (
@@ -17,25 +16,17 @@ from quotary.tlog.trie_node import (
     LEAF_BODY_LENGTH,
     Inner,
     Leaf,
+    NodeStore,
     bit_of,
+    checked_node,
     leaf_body,
     parse_leaf_body,
-    parse_node,
     parse_varint,
     varint,
 )
+from quotary.tlog.trie_update import build, merge
 
 EMPTY = hashlib.sha256(b"").digest()
-
-
-class NodeStore(Protocol):
-    """Where nodes are kept, by their SHA-256."""
-
-    def get(self, node_hash: bytes) -> bytes:
-        """Return the bytes that were put under ``node_hash``."""
-
-    def put(self, node_hash: bytes, data: bytes) -> None:
-        """Keep ``data`` under ``node_hash``; putting it again changes nothing."""
 
 
 class MemoryStore:
@@ -53,6 +44,9 @@ class MemoryStore:
         except KeyError as error:
             raise Malformed(f"no trie node {node_hash.hex()}") from error
 
+    def get_all(self, node_hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        return {node_hash: self.get(node_hash) for node_hash in node_hashes}
+
     def put(self, node_hash: bytes, data: bytes) -> None:
         """Keep a node."""
         self.nodes[node_hash] = data
@@ -60,26 +54,17 @@ class MemoryStore:
 
 def insert(store: NodeStore, root: bytes, key: bytes, value: bytes) -> bytes:
     """Set ``key`` to ``value`` (32 bytes each) and return the new root; old nodes stay."""
-    leaf = _put(store, Leaf(_checked(key, "key"), _checked(value, "value")))
-    if root == EMPTY:
-        return leaf
-    path, nearest = _descend(store, root, key)
-    if nearest.key == key:
-        return _rebuild(store, path, key, leaf)
-    fork = 8 * KEY_LENGTH - (int.from_bytes(nearest.key) ^ int.from_bytes(key)).bit_length()
-    above = [inner for inner in path if inner.bit < fork]
-    below = _child(above[-1], key) if above else root
-    node = _put(store, _fork(fork, key, leaf, below))
-    return _rebuild(store, above, key, node)
+    return update(store, root, {key: value})
 
 
 def update(store: NodeStore, root: bytes, changes: Mapping[bytes, bytes]) -> bytes:
     """Set every key of ``changes`` and return the new root; only nodes of the new trie are stored."""
-    overlay = _Overlay(store)
     for key, value in changes.items():
-        root = insert(overlay, root, key, value)
-    overlay.flush(root)
-    return root
+        _checked(key, "key")
+        _checked(value, "value")
+    if not changes:
+        return root
+    return build(store, changes) if root == EMPTY else merge(store, root, changes)
 
 
 def lookup(store: NodeStore, root: bytes, key: bytes) -> bytes | None:
@@ -142,35 +127,6 @@ def verify_absence(root: bytes, key: bytes, proof: bytes) -> None:
         raise InvalidProof("the absence proof does not lead to the map root")
 
 
-class _Overlay:
-    """Nodes that are not stored until it is known which of them the final trie has."""
-
-    __slots__ = ("_new", "_store")
-
-    def __init__(self, store: NodeStore) -> None:
-        self._store = store
-        self._new: dict[bytes, bytes] = {}
-
-    def get(self, node_hash: bytes) -> bytes:
-        found = self._new.get(node_hash)
-        return self._store.get(node_hash) if found is None else found
-
-    def put(self, node_hash: bytes, data: bytes) -> None:
-        self._new[node_hash] = data
-
-    def flush(self, root: bytes) -> None:
-        waiting = [root]
-        while waiting:
-            node_hash = waiting.pop()
-            data = self._new.pop(node_hash, None)
-            if data is None:
-                continue
-            self._store.put(node_hash, data)
-            node = parse_node(data)
-            if isinstance(node, Inner):
-                waiting += [node.left, node.right]
-
-
 def _descend(store: NodeStore, root: bytes, key: bytes) -> tuple[list[Inner], Leaf]:
     """Return the forks that ``key`` passes, from the root down, and the leaf it ends at."""
     path: list[Inner] = []
@@ -181,12 +137,6 @@ def _descend(store: NodeStore, root: bytes, key: bytes) -> tuple[list[Inner], Le
         path.append(node)
         node = _get(store, _child(node, key))
     return path, node
-
-
-def _rebuild(store: NodeStore, path: list[Inner], key: bytes, node: bytes) -> bytes:
-    for inner in reversed(path):
-        node = _put(store, _fork(inner.bit, key, node, _sibling(inner, key)))
-    return node
 
 
 def _climb(leaf: Leaf, steps: list[tuple[int, bytes]]) -> bytes:
@@ -223,18 +173,8 @@ def _sibling(inner: Inner, key: bytes) -> bytes:
     return inner.left if bit_of(key, inner.bit) else inner.right
 
 
-def _put(store: NodeStore, node: Leaf | Inner) -> bytes:
-    data = bytes(node)
-    node_hash = hashlib.sha256(data).digest()
-    store.put(node_hash, data)
-    return node_hash
-
-
 def _get(store: NodeStore, node_hash: bytes) -> Leaf | Inner:
-    data = store.get(node_hash)
-    if hashlib.sha256(data).digest() != node_hash:
-        raise Malformed(f"the store has other bytes under {node_hash.hex()}")
-    return parse_node(data)
+    return checked_node(node_hash, store.get(node_hash))
 
 
 def _checked(value: bytes, what: str) -> bytes:

@@ -1,6 +1,9 @@
 """The nodes of the prefix trie as bytes (``docs/formats/trie.md``); a node's name is the SHA-256 of them."""
 
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from quotary.errors import Malformed
 
@@ -11,6 +14,19 @@ LEAF_BODY_LENGTH = 1 + KEY_LENGTH + 1 + VALUE_LENGTH
 
 _KEY_BITS = 8 * KEY_LENGTH
 _LEAF, _INNER = 0x00, 0x01
+
+
+class NodeStore(Protocol):
+    """Where nodes are kept, by their SHA-256."""
+
+    def get(self, node_hash: bytes) -> bytes:
+        """Return the bytes that were put under ``node_hash``."""
+
+    def get_all(self, node_hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
+        """Return the same of many at once."""
+
+    def put(self, node_hash: bytes, data: bytes) -> None:
+        """Keep ``data`` under ``node_hash``; putting it again changes nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +63,13 @@ def parse_node(data: bytes) -> Leaf | Inner:
     if len(hashes) != 2 * HASH_LENGTH:
         raise Malformed(f"an inner trie node has two hashes, found {len(hashes)} bytes")
     return Inner(bit, hashes[:HASH_LENGTH], hashes[HASH_LENGTH:])
+
+
+def checked_node(node_hash: bytes, data: bytes) -> Leaf | Inner:
+    """Read a node after a look at whether it is the one that was asked for."""
+    if hashlib.sha256(data).digest() != node_hash:
+        raise Malformed(f"the store has other bytes under {node_hash.hex()}")
+    return parse_node(data)
 
 
 def leaf_body(key: bytes, value: bytes) -> bytes:

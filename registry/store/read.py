@@ -112,10 +112,6 @@ class Reader:
         row = self._one(select(table.c.data).where(table.c.level == level, table.c.n == n))
         return row["data"] if row else None
 
-    def node(self, digest: bytes) -> bytes | None:
-        row = self._one(select(schema.node.c.data).where(schema.node.c.hash == digest))
-        return row["data"] if row else None
-
     def nodes(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Give those of these trie nodes that are stored."""
         table, found = schema.node, {}

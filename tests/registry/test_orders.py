@@ -17,7 +17,7 @@ from registry.fsck import check_store
 from registry.memory import recall
 from registry.orders import ended
 from registry.recover import Folder, recover_log
-from registry.store import States, Store, Waiting
+from registry.store import Store, Waiting
 from tests.fakes.authority import ORIGIN
 from tests.fakes.inprocess import Local, local
 from tests.vectors.make_orders import CLOSED, FREEZE, ROTATION, order
@@ -199,7 +199,7 @@ def test_fsck_refuses_an_order_in_the_database_that_the_roots_did_not_give(log: 
     entry, head, read = TOO_FEW.encode(), log.store.read.head(), log.store.read
     assert head is not None
     row = Waiting(0, leaf_hash(entry), entry)
-    batch = Intervals(ORIGIN, read, States(read)).close(head, [row], head.ts, "freeze")
+    batch = Intervals(ORIGIN, read).close(head, [row], head.ts, "freeze")
     log.store.write.integrate(batch)
     assert kinds(log.store)[-2:] == ["freeze", "."]
     with pytest.raises(Rejected, match="order: found 1 signatures"):

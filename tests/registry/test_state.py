@@ -78,7 +78,7 @@ def compare(case: dict[str, Any], store: Store) -> None:
     """Feed a log to both, and ask both for everything that the log names."""
     log = [base64.b64decode(entry) for entry in case["log"]]
     names = Names(log)
-    intervals = Intervals(case["origin"], store.read, States(store.read))
+    intervals = Intervals(case["origin"], store.read)
     state = State()
     memory = F1(case["origin"], state)
     waiting: list[Waiting] = []

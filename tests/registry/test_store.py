@@ -89,7 +89,7 @@ def test_every_entry_tile_and_record_is_read_back(either: Store) -> None:
     assert read.find_all([ENTRIES[3][0], b"x" * 32]) == {ENTRIES[3][0]: 3}
     assert read.tile(0, 0) == b"".join(leaf for leaf, _ in ENTRIES[:256])
     assert read.tile(0, 1) is None
-    assert read.node(b"n" * 32) == b"node"
+    assert read.nodes([b"n" * 32, b"x" * 32]) == {b"n" * 32: b"node"}
     assert read.record(b"k" * 32, 300) == b"record"
     assert read.record(b"k" * 32, 299) is None
     assert read.records(300) == [b"record"]

@@ -337,6 +337,25 @@ def test_a_store_of_broken_nodes_is_malformed():
     ):
         with pytest.raises(Malformed):
             trie.prove(store, put_raw(store, data), key)
+        with pytest.raises(Malformed):
+            trie.update(store, put_raw(store, data), {key: key})
+
+
+class Counting(MemoryStore):
+    """Counts the reads."""
+
+    reads = 0
+
+    def get_all(self, node_hashes):
+        self.reads += 1
+        return super().get_all(node_hashes)
+
+
+def test_many_keys_are_set_with_one_read_a_level():
+    store = Counting()
+    root = trie.update(store, EMPTY, some_pairs(500))
+    trie.update(store, root, {digest(f"more {number}"): digest("x") for number in range(200)})
+    assert store.reads < 30
 
 
 def test_random_changes_follow_a_plain_dictionary():
