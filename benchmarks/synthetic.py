@@ -12,6 +12,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import chain
 from pathlib import Path
 
@@ -19,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from quotary.canonical import b64
 from quotary.statements.envelope import Envelope, pae
-from tests.fakes.authority import Authority, key, keyid, registers
+from tests.fakes.authority import NOW, Authority, key, keyid, registers
 
 SERVICES = 64
 SETUP = 1 + 2 * SERVICES
@@ -36,8 +37,8 @@ class Template:
     parts: tuple[bytes, bytes, bytes]
 
     @classmethod
-    def of(cls, service: str) -> "Template":
-        entry = Authority().release("a", service=service, sequence=FIRST_SEQUENCE)
+    def of(cls, service: str, now: datetime) -> "Template":
+        entry = Authority(now=now).release("a", service=service, sequence=FIRST_SEQUENCE)
         before, after = Envelope.parse(entry).payload.split(registers("a")["mrtd"].encode())
         middle, end = after.split(b"%d" % FIRST_SEQUENCE)
         return cls((before, middle, end))
@@ -49,9 +50,9 @@ class Template:
         return b"".join((before, register, middle, b"%d" % (FIRST_SEQUENCE + index), end))
 
 
-def setup_entries() -> list[bytes]:
+def setup_entries(now: datetime = NOW) -> list[bytes]:
     """Give the ``SETUP`` entries that let one builder release for every service."""
-    authority = Authority()
+    authority = Authority(now=now)
     made = [authority.genesis()]
     for name in map(service, range(SERVICES)):
         made += [authority.allocation(name), authority.delegation(name, builders=(BUILDER,))]
@@ -62,9 +63,9 @@ def service(number: int) -> str:
     return f"service-{number:03d}"
 
 
-def releases(start: int, stop: int) -> list[bytes]:
+def releases(start: int, stop: int, now: datetime = NOW) -> list[bytes]:
     """Sign the releases at these indices of the log, ``start`` at least ``SETUP``."""
-    templates = [Template.of(service(number)) for number in range(SERVICES)]
+    templates = [Template.of(service(number), now) for number in range(SERVICES)]
     head = b'","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"'
     signer, signed_by = key(BUILDER), keyid(BUILDER).encode()
     made = []
@@ -76,18 +77,18 @@ def releases(start: int, stop: int) -> list[bytes]:
     return made
 
 
-def entries(count: int, processes: int | None = None) -> Iterator[bytes]:
-    """Give the entries of a log of ``count`` statements, without state entries."""
-    first = setup_entries()[:count]
-    spans = [(start, min(start + CHUNK, count)) for start in range(SETUP, count, CHUNK)]
+def entries(count: int, now: datetime = NOW) -> Iterator[bytes]:
+    """Give the entries of a log of ``count`` statements issued at ``now``, without state entries."""
+    first = setup_entries(now)[:count]
+    spans = [(start, min(start + CHUNK, count), now) for start in range(SETUP, count, CHUNK)]
     if not spans:
         yield from first
         return
-    with multiprocessing.get_context("fork").Pool(processes or os.cpu_count()) as pool:
+    with multiprocessing.get_context("fork").Pool(os.cpu_count()) as pool:
         yield from chain(first, chain.from_iterable(pool.imap(_releases, spans)))
 
 
-def _releases(span: tuple[int, int]) -> list[bytes]:
+def _releases(span: tuple[int, int, datetime]) -> list[bytes]:
     return releases(*span)
 
 

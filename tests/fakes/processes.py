@@ -12,7 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
@@ -182,12 +182,30 @@ def command(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 def start_log(
-    folder: Path, *, publish_interval: float = 0.1, refresh: float = 2.0, origin: str = ORIGIN
+    folder: Path,
+    *,
+    publish_interval: float = 0.1,
+    refresh: float = 2.0,
+    origin: str = ORIGIN,
+    workers: int = 1,
+    threads: int = 8,
+    quota: float | None = None,
 ) -> Log:
-    """Make a registry and a witness under ``folder``, start both, and wait for the first checkpoint."""
+    """Make a registry and a witness under ``folder``, start both, and wait for the first checkpoint.
+
+    quota: entries a second and at once, of an address and a builder; None for the usual ones
+    """
     authority = Authority(origin=origin, now=datetime.now(UTC).replace(microsecond=0))
     place = (folder / "log", origin, "sqlite:///log.db", "127.0.0.1:0")
-    config = Config(*place, publish_interval, refresh, promise_seconds=600, workers=1, threads=8)
+    config = Config(*place, publish_interval, refresh, promise_seconds=600, workers=workers, threads=threads)
+    if quota is not None:
+        config = replace(
+            config,
+            address_burst=int(quota),
+            address_per_second=quota,
+            builder_burst=int(quota),
+            builder_per_second=quota,
+        )
     public = create_registry(config, [], authority.genesis(), datetime.now(UTC))
     vkey = create_witness(folder / "witness", "witness.example.org", [public.log[0]]).verifier
     serve = ["witness", "serve", "--dir", str(folder / "witness"), "--bind", "127.0.0.1:0"]
