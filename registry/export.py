@@ -7,15 +7,44 @@ atomically; a reader sees the old or the new one. The folder can be deleted at a
 import shutil
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from quotary.tlog.tiles import TILE_WIDTH, TilePath, width_at
 from registry.bundles import Bundles
-from registry.public import PublicLog, Snapshot
+from registry.public import FIRST, Place, PublicLog, Snapshot
 
 MAX_BUNDLES = 2000
-MAX_BUNDLE_AGE_SECONDS = 30.0
 BUNDLES = "api/v1/bundles"
+# Of its time the sequencer gives bundles a tenth, and half where a walk over all of them takes too long.
+SHARE, LATE_SHARE, LATE_SECONDS = 0.1, 0.5, 15.0
+LEAST_SECONDS, LEAST_BUNDLES = 0.02, 16
+
+
+@dataclass(slots=True)
+class _Walk:
+    """One walk over the bundles.
+
+    last:    when it last went on, by the monotonic clock
+    note:    the checkpoint under which it began; empty before it has
+    started: when it began
+    place:   the newest bundle that it wrote; count: how many
+    """
+
+    last: float
+    note: bytes = b""
+    started: float = 0.0
+    place: Place = FIRST
+    count: int = 0
+
+    def seconds(self, now: float, note: bytes) -> float:
+        """Say for how long it may go on now."""
+        if not self.note:
+            self.note, self.started = note, now
+        share = LATE_SHARE if now - self.started > LATE_SECONDS else SHARE
+        since, self.last = now - self.last, now
+        return max(LEAST_SECONDS, share * since)
 
 
 class Exporter:
@@ -25,50 +54,61 @@ class Exporter:
         self._public = public
         self._folder = folder
         self._written = 0
-        self._next_bundles = 0.0
+        self._walk = _Walk(last=time.monotonic())
 
     def export(self) -> bool:
-        """Write what is missing for the published size; say whether the bundles are as new as the checkpoint.
+        """Write what is missing for the published size; say whether every bundle is as new as the checkpoint.
 
-        Each checkpoint changes every bundle, so they are written at most a tenth of the time, and at least
-        every 30 seconds; everything else is written at once.
+        Each checkpoint changes every bundle, and there may be thousands: each call writes a few and goes on
+        where the last one ended, so that nobody waits for them.
         """
         snapshot = self._public.snapshot()
         for path in paths_at(snapshot.size, self._written):
             self._write_tile(path, snapshot.size)
         self._written = snapshot.size
-        due = time.monotonic() >= self._next_bundles
-        if due:
-            started = time.monotonic()
-            self._write_bundles(snapshot)
-            took = time.monotonic() - started
-            self._next_bundles = started + min(MAX_BUNDLE_AGE_SECONDS, 10 * took)
         self._write("checkpoint", snapshot.note)
-        return due
+        return self._write_some_bundles(snapshot)
 
     def export_all(self) -> int:
-        """Write everything anew, and the bundle of every measurement however many; give the size."""
+        """Write everything, and the bundle of every measurement however many; give the size.
+
+        What is there and right stays, so an export that was cut off goes on.
+        """
         snapshot = self._public.snapshot()
         for path in paths_at(snapshot.size):
-            self._write_tile(path, snapshot.size, anew=True)
-        self._write_bundles(snapshot, limit=None)
+            self._write_tile(path, snapshot.size, compare=True)
+        bundles = Bundles(self._public, snapshot)
+        for place in self._public.measurements(snapshot.size):
+            self._write_bundle(bundles, *place)
         self._write("checkpoint", snapshot.note)
         return snapshot.size
 
-    def _write_tile(self, path: TilePath, size: int, *, anew: bool = False) -> None:
+    def _write_tile(self, path: TilePath, size: int, *, compare: bool = False) -> None:
         target = self._folder / str(path)
-        if anew or not target.exists():
-            self._write(str(path), self._public.tile_bytes(path, size))
+        if compare or not target.exists():
+            data = self._public.tile_bytes(path, size)
+            if not target.exists() or target.read_bytes() != data:
+                self._write(str(path), data)
         partials = Path(f"{target}.p")
         if path.width == TILE_WIDTH and partials.exists():
             shutil.rmtree(partials)
 
-    def _write_bundles(self, snapshot: Snapshot, limit: int | None = MAX_BUNDLES) -> None:
+    def _write_some_bundles(self, snapshot: Snapshot) -> bool:
+        walk, now = self._walk, time.monotonic()
+        end = now + walk.seconds(now, snapshot.note)
         bundles = Bundles(self._public, snapshot)
-        for service, measurement in self._public.measurements(snapshot.size, limit):
-            # A service may be called "../x"; the API answers for it, the folder does not.
-            if {"", ".", ".."} & set(service.split("/")):
-                continue
+        left = islice(self._public.measurements(snapshot.size, walk.place), MAX_BUNDLES - walk.count)
+        for number, place in enumerate(left):
+            if number >= LEAST_BUNDLES and time.monotonic() >= end:
+                return False
+            self._write_bundle(bundles, *place)
+            walk.place, walk.count = place, walk.count + 1
+        self._walk = _Walk(last=now)
+        return walk.note == snapshot.note
+
+    def _write_bundle(self, bundles: Bundles, measurement: bytes, service: str) -> None:
+        # A service may be called "../x"; the API answers for it, the folder does not.
+        if not {"", ".", ".."} & set(service.split("/")):
             self._write(f"{BUNDLES}/{service}/{measurement.hex()}", bundles.of(service, measurement))
 
     def _write(self, name: str, data: bytes) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from quotary.canonical import hexbytes, parse_canonical
 from quotary.statements.envelope import Envelope
 from quotary.statements.release import Release
 from quotary.statements.schema import parse_statement
@@ -16,7 +15,11 @@ from registry.errors import NotFound, NotPublished
 from registry.store import Reader
 from registry.tree import StoredNodes, StoredTiles
 
-MAX_RECORD = 1 << 20
+Place = tuple[bytes, str]
+"""Where a walk over the measurements stands: a measurement id (32 bytes) and its service."""
+
+FIRST: Place = (b"", "")
+PAGE = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +106,11 @@ class PublicLog:
             raise NotPublished(f"the checkpoint covers {size} entries, you asked for {new}", size)
         return self._tree.resized(new).consistency_path(old)
 
-    def measurements(self, size: int, limit: int | None) -> Iterator[tuple[str, bytes]]:
-        """Give service and id of the measurements in the map, at most ``limit`` of them."""
-        left = limit
-        for record in self.read.records(size):
-            found = parse_canonical(record, MAX_RECORD)
-            if left != 0 and isinstance(found, dict) and found.get("kind") == "measurement":
-                left = None if left is None else left - 1
-                yield str(found["service"]), hexbytes(str(found["id"]), 32)
+    def measurements(self, size: int, after: Place = FIRST) -> Iterator[Place]:
+        """Give measurement id and service of every measurement in the map behind ``after``."""
+        while page := self.read.held_after(after, size, PAGE):
+            yield from page
+            after = page[-1]
 
     def measurements_of(self, index: int) -> list[str]:
         """Give the measurement ids (hex) that the release at ``index`` lists."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, func, select
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, select, tuple_
 
 from registry.store import schema
 from registry.store.faults import translated
@@ -242,6 +242,17 @@ class Reader:
         query = query.where(table.c.effect == 1, table.c.closed_by < size)
         row = self._one(query.order_by(table.c.idx.desc()).limit(1))
         return int(row["sequence"]) if row else 0
+
+    def held_after(self, place: tuple[bytes, str], size: int, limit: int) -> list[tuple[bytes, str]]:
+        """Give (measurement id, service) of the records as of the state entry at ``size - 1``, in this order,
+        from the first behind ``place`` on.
+        """
+        table = schema.holder
+        columns = (table.c.measurement, table.c.service)
+        query = select(*columns).where(tuple_(*columns) > tuple_(*place), table.c.closed_by < size)
+        return [
+            (row["measurement"], row["service"]) for row in self._all(query.order_by(*columns).limit(limit))
+        ]
 
     def holders(self, measurement: bytes, size: int) -> tuple[str, ...]:
         """Give the services that have a record of a measurement id below ``size``."""
