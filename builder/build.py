@@ -15,7 +15,7 @@ from pathlib import Path
 
 from builder.errors import DiskFull
 from builder.image import Image, publish
-from builder.lock import Lock, lock_sha256
+from builder.lock import DEBIAN, PYPI, Lock, lock_sha256
 from builder.nix import Nix, Progress
 from builder.prefetch import ENOSPC, Cache, Fetched, prefetch
 from builder.resolve import Spec
@@ -23,6 +23,7 @@ from quotary.errors import CannotTell, Usage
 
 TOOL_GROUPS = ("tools", "kernel", "firmware", "initrd")
 BUILD = "build.json"
+LOCK = "lock"
 ARTEFACTS = {
     "kernel": ("vmlinuz",),
     "initrd": ("initrd.img",),
@@ -136,7 +137,8 @@ def build(
         progress(f"publishing {out}")
         hashes = {name: (path, nix.nar_hash(path)) for name, path in outputs.items()}
         record = describe(recipe, hashes, fetched, nix)
-        image = publish(parts, {BUILD: record}, recipe.policy, out)
+        lock = {f"{LOCK}/{name}": (recipe.lock / name).read_bytes() for name in (DEBIAN, PYPI)}
+        image = publish(parts, {BUILD: record, **lock}, recipe.policy, out)
     except OSError as error:
         if error.errno == ENOSPC:
             raise DiskFull("no space left for the image", next_command="df -h") from error

@@ -135,6 +135,7 @@ def _fill(folder: Path, parts: Mapping[str, Path], extra: Mapping[str, bytes], p
     for name, path in parts.items():
         shutil.copyfile(path, folder / name)
     for name, data in extra.items():
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_bytes(data)
     if policy is not None:
         write_policy_disk(policy, folder / POLICY_DISK)

@@ -43,7 +43,10 @@ def recipe_of(release: Release, recipe: Recipe) -> Recipe:
     found = lock_sha256(recipe.lock)
     if found != release.lock_sha256.hex():
         raise Refused(
-            "lock", found, release.lock_sha256.hex(), next_command="git checkout the release's revision"
+            "lock",
+            found,
+            release.lock_sha256.hex(),
+            next_command="git checkout the release's revision, or give --lock FOLDER",
         )
     weights = _weights(recipe)
     if weights != release.weights_sha256.hex():

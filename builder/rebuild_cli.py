@@ -39,6 +39,9 @@ def rebuild_group() -> None:
 @click.option("--organisation", required=True, help="Who says so.")
 @click.option("--source", type=FOLDER, help="Checkout of the release's revision. [default: this one]")
 @click.option(
+    "--lock", type=FOLDER, help="The release's lock, as IMAGE/lock holds it. [default: the checkout's]"
+)
+@click.option(
     "--model", type=click.Path(path_type=Path, file_okay=False, exists=True), help="The release's model."
 )
 @click.option(
@@ -58,6 +61,7 @@ def run(
     file: Path,
     organisation: str,
     source: Path | None,
+    lock: Path | None,
     model: Path | None,
     measured: tuple[Path, ...],
     work: Path | None,
@@ -71,7 +75,7 @@ def run(
     release = found.predicate
     if not isinstance(release, Release):
         raise Usage(f"{file} is a {found.kind}, not a release")
-    recipe = _recipe(release, find_source(source), model)
+    recipe = _recipe(release, find_source(source), lock, model)
     head = Head(
         found.log, found.service, sequence_of(sequence, url, found.service, "rebuild"), statement.now()
     )
@@ -96,8 +100,8 @@ def run(
         )
 
 
-def _recipe(release: Release, checkout: Path, model: Path | None) -> Recipe:
+def _recipe(release: Release, checkout: Path, lock: Path | None, model: Path | None) -> Recipe:
     profile = release.material.get("profile")
     if not isinstance(profile, str):
         raise Malformed("the release's material has no profile")
-    return Recipe(checkout, profile, checkout / "nix" / "lock", model=model)
+    return Recipe(checkout, profile, (lock or checkout / "nix" / "lock").resolve(), model=model)

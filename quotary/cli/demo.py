@@ -189,7 +189,8 @@ class Story:
         (self.here / "rebuilt-rows.json").write_text(again)
         self.run(
             "rebuild run {here}/release.entry --organisation 'A second builder' --model {here}/model"
-            " --measured {here}/rebuilt-rows.json --url {url} --out {here}/rebuild.json"
+            " --lock {here}/image/lock --measured {here}/rebuilt-rows.json"
+            " --url {url} --out {here}/rebuild.json"
         )
         self._log("rebuild", "{here}/log/keys/rebuilder.pem")
         self.run("bundle {service} {id} {policy} --url {url} --out {here}/bundle.json")
@@ -245,7 +246,7 @@ class Story:
         self._log("vm-release", "{here}/builder.key")
         self.run(
             "rebuild run {here}/vm-release.entry --organisation 'A second builder' --model {here}/model"
-            " --url {url} --out {here}/vm-rebuild.json"
+            " --lock {here}/vm/lock --url {url} --out {here}/vm-rebuild.json"
         )
         self._log("vm-rebuild", "{here}/log/keys/rebuilder.pem")
         self.stage.say(

@@ -201,7 +201,7 @@ def test_a_build_on_a_full_disk_leaves_no_image(tmp_path: Path) -> None:
         fill(disk)
         env = {**os.environ, "QUOTARY_STORE": str(disk)}
         words = ("--profile", "ci", "--source", ROOT, "--out", tmp_path / "image")
-        ran = quotary("build", "run", *words, env=env)
+        ran = quotary("build", "run", *words, "--fresh-lock", env=env)
     assert ran.code == 40, ran.err
     assert "next: df -h" in ran.err
     assert not (tmp_path / "image").exists()

@@ -3,13 +3,16 @@
 import fcntl
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from builder.lock import Lock, lock_sha256
 from tests.fakes.processes import ROOT
 
 pytestmark = [
@@ -21,8 +24,12 @@ PACKAGES = ("quotary", "enclave", "registry", "builder", "simulator", "migration
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """The folder of a finished demo, and what it said; its program is a copy that nobody edits."""
+    """The folder of a finished demo, and what it said; its program is a copy that nobody edits.
+
+    One package of its lock has left the archive, as happens to every lock one day.
+    """
     folder = copied(tmp_path_factory.mktemp("demo"))
+    withdraw(folder / "nix" / "lock", "zstd")
     result = quotary(folder, "demo", "--exit", "--port", "0", seconds=1200)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-2000:]
     return folder, result.stdout
@@ -39,6 +46,21 @@ def copied(folder: Path) -> Path:
     return folder
 
 
+def withdraw(folder: Path, name: str) -> None:
+    """Lock a version of a Debian package that no archive has."""
+    lock = Lock.load(folder)
+    old = next(deb for deb in lock.debs.values() if deb.name == name)
+    gone = replace(old, version=old.version + "~gone", sha256="0" * 64)
+    debs = {
+        gone.key if key == old.key else key: gone if key == old.key else deb for key, deb in lock.debs.items()
+    }
+    groups = {
+        group: tuple(gone.key if key == old.key else key for key in keys)
+        for group, keys in lock.deb_groups.items()
+    }
+    replace(lock, debs=debs, deb_groups=groups).save(folder)
+
+
 def quotary(folder: Path, *words: str, seconds: float = 60) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-P", "-c", f"import sys; sys.path.insert(0, {str(folder)!r}); from quotary.cli import main; main()", *words],
@@ -53,6 +75,17 @@ def test_the_story_shows_every_refusal_with_its_exit_code(told: tuple[Path, str]
     assert said.count("the running enclave takes no more prompts") == 2
     assert "hint (unproven): the nearest logged release" in said
     assert "mrtd is " in said
+
+
+def test_a_lock_with_a_withdrawn_input_gives_a_different_image_that_says_so(told: tuple[Path, str]) -> None:
+    folder, said = told
+    chapter = said.split("4. An image")[1].split("\n5. ")[0]
+    assert "a different image than the committed lock's:" in chapter
+    assert re.search(r"~ zstd \S+~gone -> ", chapter)
+    run = folder / "var" / "demo" / "run"
+    recorded = json.loads((run / "image" / "build.json").read_text())["lock_sha256"]
+    assert recorded == lock_sha256(run / "image" / "lock") != lock_sha256(folder / "nix" / "lock")
+    assert json.loads((run / "rebuild.json").read_text())["predicate"]["verdict"] == "match"
 
 
 def test_the_story_says_simulated_and_never_proves_hardware(told: tuple[Path, str]) -> None:
