@@ -11,6 +11,7 @@ import ast
 import hashlib
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -60,7 +61,8 @@ def make_model(out: Path, *, source: Path, steps: int = 300) -> MadeModel:
         raise CannotTell(f"no *.md and no *.py under {source} to learn from")
     pairs = list(_pairs(source))
     tokenizer = _tokenizer(texts)
-    model, loss = _train(tokenizer, texts, pairs, steps)
+    with _one_thread():
+        model, loss = _train(tokenizer, texts, pairs, steps)
     out.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(out, safe_serialization=True)
     tokenizer.save_pretrained(out)
@@ -148,6 +150,19 @@ def _tokenizer(texts: list[str]) -> "PreTrainedTokenizerFast":
         model_max_length=CONTEXT_LENGTH,
         clean_up_tokenization_spaces=False,
     )
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Train on one core: a second one saves seconds, and on a busy machine each step waits for both."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _train(
