@@ -72,8 +72,6 @@ class SGXQuote:
             raise Malformed(f"quote has {len(data)} bytes, at most {MAX_QUOTE} are allowed")
         _header(data[: HEADER.length])
         body = dcap.SGX_REPORT.read(data[HEADER.length : _SIGNED])
-        if len(data) < _SIGNED + 4:
-            raise Malformed("quote ends before its signature")
         behind = _SIGNED + 4 + little(data[_SIGNED : _SIGNED + 4])
         if len(data) < behind or any(data[behind:]):
             raise Malformed(f"quote has {len(data)} bytes, {behind} and zeros are needed")

@@ -90,8 +90,6 @@ class TDXQuote:
         layout, start = _body_layout(data, version)
         end = start + layout.length
         body = layout.read(data[start:end])
-        if len(data) < end + 4:
-            raise Malformed("quote ends before its signature")
         behind = end + 4 + little(data[end : end + 4])
         if len(data) < behind or any(data[behind:]):
             raise Malformed(f"quote has {len(data)} bytes, {behind} and zeros are needed")

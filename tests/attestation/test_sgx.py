@@ -220,7 +220,10 @@ def test_a_quote_ends_where_it_says() -> None:
     for length in (*range(0, len(data), 97), 48 + 384, 48 + 384 + 3, len(data) - 1):
         with pytest.raises(Malformed):
             SGXQuote.parse(data[:length])
-    for odd in (data + b"\0\1", data + bytes(sgx.MAX_QUOTE)):
+    longer = (
+        data[: 48 + 384] + (int.from_bytes(data[432:436], "little") + 1).to_bytes(4, "little") + data[436:]
+    )
+    for odd in (data + b"\0\1", data + bytes(sgx.MAX_QUOTE), longer):
         with pytest.raises(Malformed):
             SGXQuote.parse(odd)
 

@@ -69,18 +69,16 @@ class Fate:
 
 
 def mutants(target: Target) -> Iterator[Mutant]:
-    """Find everything in a target that can be deleted; a function that is not there is a ``KeyError``."""
+    """Find everything in a target that can be deleted; classes of a file may have functions of one name."""
     for file, names in target.functions.items():
         tree = ast.parse((ROOT / file).read_text())
-        found = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
-        for name in names:
-            for statement in _deletable(found[name].body):
-                what = ast.unparse(statement).splitlines()[0][:90]
-                yield Mutant(file, name, _span(statement), "pass", what)
-                if isinstance(statement, ast.If):
-                    for left in _weaker(statement.test):
-                        said = f"{what} -> {ast.unparse(left)[:90]}"
-                        yield Mutant(file, name, _span(statement.test), f"({ast.unparse(left)})", said)
+        found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        missing = set(names) - {node.name for node in found}
+        if missing:
+            raise SystemExit(f"{file} has no function {', '.join(sorted(missing))}")
+        for node in found:
+            if not names or node.name in names:
+                yield from _of_function(file, node)
 
 
 def run(target: Target, chosen: Sequence[Mutant]) -> Iterator[Fate]:
@@ -107,6 +105,16 @@ def main(names: Sequence[str]) -> int:
             survived += fate.killer is None
     print(f"{total} mutants, {total - survived} killed, {survived} survived")
     return 1 if survived or not total else 0
+
+
+def _of_function(file: str, function: ast.FunctionDef) -> Iterator[Mutant]:
+    for statement in _deletable(function.body):
+        what = ast.unparse(statement).splitlines()[0][:90]
+        yield Mutant(file, function.name, _span(statement), "pass", what)
+        if isinstance(statement, ast.If):
+            for left in _weaker(statement.test):
+                said = f"{what} -> {ast.unparse(left)[:90]}"
+                yield Mutant(file, function.name, _span(statement.test), f"({ast.unparse(left)})", said)
 
 
 def _deletable(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:

@@ -7,7 +7,10 @@ ATTESTATION, CLIENT, TLOG = "quotary/attestation/", "quotary/client/", "quotary/
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """Functions of one verification, by file, and the smallest tests that should notice a missing check."""
+    """Functions of one verification, by file, and the smallest tests that should notice a missing check.
+
+    Where no functions are named all of a file's are meant.
+    """
 
     functions: dict[str, tuple[str, ...]]
     tests: tuple[str, ...]
@@ -83,6 +86,77 @@ TARGETS = {
             f"{ATTESTATION}certificates.py": ("verify_chain", "require_within", "require_issuer"),
         },
         ("tests/attestation/test_tdx_verify.py",),
+    ),
+    "quotes": Target(
+        {
+            f"{ATTESTATION}tdx.py": ("parse", "_header", "_body_layout"),
+            f"{ATTESTATION}dcap.py": (
+                "parse",
+                "parse_3",
+                "_section",
+                "_require_type",
+                "_require_length",
+                "_numbered",
+            ),
+            f"{ATTESTATION}collateral.py": ("parse",),
+            f"{ATTESTATION}certificates.py": ("parse", "parse_chain", "_read"),
+            f"{ATTESTATION}intel_json.py": (),
+            f"{ATTESTATION}layout.py": ("read", "write"),
+            f"{ATTESTATION}der.py": (),
+        },
+        (
+            "tests/attestation/test_layout.py",
+            "tests/attestation/test_certificates.py",
+            "tests/attestation/test_tdx_formats.py",
+            "tests/attestation/test_tdx_verify.py",
+            "tests/attestation/test_sgx.py",
+        ),
+    ),
+    "reports": Target(
+        {
+            f"{ATTESTATION}snp.py": ("parse", "_signing_key"),
+            f"{ATTESTATION}amd.py": ("parse", "_product", "_value", "_number", "_text"),
+            f"{ATTESTATION}hcl.py": ("parse", "_hardware", "_key", "_object", "_number"),
+        },
+        ("tests/attestation/test_snp.py", "tests/attestation/test_hcl.py"),
+    ),
+    "documents": Target(
+        {
+            f"{ATTESTATION}nitro.py": (
+                "parse",
+                "_members",
+                "_text",
+                "_time",
+                "_pcrs",
+                "_chain",
+                "_certificate",
+                "_chosen",
+            ),
+            f"{ATTESTATION}cbor.py": (),
+        },
+        ("tests/attestation/test_cbor.py", "tests/attestation/test_nitro.py"),
+    ),
+    "measurements": Target(
+        {
+            f"{ATTESTATION}spdm.py": (),
+            f"{ATTESTATION}devices.py": ("parse_evidence", "_device", "_object"),
+            f"{ATTESTATION}rim.py": (
+                "parse",
+                "_reference",
+                "_chain",
+                "_base64",
+                "_golden",
+                "_number",
+                "_hash",
+            ),
+            f"{ATTESTATION}c14n.py": (),
+        },
+        (
+            "tests/attestation/test_nvidia.py",
+            "tests/attestation/test_devices.py",
+            "tests/attestation/test_rim.py",
+            "tests/attestation/test_c14n.py",
+        ),
     ),
     "sgx": Target(
         {

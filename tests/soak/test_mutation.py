@@ -22,8 +22,7 @@ def test_every_deleted_call_is_noticed_by_a_test(name: str) -> None:
 def test_every_mutant_is_a_program_that_differs(name: str) -> None:
     texts = {file: (ROOT / file).read_text() for file in TARGETS[name].functions}
     trees = {file: ast.dump(ast.parse(text)) for file, text in texts.items()}
-    seen = set()
-    for mutant in mutants(TARGETS[name]):
+    found = tuple(mutants(TARGETS[name]))
+    assert found
+    for mutant in found:
         assert ast.dump(ast.parse(mutant.source(texts[mutant.file]))) != trees[mutant.file], str(mutant)
-        seen.add(mutant.function)
-    assert seen == {function for names in TARGETS[name].functions.values() for function in names}
