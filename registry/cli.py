@@ -15,6 +15,7 @@ from registry.cli_options import (
     token_place,
     without_option,
 )
+from registry.cli_orders import keys, order
 from registry.cli_upkeep import backup, export, recover, reload, restore, roles
 
 
@@ -186,7 +187,7 @@ def witness() -> None:
 @click.argument("vkey")
 @click.option("--quorum", type=click.IntRange(1, 128), help="How many must cosign; default more than half.")
 def witness_add(folder: Path, url: str, vkey: str, quorum: int | None) -> None:
-    """Add a witness to the log's policy; the sequencer reads it at its next start."""
+    """Add a witness to the log's policy; a running sequencer follows it from its next round on."""
     from quotary.tlog.policy import TlogPolicy
     from registry.config import load_config
     from registry.identity import read_public
@@ -253,7 +254,7 @@ def witness_serve(folder: Path, bind: str) -> None:
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
 
 
-for command in (backup, restore, recover, export, roles, reload):
+for command in (backup, restore, recover, export, roles, reload, keys, order):
     registry.add_command(command)
 
 

@@ -58,6 +58,13 @@ class Publisher:
         self._next_try = 0.0
         self._next_refresh = 0.0
 
+    def follow(self, policy: TlogPolicy) -> None:
+        """Go on under another policy, from the next ``publish`` on."""
+        self._policy = policy
+        self._keys = [witness.key for witness in policy.witnesses.values()]
+        self._rounds.follow([witness.url for witness in policy.witnesses.values()], policy.logs)
+        self.retry_now()
+
     def check_witnesses(self, origin: str) -> None:
         """Ask before the first signature whether a witness is ahead of us, and what time it is.
 

@@ -7,7 +7,7 @@ import time
 from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
 
-from quotary.errors import CannotTell
+from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import HTTP
 from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.clock import WitnessedClock
@@ -147,6 +147,7 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
         with _uploading(config, store):
             while not stop.is_set():
                 lease.check()
+                policy = renewed(config, policy, publisher)
                 loop.round()
                 stop.wait(config.publish_interval_seconds)
 
@@ -159,6 +160,21 @@ def _uploading(config: Config, store: Store) -> AbstractContextManager[None]:
 
     upload = Upload(PublicLog(store.read), open_bucket(config.upload))
     return uploading(upload, max(1.0, config.publish_interval_seconds))
+
+
+def renewed(config: Config, policy: TlogPolicy, publisher: Publisher) -> TlogPolicy:
+    """Read the log's own policy again, and let the publisher follow it where it has changed."""
+    text = config.policy.read_text("utf-8")
+    if text == policy.text:
+        return policy
+    try:
+        found = TlogPolicy.parse(text)
+    except Malformed as error:
+        log.error("policy.ignored", extra={"why": str(error)})
+        return policy
+    publisher.follow(found)
+    log.info("policy.changed", extra={"quorum": found.quorum, "witnesses": sorted(found.witnesses)})
+    return found
 
 
 def _guard(

@@ -45,13 +45,13 @@ class SignerClient:
         request = {"op": "sign", "size": size, "root": root.hex(), "proof": [b64(digest) for digest in proof]}
         return _bytes(self._ask({**request, "final": True} if final else request), "note")
 
-    def keys(self) -> tuple[VerifierKey, ...]:
+    def vkeys(self) -> tuple[VerifierKey, ...]:
         """Ask which keys sign checkpoints."""
-        return self._vkeys("keys")
+        return self._ask_vkeys("keys")
 
     def reload(self) -> tuple[VerifierKey, ...]:
         """Have the keys read again, and hear which sign checkpoints from now on."""
-        return self._vkeys("reload")
+        return self._ask_vkeys("reload")
 
     def promises(self, items: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
         """Get the signed promise for each (leaf hash, accepted, deadline), times in Unix seconds."""
@@ -61,7 +61,7 @@ class SignerClient:
         ]
         return [_bytes(fields, "promise") for fields in self._ask_all(requests)]
 
-    def _vkeys(self, op: str) -> tuple[VerifierKey, ...]:
+    def _ask_vkeys(self, op: str) -> tuple[VerifierKey, ...]:
         fields = self._ask({"op": op})
         found = tuple(VerifierKey.parse(str(vkey)) for vkey in fields.items("vkeys", MAX_SIGNING, low=1))
         fields.done()

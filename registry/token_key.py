@@ -45,10 +45,18 @@ class TokenKey:
         """Give 64 bytes, or raise ``TokenUnavailable`` or ``TokenRefused``."""
         with self._lock:
             try:
-                signature = self._sign(data)
+                return self._checked(data)
             except TokenUnavailable:
                 self._connect()
-                signature = self._sign(data)
+                return self._checked(data)
+
+    def close(self) -> None:
+        self._session.close()
+
+    def _checked(self, data: bytes) -> bytes:
+        # Opening another key of the token, as a rotation does, ends this session, and its handles may then
+        # name that other key: a signature that does not hold is a reason to look again.
+        signature = self._sign(data)
         try:
             self._public.verify(signature, data)
         except InvalidSignature as error:
@@ -56,9 +64,6 @@ class TokenKey:
                 f"token {self._place.token} made a signature that does not hold"
             ) from error
         return signature
-
-    def close(self) -> None:
-        self._session.close()
 
     def _sign(self, data: bytes) -> bytes:
         with _named(self._place):

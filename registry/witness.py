@@ -23,14 +23,18 @@ from registry.keys import write_durably
 
 
 class Witness:
-    """One witness: its key, the logs it knows, its memory of each."""
+    """One witness: its key, the keys of the logs that it knows now, its memory of each."""
 
     def __init__(
-        self, folder: Path, key: SigningKey, logs: Iterable[VerifierKey], now: Callable[[], datetime]
+        self,
+        folder: Path,
+        key: SigningKey,
+        logs: Callable[[], Iterable[VerifierKey]],
+        now: Callable[[], datetime],
     ) -> None:
         self._folder = folder
         self._key = key
-        self._logs = tuple(logs)
+        self._logs = logs
         self._now = now
         self._lock = threading.Lock()
 
@@ -56,7 +60,7 @@ class Witness:
 
     def newest(self, origin_hash: str) -> bytes:
         """Give the newest cosigned checkpoint of the log whose origin has this SHA-256 in hex."""
-        for log in self._logs:
+        for log in self._logs():
             path = self._path(log.name)
             if path.name == origin_hash and path.exists():
                 return path.read_bytes()
@@ -64,7 +68,7 @@ class Witness:
 
     def _signed(self, note: Note) -> Checkpoint:
         origin = note.text.partition("\n")[0]
-        keys = [key for key in self._logs if key.name == origin]
+        keys = [key for key in self._logs() if key.name == origin]
         if not keys:
             raise NotFound(f"unknown log {origin[:200]}")
         try:

@@ -41,17 +41,22 @@ def open_witness(folder: Path, now: Callable[[], datetime] = wall_clock) -> Witn
     """Read a witness's folder."""
     try:
         name = (folder / "name").read_text("utf-8").rstrip("\n")
-        lines = (folder / "logs").read_text("utf-8").splitlines()
+        followed_logs(folder)
     except OSError as error:
         create = f"quotary registry witness init --dir {folder} --name witness.example.org"
         raise CannotTell(f"no witness in {folder}: {error.strerror}", next_command=create) from error
     except UnicodeDecodeError as error:
         raise Malformed(f"{folder} holds a name or a list of logs that is not text") from error
     key = SigningKey.cosigner(name, keys.load_ed25519(folder / "witness-ed25519.pem"))
+    return Witness(folder, key, lambda: followed_logs(folder), now)
+
+
+def followed_logs(folder: Path) -> tuple[VerifierKey, ...]:
+    """Read the keys of the logs that the witness cosigns; a witness that runs follows each change."""
+    lines = (folder / "logs").read_text("utf-8").splitlines()
     if lines[:1] != ["logs/v0"] or any(not line.startswith("vkey ") for line in lines[1:]):
         raise Malformed(f"{folder / 'logs'} is not a list of logs")
-    known = [VerifierKey.parse(line.removeprefix("vkey ")) for line in lines[1:]]
-    return Witness(folder, key, known, now)
+    return tuple(VerifierKey.parse(line.removeprefix("vkey ")) for line in lines[1:])
 
 
 def create_app(folder: str, now: Callable[[], datetime] = wall_clock) -> Flask:

@@ -68,10 +68,14 @@ class Rounds:
 
     def __init__(self, transport: Transport, urls: Iterable[str], keys: Iterable[VerifierKey]) -> None:
         self._transport = transport
+        self._sizes: dict[str, int] = {}
+        self.follow(urls, keys)
+
+    def follow(self, urls: Iterable[str], keys: Iterable[VerifierKey]) -> None:
+        """Ask other witnesses from now on, for a log with these keys."""
         self._keys = tuple(keys)
         self._urls = tuple(dict.fromkeys(url for url in urls if url))
         self._panel: Panel[Answer] = Panel(self._urls)
-        self._sizes: dict[str, int] = {}
 
     def collect(
         self, signed: Signed, prove: Prove, enough: Enough = never, seconds: float = MOST_WAIT_SECONDS

@@ -185,7 +185,7 @@ def test_the_client_speaks_the_protocol_over_a_socket_with_a_long_path(
     assert client.head().root == root(3)
     with pytest.raises(SignerRefused, match="signed head"):
         client.sign(2, root(2), ())
-    assert client.keys() == client.reload() == public_keys(keys).log
+    assert client.vkeys() == client.reload() == public_keys(keys).log
     client.sign(7, root(7), growth(3, 7), final=True)
     with pytest.raises(SignerRefused, match="end of the log"):
         client.sign(8, root(8), growth(7, 8))
