@@ -16,6 +16,7 @@ from jinja2 import FileSystemLoader
 
 import web
 from quotary.tlog.policy import TlogPolicy
+from registry.describe import counted
 from registry.errors import NotFound
 from registry.pages import builders, compare, entries, floors, history, revocations
 from registry.pages.lookup import iso
@@ -100,9 +101,15 @@ def _common(site: Site) -> dict[str, Any]:
         "age_seconds": age,
         "freshness": "fresh" if age <= FRESH_SECONDS else "stale",
         "simulated": site.config.origin.endswith("/simulation"),
-        "quorum": f"{count} witness(es) hold it to one history" if count else "no witness is demanded",
+        "quorum": _quorum(count),
     }
     return {"log": log, "policy": policy, "base": request.host_url.rstrip("/")}
+
+
+def _quorum(count: int) -> str:
+    if not count:
+        return "no witness is demanded"
+    return f"{counted(count, 'witness', 'es')} {'holds' if count == 1 else 'hold'} it to one history"
 
 
 def _add_to(environment: Any) -> None:

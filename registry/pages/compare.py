@@ -6,6 +6,7 @@ from flask import request
 
 from quotary.errors import Malformed
 from quotary.statements.release import Release
+from registry.describe import counted
 from registry.errors import NotFound
 from registry.pages.lookup import statement_at
 from registry.public import Snapshot
@@ -41,7 +42,8 @@ def _sentence(before: Release, after: Release, changed: list[int]) -> str:
         return "These are releases of two different services."
     if not any(changed):
         return "Both releases name the same inputs, outputs and registers."
-    said = f"{inputs} input(s), {outputs} output(s) and {registers} register(s) differ"
+    what = [counted(inputs, "input"), counted(outputs, "output"), counted(registers, "register")]
+    said = f"{what[0]}, {what[1]} and {what[2]} differ"
     if registers and not inputs:
         return f"{said}: registers changed although no input did. Ask the builder why."
     if not registers:

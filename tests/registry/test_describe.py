@@ -1,0 +1,10 @@
+"""Sentences of the pages."""
+
+import pytest
+
+from registry.describe import counted
+
+
+@pytest.mark.parametrize(("number", "said"), [(0, "0 witnesses"), (1, "1 witness"), (2, "2 witnesses")])
+def test_one_thing_is_named_in_the_singular(number: int, said: str) -> None:
+    assert counted(number, "witness", "es") == said
