@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 purpose=${1:-demo}
 
 packages="python3-venv nix-bin qemu-system-x86 xz-utils"
-[ "$purpose" = test ] && packages="$packages postgresql chromium iproute2 nginx softhsm2 wrk"
+[ "$purpose" = test ] && packages="$packages postgresql chromium iproute2 nginx softhsm2 wrk strace"
 
 missing=
 for package in $packages; do

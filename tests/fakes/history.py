@@ -18,10 +18,12 @@ class History:
     """Entries that were acknowledged, and the roots that left the registry under a signature.
 
     signed: size to root
+    asked:  the same for what the signer was asked to sign, and may have signed
     """
 
     acknowledged: set[bytes] = field(default_factory=set)
     signed: dict[int, bytes] = field(default_factory=dict)
+    asked: dict[int, bytes] = field(default_factory=dict)
 
     def acknowledge(self, *entries: bytes) -> None:
         self.acknowledged.update(map(leaf_hash, entries))
@@ -51,7 +53,7 @@ def check(read: Reader, history: History, memory: Path | None = None) -> None:
     assert len(set(hashes)) == head.size, "an entry stands twice"
     waiting = {row.leaf_hash for row in read.waiting(100_000)}
     assert history.acknowledged <= waiting | set(hashes), "an acknowledged entry is lost"
-    for size, root in history.signed.items():
+    for size, root in (*history.signed.items(), *history.asked.items()):
         assert size <= head.size, f"size {size} was signed, the database has {head.size}"
         assert root_of(hashes[:size]) == root, f"another root of size {size}"
     if memory is not None:

@@ -102,11 +102,11 @@ def local(
     signer = Signer(ORIGIN, lambda: load_log_keys(config.keys, ORIGIN), memory, clock)
     with served(signer, config.socket) as client:
         opened = store or open_store(config.database_url)
-        yield _assemble(config, opened, client, clock, transport, authority)
+        yield assemble(config, opened, client, clock, transport, authority)
         opened.close()
 
 
-def _assemble(
+def assemble(
     config: Config,
     store: Store,
     signer: SignerClient,
@@ -114,6 +114,7 @@ def _assemble(
     transport: Transport | None,
     authority: Authority,
 ) -> Local:
+    """Put a registry together around a store and a signer, and take it over."""
     policy = TlogPolicy.parse(config.policy.read_text("utf-8"))
     witnessed = WitnessedClock(clock, elapsed=lambda: clock.elapsed)
     sequencer = Sequencer(store, config.origin, signer, witnessed)

@@ -10,8 +10,14 @@ from tests.conftest import ROOT
 PAGE = (ROOT / "docs" / "faults.md").read_text("utf-8")
 ROWS = [line for line in PAGE.splitlines() if line.startswith("| ") and "::" in line]
 NAMED = re.findall(r"(soak )?`(tests/[a-z_/0-9]+\.py)::(test_[a-z0-9_]+)`", PAGE)
-CRASH_POINTS = ("database restored from an old backup", "a commit that reports an error")
-BARS = ("A6", "A8", "A10", "A11", "A13")
+CRASH_POINTS = (
+    "before the commit",
+    "after the commit, before publishing",
+    "disk full, torn page",
+    "database restored from an old backup",
+    "a commit that reports an error",
+)
+BARS = ("A1", "A2", "A3", "A6", "A8", "A10", "A11", "A13")
 
 
 def names_in(path: str) -> dict[str, bool]:
