@@ -145,15 +145,16 @@ class Admission:
     def _judge(self, items: Sequence[Parsed], now: int) -> dict[bytes, QuotaryError]:
         if not items:
             return {}
-        outcomes = self._replica.judge([Opened(item.envelope, item.statement) for item in items], now)
+        opened = {item.leaf_hash: Opened(item.envelope, item.statement) for item in items}
+        outcomes = self._replica.judge(opened, now)
         if end := self._replica.ended:
             found, wanted = f"ended by a {end}", "a log that takes entries"
             return {item.leaf_hash: LogEnded("log", found, wanted) for item in items}
         return {
-            item.leaf_hash: NotAdmitted(
+            name: NotAdmitted(
                 f"this entry would have no effect: {outcome.detail or outcome.code}", outcome.code
             )
-            for item, outcome in zip(items, outcomes, strict=True)
+            for name, outcome in outcomes.items()
             if not outcome.admissible
         }
 

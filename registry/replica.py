@@ -3,18 +3,25 @@
 It costs only what waits: the log's own state is read as it is needed, as of its newest state entry.
 """
 
+import hashlib
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
 
+from quotary.statements.envelope import Signature, verify
 from quotary.statements.f1 import F1
-from quotary.statements.opened import Opened
+from quotary.statements.opened import Opened, open_entry
 from quotary.statements.outcome import Outcome
 from quotary.statements.state import State
-from registry.batch import open_all
+from quotary.statements.state_entry import is_reserved
+from quotary.tlog.merkle import leaf_hash
 from registry.orders import ended, ending
-from registry.store import EMPTY_HEAD, Reader, States, StoredState
+from registry.store import EMPTY_HEAD, Head, Reader, States, StoredState
+from registry.store.state import Kept
 
 MAX_AHEAD = 16_384
+KEPT_ENTRIES = 8192
+KEPT_SIGNATURES = 65_536
 
 
 class Replica:
@@ -25,7 +32,9 @@ class Replica:
         self._origin = origin
         self._states = States(read)
         self._lock = threading.Lock()
-        self._ahead = _Ahead(origin, self._states.at(0), 0, 0)
+        self._verify = Verified()
+        self._opened: Kept[bytes, Opened] = Kept(KEPT_ENTRIES)
+        self._ahead = self._begin(EMPTY_HEAD)
         self._ended = ended(read, read.head())
 
     @property
@@ -33,46 +42,77 @@ class Replica:
         """Say by which order the log has ended, or will have when what waits is logged."""
         return self._ended
 
-    def judge(self, entries: Sequence[Opened], ts: int) -> list[Outcome]:
-        """Give the outcome of each entry as if it were appended next, those before it included."""
+    def judge(self, entries: Mapping[bytes, Opened], ts: int) -> dict[bytes, Outcome]:
+        """Give the outcome of each entry, by leaf hash, as if it were appended next, those before it
+        included.
+        """
         with self._lock:
             ahead = self._caught_up(ts)
+            self._opened.fill(entries)
             if len(entries) == 1:
-                return [ahead.f1.consider(entries[0], ts)]
-            ahead.known.warm([entry.statement for entry in entries if entry.statement])
+                return {name: ahead.f1.consider(entry, ts) for name, entry in entries.items()}
+            ahead.known.warm([entry.statement for entry in entries.values() if entry.statement])
             trial = ahead.f1.copy()
-            return [trial.admit(entry, ts) for entry in entries]
+            return {name: trial.admit(entry, ts) for name, entry in entries.items()}
 
     def _caught_up(self, ts: int) -> "_Ahead":
-        """Take over what waits; begin anew where the log has grown."""
+        """Take over what waits, on the newest state entry where nothing that was taken waits any more."""
         head = self._read.head() or EMPTY_HEAD
         if head.size != self._ahead.size:
-            first = head.state_index + 1
-            self._ahead = _Ahead(self._origin, self._states.at(first), first, head.size)
-            # Entries without a state entry of their own: a sequencer stopped between two transactions.
-            self._ahead.take(self._read.entries(first, head.size), ts)
+            oldest = self._read.waiting(1)
+            if not oldest or oldest[0].id > self._ahead.last_id or self._ahead.taken > MAX_AHEAD:
+                self._ahead = self._begin(head)
+                # Entries without a state entry of their own: a sequencer stopped between two transactions.
+                for entry in self._read.entries(head.state_index + 1, head.size):
+                    self._take(entry, leaf_hash(entry), ts)
+            self._ahead.size = head.size
             self._ended = self._ended or ended(self._read, head)
         for row in self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
-            self._ahead.take([row.data], ts)
+            self._take(row.data, row.leaf_hash, ts)
             self._ended = self._ended or ending(self._read, self._origin, row.data, ts)
             self._ahead.last_id = row.id
         return self._ahead
 
+    def _begin(self, head: Head) -> "_Ahead":
+        first = head.state_index + 1
+        known = self._states.at(first)
+        return _Ahead(known, F1(self._origin, State(known), first, self._verify), head.size, first)
 
+    def _take(self, entry: bytes, name: bytes, ts: int) -> None:
+        """Go on as if an entry were logged; one that this worker judged itself is opened already."""
+        if not is_reserved(entry):
+            opened = self._opened.get(name, lambda: open_entry(entry))
+            self._ahead.f1.decide([(self._ahead.next_index, opened)], ts)
+        self._ahead.next_index += 1
+        self._ahead.taken += 1
+
+
+@dataclass(slots=True)
 class _Ahead:
     """F1 as if everything that waits were logged already.
 
-    known:   the state that it stands on; size: of the log when it began
-    last_id: of the newest ``pending`` row that was taken
+    It goes on while entries that it took are logged, so its indices may fall behind by the state entries
+    between them; nobody but admission asks it.
+
+    known:   the state that it stands on; size: of the log when it was looked at last
+    last_id: of the newest ``pending`` row that was taken; taken: how many were
     """
 
-    def __init__(self, origin: str, known: StoredState, first: int, size: int) -> None:
-        self.known = known
-        self.f1 = F1(origin, State(known), first)
-        self.size = size
-        self.last_id = 0
-        self._next = first
+    known: StoredState
+    f1: F1
+    size: int
+    next_index: int
+    last_id: int = 0
+    taken: int = 0
 
-    def take(self, entries: Sequence[bytes], ts: int) -> None:
-        self.f1.decide(open_all(entries, self._next).items(), ts)
-        self._next += len(entries)
+
+class Verified:
+    """Checks signatures, and remembers those that hold: an entry that waits is judged again and again."""
+
+    def __init__(self) -> None:
+        self._holds: Kept[bytes, None] = Kept(KEPT_SIGNATURES)
+
+    def __call__(self, public_key: bytes, signature: Signature, payload: bytes) -> None:
+        """Return if the key signed the payload, else raise ``InvalidSignature``."""
+        covered = hashlib.sha256(public_key + signature.sig + payload).digest()  # both are of fixed length
+        self._holds.get(covered, lambda: verify(public_key, signature, payload))

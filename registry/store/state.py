@@ -4,7 +4,7 @@ So a start reads a few rows, whatever the log's size. What one state entry commi
 answers are kept; ``warm`` fetches those that many new statements need in a few queries.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Generic, TypeVar
 
 from quotary.statements.envelope import Envelope
@@ -165,7 +165,7 @@ class Kept(Generic[K, V]):
         self.fill({name: found})
         return found
 
-    def fill(self, found: dict[K, V]) -> None:
+    def fill(self, found: Mapping[K, V]) -> None:
         """Take over answers."""
         if len(self._found) + len(found) > self._limit:
             self._found.clear()

@@ -3,13 +3,17 @@
 from contextlib import closing
 from pathlib import Path
 
+import pytest
 from sqlalchemy import event
 
+from quotary.errors import InvalidSignature
+from quotary.statements.envelope import Envelope, Signature, raw_public_key
 from quotary.statements.opened import open_entry
-from registry.replica import Replica
+from quotary.tlog.merkle import leaf_hash
+from registry.replica import Replica, Verified
 from registry.sequencer import Sequencer
 from registry.store import Store, open_store
-from tests.fakes.authority import ORIGIN, TS
+from tests.fakes.authority import ORIGIN, TS, Authority, key
 from tests.fakes.inprocess import Local, local
 
 FEW, MANY = 20, 600
@@ -40,7 +44,7 @@ def steps_of_a_start(log: Local) -> int:
         sequencer.take_over()
         sequencer.check_signer()
         release = open_entry(log.authority.release("new"))
-        (outcome,) = Replica(ORIGIN, store.read).judge([release], TS)
+        (outcome,) = Replica(ORIGIN, store.read).judge({b"": release}, TS).values()
         assert outcome.effect
     return steps
 
@@ -60,14 +64,49 @@ def test_a53_a_start_over_a_log_thirty_times_as_long_does_the_same_work(tmp_path
     assert work[MANY] < 1.5 * work[FEW]
 
 
-def test_a_worker_takes_only_what_waits_and_counts_it(tmp_path: Path) -> None:
+def test_a_worker_counts_what_waits_and_goes_on_when_it_is_logged(tmp_path: Path) -> None:
     with local(tmp_path) as log:
         grown(log, 3)
         replica, made = Replica(ORIGIN, log.store.read), log.authority
+
+        def codes(*entries: bytes) -> list[str]:
+            named = {leaf_hash(entry): open_entry(entry) for entry in entries}
+            return [outcome.code for outcome in replica.judge(named, TS).values()]
+
+        def wait(entry: bytes) -> None:
+            log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
+
         first, second = made.release("x"), made.release("y", sequence=4)
-        log.store.write.enqueue([(b"x" * 32, first)], 0)
-        (outcome,) = replica.judge([open_entry(second)], TS)
-        assert outcome.code == "sequence"
-        third = open_entry(made.release("z"))
-        assert [found.code for found in replica.judge([third, third], TS)] == ["effective", "replay"]
-        assert replica.judge([third], TS)[0].effect
+        wait(first)
+        assert codes(second) == ["sequence"]
+        third, revocation = made.release("z"), made.revocation(["x"])
+        assert codes(third, revocation, made.revocation(["x"])) == [
+            "effective",
+            "effective",
+            "already-revoked",
+        ]
+        assert codes(third) == ["effective"]
+        wait(revocation)
+        assert codes(made.revocation(["x"]), third) == ["already-revoked", "effective"]
+        log.loop.round()
+        # Nothing of what it took waits any more: it stands on the new state entry, as a new worker does.
+        assert codes(first, third) == ["replay", "effective"]
+        wait(third)
+        assert codes(third) == ["replay"]
+        fourth = made.release("w")
+        log.append(fourth)
+        assert codes(fourth, made.release("v")) == ["replay", "effective"]
+
+
+def test_a_signature_that_does_not_hold_is_not_remembered_as_one_that_does() -> None:
+    envelope = Envelope.parse(Authority().release("a"))
+    (good,) = envelope.signatures
+    bad = Signature(good.keyid, bytes([good.sig[0] ^ 1]) + good.sig[1:])
+    check, public = Verified(), raw_public_key(key("builder1"))
+    for _ in range(2):
+        check(public, good, envelope.payload)
+        for signature, payload in ((bad, envelope.payload), (good, envelope.payload + b" ")):
+            with pytest.raises(InvalidSignature):
+                check(public, signature, payload)
+        with pytest.raises(InvalidSignature):
+            check(raw_public_key(key("builder2")), good, envelope.payload)
