@@ -166,8 +166,7 @@ def require_bound(facts: Facts, user_data: bytes, nonce: bytes, public_key: byte
 
 def _members(payload: bytes) -> dict[str, cbor.Value]:
     found = cbor.decode(payload, MAX_DOCUMENT)
-    names = set(found) if isinstance(found, dict) else set()
-    if not isinstance(found, dict) or not names >= _MEMBERS or names - _MEMBERS - set(_OPTIONAL):
+    if not isinstance(found, dict) or not _MEMBERS <= set(found) <= _MEMBERS | set(_OPTIONAL):
         raise Malformed("the document has not exactly the members that AWS names")
     members = {str(name): value for name, value in found.items()}
     if members["digest"] != "SHA384":

@@ -166,49 +166,38 @@ def test_a_simulators_mark_is_refused_in_production() -> None:
         judge(marked.document(), aws.NOW)
 
 
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"module_id": ""},
-        {"module_id": 5},
-        {"module_id": "a" * 129},
-        {"module_id": "a\n"},
-        {"module_id": "é"},
-        {"timestamp": 0},
-        {"timestamp": -5},
-        {"timestamp": True},
-        {"timestamp": "1"},
-        {"timestamp": 253_402_300_799_001},
-        {"timestamp": 2**64 - 1},
-        {"pcrs": {}},
-        {"pcrs": []},
-        {"pcrs": {0: b"\1" * 48, 1: b"\1" * 48}},
-        {"pcrs": {0: b"\1" * 48, 1: b"\1" * 48, 2: b"\1" * 32}},
-        {"pcrs": {0: b"\1" * 48, 1: b"\1" * 48, 2: "x"}},
-        {"pcrs": {0: b"\1" * 48, 1: b"\1" * 48, 2: b"\1" * 48, 32: b"\1" * 48}},
-        {"pcrs": {0: b"\1" * 48, 1: b"\1" * 48, 2: b"\1" * 48, -1: b"\1" * 48}},
-        {"pcrs": {0: b"\1" * 48, 1: b"\1" * 48, 2: b"\1" * 48, "3": b"\1" * 48}},
-        {"certificate": b""},
-        {"certificate": b"x"},
-        {"certificate": "x"},
-        {"certificate": bytes(2049)},
-        {"cabundle": []},
-        {"cabundle": {}},
-        {"cabundle": [b""]},
-        {"cabundle": [b"\x30\x00"] * 9},
-        {"public_key": b"x" * 1025},
-        {"user_data": b"x" * 513},
-        {"user_data": "x"},
-        {"nonce": b"x" * 513},
-        {"nonce": 0},
-        {"more": None},
-        {5: None},
+IMAGE = {0: b"\1" * 48, 1: b"\1" * 48}
+ODD_MEMBERS: dict[str, list[dict[object, object]]] = {
+    "module_id is not a short text": [{"module_id": odd} for odd in ("", 5, "a" * 129, "a\n", "é")],
+    "timestamp is not a number": [
+        {"timestamp": odd} for odd in (0, -5, True, "1", 253_402_300_799_001, 2**64 - 1)
     ],
+    "PCR0, PCR1 or PCR2 is missing": [{"pcrs": odd} for odd in ({}, [], IMAGE)],
+    "PCR2 has not 48 bytes": [{"pcrs": {**IMAGE, 2: odd}} for odd in (b"\1" * 32, "x", "x" * 48)],
+    "PCRs have the numbers 0 to 31": [{"pcrs": {**IMAGE, odd: b"\1" * 48}} for odd in (32, -1, "3")],
+    "a certificate is not of 1 to 2048 bytes": [
+        *({"certificate": odd} for odd in (b"", "x", bytes(2049))),
+        {"cabundle": [b""]},
+    ],
+    "not a DER certificate": [{"certificate": b"x"}, {"certificate": bytes(2048)}],
+    "cabundle has not 1 to 8 certificates": [
+        {"cabundle": odd} for odd in ([], {}, b"\x30\0", [b"\x30\0"] * 9)
+    ],
+    "public_key is not of at most 1024 bytes": [{"public_key": b"x" * 1025}],
+    "user_data is not of at most 512 bytes": [{"user_data": b"x" * 513}, {"user_data": "x"}],
+    "nonce is not of at most 512 bytes": [{"nonce": b"x" * 513}, {"nonce": 0}],
+    "exactly the members": [{"more": None}, {5: None}],
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"), [(changes, said) for said, odd in ODD_MEMBERS.items() for changes in odd]
 )
-def test_a_member_of_another_kind_is_malformed(machine: aws.Hypervisor, changes) -> None:
-    payload = {**machine.payload(), **changes}
-    with pytest.raises(Malformed):
-        NitroDocument.parse(machine.document(payload))
+def test_a_member_of_another_kind_is_malformed(
+    machine: aws.Hypervisor, changes: dict[object, object], said: str
+) -> None:
+    with pytest.raises(Malformed, match=said):
+        NitroDocument.parse(machine.document({**machine.payload(), **changes}))
 
 
 @pytest.mark.parametrize("name", sorted(aws.hypervisor().payload()))
