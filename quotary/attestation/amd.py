@@ -112,11 +112,10 @@ class EndorsementKey:
         if structure != product.structure:
             raise Malformed(f"certificate structure {structure}, {product.title} has {product.structure}")
         hwid, csp = found.get(f"{_OID}.4", b""), f"{_OID}.5" in found
-        kind = VLEK if csp and not hwid else VCEK
-        if csp == bool(hwid) or len(hwid) != (0 if csp else product.chip_length):
+        if len(hwid) != (0 if csp else product.chip_length):
             raise Malformed(f"certificate has a hardware id of {len(hwid)} bytes, CSP id: {csp}")
         return cls(
-            kind,
+            VLEK if csp else VCEK,
             product,
             bytes(_number(found, f"3.{number}") for number in product.extensions),
             hwid,

@@ -205,6 +205,23 @@ def test_a_document_without_the_key_is_malformed(runtime: bytes) -> None:
         HCLReport.parse(wrap(runtime))
 
 
+def test_a_document_that_names_a_member_twice_is_malformed() -> None:
+    keys = json.dumps([KEY])
+    with pytest.raises(Malformed, match="twice"):
+        HCLReport.parse(wrap(f'{{"keys":{keys},"keys":{keys}}}'.encode()))
+
+
+def test_a_wrapper_of_another_magic_is_malformed() -> None:
+    with pytest.raises(Malformed, match="not an HCL report"):
+        HCLReport.parse(b"HCLB" + wrap(document())[4:])
+
+
+def test_a_document_that_ends_early_is_malformed() -> None:
+    # White space behind the document is part of it: without it another one would be hashed.
+    with pytest.raises(Malformed, match="lengths do not fit"):
+        HCLReport.parse(wrap(document() + b" ")[:-1])
+
+
 def test_a_wrapper_that_is_too_long_is_malformed() -> None:
     with pytest.raises(Malformed, match="possible"):
         HCLReport.parse(wrap(document(), tail=bytes(hcl.MAX_REPORT)))

@@ -379,6 +379,15 @@ def test_an_unsigned_report_is_refused(genoa: Machine) -> None:
         genoa.judge(genoa.vcek(), data)
 
 
+def test_a_report_has_one_length_and_one_kind_of_signature(genoa: Machine) -> None:
+    data = fake.report(3, genoa.key, genoa.values())
+    for odd in (b"", data[:-1], data + b"\0"):
+        with pytest.raises(Malformed, match="1184 are needed"):
+            SNPReport.parse(odd)
+    with pytest.raises(Unsupported, match="another kind than ECDSA"):
+        SNPReport.parse(fake.report(3, genoa.key, genoa.values(signature_algorithm=b"\2\0\0\0")))
+
+
 @pytest.mark.parametrize("flags", [2 << 2, 6 << 2, 1 << 5, 1 << 31])
 def test_unknown_flags_are_malformed(genoa: Machine, flags: int) -> None:
     with pytest.raises(Malformed, match="flags"):
@@ -456,6 +465,7 @@ OID = "1.3.6.1.4.1.3704.1"
         ({f"{OID}.2": b"\x16\x00"}, "ASCII"),
         ({f"{OID}.2": b"\x16\x01\xff"}, "ASCII"),
         ({f"{OID}.1": b"\2\1\1"}, "structure"),
+        ({f"{OID}.2": b"\x16\x82\x01\x01" + b"x" * 257}, "not a short ASCII string"),
         ({f"{OID}.3.1": b""}, "no extension"),
         ({f"{OID}.3.1": b"\2\1\1\2\1\1"}, "no extension"),
         ({f"{OID}.3.1": b"\2\2\1\0"}, "integer"),

@@ -126,11 +126,16 @@ def test_a_pck_certificate_with_another_sgx_extension_is_malformed(change):
 
 
 @pytest.mark.parametrize(
-    "header",
-    [{"version": b"\3\0"}, {"version": b"\6\0"}, {"tee_type": bytes(4)}, {"attestation_key_type": b"\3\0"}],
+    ("header", "said"),
+    [
+        ({"version": b"\3\0"}, "quote version 3"),
+        ({"version": b"\6\0"}, "quote version 6"),
+        ({"tee_type": bytes(4)}, "TEE 0x0"),
+        ({"attestation_key_type": b"\3\0"}, "another kind than ECDSA"),
+    ],
 )
-def test_quotes_of_other_kinds_are_unsupported(header):
-    with pytest.raises(Unsupported):
+def test_quotes_of_other_kinds_are_unsupported(header, said):
+    with pytest.raises(Unsupported, match=said):
         verify(Recipe(header=header))
 
 
@@ -148,6 +153,16 @@ def test_version_five_bodies_of_other_types_or_lengths_are_not_read(offset, valu
     quote[offset : offset + len(value)] = value
     with pytest.raises(error):
         tdx.TDXQuote.parse(bytes(quote))
+
+
+def test_certification_data_is_a_chain_of_the_length_that_it_says():
+    quote = make(Recipe()).quote
+    at = quote.index(b"-----BEGIN")
+    for place, said in ((at - 6, "of type 4, 5 is needed"), (at - 4, "PCK chain has")):
+        changed = bytearray(quote)
+        changed[place] ^= 1
+        with pytest.raises(Malformed, match=said):
+            tdx.TDXQuote.parse(bytes(changed))
 
 
 def test_a_quote_with_reserved_header_bytes_is_malformed():
