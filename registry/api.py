@@ -17,6 +17,7 @@ from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
 from registry.errors import NotFound, TooLarge
 from registry.quota import sender
+from registry.search import search as find
 from registry.site import Site
 from registry.store import OutcomeRow
 from registry.waiting import Waiters
@@ -269,27 +270,21 @@ def _row(row: OutcomeRow) -> dict[str, object]:
 
 def _search(site: Site, query: str) -> dict[str, object]:
     size = site.public.snapshot().size
-    found = sorted(set(_indices(site, query, size)), reverse=True)
-    rows = [row for index in found[:MAX_RESULTS] if (row := site.store.read.outcome(index))]
+    found = find(site.store.read, query, size, MAX_RESULTS)
+    results = [_found(site, index) for index in found.indices]
     return {
         "query": query,
         "size": size,
-        "results": [_row(row) for row in rows],
-        "complete": len(found) <= MAX_RESULTS,
+        "indexed": found.indexed,
+        "results": results,
+        "complete": found.complete,
     }
 
 
-def _indices(site: Site, query: str, size: int) -> Iterator[int]:
-    """Find an index, a leaf hash, a digest or id that a statement names, or a service; exact matches only."""
-    if _INDEX.fullmatch(query) and int(query) < size:
-        yield int(query)
-    if _NAME.fullmatch(query) is None:
-        return
-    if len(query) == 64 and not query.strip("0123456789abcdef"):
-        index = site.store.read.find(bytes.fromhex(query))
-        yield from () if index is None or index >= size else (index,)
-    yield from site.store.read.by_term(query, size, MAX_RESULTS + 1)
-    yield from (row.index for row in site.store.read.newest_of(query, size, MAX_RESULTS + 1))
+def _found(site: Site, index: int) -> dict[str, object]:
+    """Give an entry's outcome; a reserved record, found by its index or leaf hash, has none."""
+    row = site.store.read.outcome(index)
+    return _row(row) if row else {"index": index, "kind": "reserved"}
 
 
 def _index(text: str) -> int:

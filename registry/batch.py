@@ -14,7 +14,7 @@ from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
 from registry.store import Batch, Head, OutcomeRow, Reader, States, Waiting
-from registry.terms import terms_of
+from registry.terms import terms_in
 from registry.tree import StoredNodes
 
 SIGNED_KINDS = ("release", "rebuild")
@@ -65,21 +65,20 @@ def with_meaning(batch: Batch, closed: Closed, opened: Mapping[int, Opened], fir
     """Add what F1 made of the entries from index ``first`` on to a batch that closes their interval."""
     closed_by = batch.head.state_index
     outcomes = tuple(outcome_row(found, opened[found.index], closed_by) for found in closed.outcomes)
-    terms = {
-        (term, index)
-        for index, item in opened.items()
-        if item.statement is not None
-        for term in terms_of(item.statement)
-    }
     return replace(
         batch,
         records=closed.changes,
         outcomes=outcomes,
-        terms=frozenset(terms),
+        terms=terms_of_all(opened),
         holders=holders_in(closed, first),
         denied=closed.denied,
         signers=signers_in(closed, opened),
     )
+
+
+def terms_of_all(opened: Mapping[int, Opened]) -> frozenset[tuple[str, int]]:
+    """Give the rows of the search index that some entries have."""
+    return frozenset((term, index) for index, item in opened.items() for term in terms_in(item))
 
 
 def holders_in(closed: Closed, first: int) -> frozenset[tuple[bytes, str]]:

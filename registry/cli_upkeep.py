@@ -118,3 +118,22 @@ def reload(folder: Path) -> None:
 
     ask(folder.resolve())
     click.echo("reloaded: every process runs the code on disk")
+
+
+@click.command(epilog="Example: quotary registry reindex --dir log\n\n" + EXITS)
+@folder_option
+def reindex(folder: Path) -> None:
+    """Make the search index anew from the entries; on PostgreSQL as the owner of the tables.
+
+    Reads go on meanwhile; the sequencer waits, so the log stands still as long as it takes.
+    """
+    from registry.config import load_config
+    from registry.reindex import reindex as make
+    from registry.store import open_store
+
+    store = open_store(load_config(folder).database_url)
+    try:
+        size = make(store)
+    finally:
+        store.close()
+    click.echo(f"indexed up to size {size}")

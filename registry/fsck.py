@@ -15,11 +15,14 @@ from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.tiles import parse_tile_path, width_at
-from registry.batch import holders_in, open_all, outcome_row, signers_in
+from registry.batch import holders_in, open_all, outcome_row, signers_in, terms_of_all
 from registry.public import PublicLog
 from registry.store import Head, Published, Reader, Signed, StateRows
 
 CHUNK = 1024
+RECOVER = "quotary registry recover --from-mirror DIR|URL"
+REINDEX = "quotary registry reindex"
+TERMS_WINDOW = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class _Walk:
         self.records: dict[bytes, bytes] = {}
         self.roots: dict[int, bytes] = {}
         self.states = self.tiles = self.checkpoints = self.ts = 0
+        self.terms: set[tuple[str, int]] = set()
+        self.terms_from = 0
         self.signed = {signed.size: signed for signed in read.all_signed()}
 
     def chunk(self, size: int) -> None:
@@ -87,6 +92,7 @@ class _Walk:
         _same("frontier of the head", head.frontier, bytes(self.frontier))
         _same("map root of the head", head.trie_root.hex(), self.trie_root.hex())
         _same("time of the head", head.ts, self.ts)
+        self._compare_terms(head.state_index + 1)
         stored = self.read.records(head.size)
         _same("records", sorted(stored), sorted(self.records.values()))
         found = self.read.state_rows(head.size)
@@ -133,9 +139,18 @@ class _Walk:
         self.state.holder |= {(*item, closed_by) for item in holders_in(closed, first)}
         self.state.denied |= {(*item, closed_by) for item in closed.denied.items()}
         self.state.signer |= signers_in(closed, opened)
+        self.terms |= terms_of_all(opened)
+        if closed_by + 1 - self.terms_from >= TERMS_WINDOW:
+            self._compare_terms(closed_by + 1)
         for outcome in closed.outcomes:
             wanted = outcome_row(outcome, opened[outcome.index], closed_by)
             _same(f"outcome of entry {outcome.index}", self.read.outcome(outcome.index), wanted)
+
+    def _compare_terms(self, stop: int) -> None:
+        found = self.read.terms(self.terms_from, stop)
+        _same("rows missing in the search index", sorted(self.terms - found)[:1], [], REINDEX)
+        _same("surplus rows in the search index", sorted(found - self.terms)[:1], [], REINDEX)
+        self.terms, self.terms_from = set(), stop
 
     def _checkpoint(self) -> None:
         size, root = self.frontier.size, self.frontier.root()
@@ -205,14 +220,9 @@ def _root(walk: _Walk, size: int) -> str | None:
     return root.hex() if root else None
 
 
-def _same(check: str, found: object, wanted: object) -> None:
+def _same(check: str, found: object, wanted: object, remedy: str = RECOVER) -> None:
     if found != wanted:
-        raise Rejected(
-            check,
-            _short(found),
-            _short(wanted),
-            next_command="quotary registry recover --from-mirror DIR|URL",
-        )
+        raise Rejected(check, _short(found), _short(wanted), next_command=remedy)
 
 
 def _short(value: object) -> str:

@@ -82,7 +82,13 @@ SCHEMAS: dict[str, Schema] = {
         {"measurements": _list(HEX32)},
     ),
     "Search": _object(
-        {"query": TEXT, "size": NUMBER, "results": _list(ref("Row")), "complete": YES_OR_NO},
+        {
+            "query": TEXT,
+            "size": NUMBER,
+            "indexed": NUMBER,
+            "results": _list(_object({"index": NUMBER, "kind": TEXT})),
+            "complete": YES_OR_NO,
+        },
     ),
     "Measurement": _object(
         {

@@ -1,7 +1,7 @@
-"""F1's state in tables: who holds a measurement id, which ids are denied, which keys signed.
+"""F1's state in tables: who holds an id, which ids are denied, which keys signed; and more search terms.
 
 They follow from the entries, so those of an existing log are filled in here. Entries, statements and F1 never
-change their meaning, so today's readers may be used.
+change their meaning, so today's readers may be used; search terms are whatever today's code makes them.
 """
 
 from collections.abc import Iterator
@@ -11,10 +11,12 @@ import sqlalchemy as sa
 from alembic import op
 
 from quotary.statements.envelope import Envelope
+from quotary.statements.opened import open_entry
 from quotary.statements.records import MeasurementRecord, parse_record
 from quotary.statements.release import Release
 from quotary.statements.revocation import Revocation
 from quotary.statements.schema import parse_statement
+from registry.terms import terms_in
 
 revision = "0002"
 down_revision = "0001"
@@ -31,6 +33,7 @@ def upgrade() -> None:
     _fill_holders(holder)
     _fill_denied(denied)
     _fill_signers(signer)
+    _fill_terms()
     for table in NEW:
         if op.get_bind().dialect.name == "postgresql":
             op.execute(
@@ -118,6 +121,21 @@ def _fill_signers(table: sa.Table) -> None:
             for signature in Envelope.parse(bytes(row.data)).signatures
         ]
         op.get_bind().execute(sa.insert(table), values)
+
+
+def _fill_terms() -> None:
+    """Add what the index did not know before; ``registry reindex`` makes it anew at any time."""
+    query = (
+        "SELECT o.idx, e.data FROM outcome AS o JOIN entry AS e ON e.idx = o.idx WHERE o.idx > :last "
+        "ORDER BY o.idx LIMIT :page"
+    )
+    insert = sa.text("INSERT INTO term (term, idx) VALUES (:term, :idx) ON CONFLICT DO NOTHING")
+    for rows in _pages(query, -1, "idx"):
+        values = [
+            {"term": term, "idx": row.idx} for row in rows for term in terms_in(open_entry(bytes(row.data)))
+        ]
+        if values:
+            op.get_bind().execute(insert, values)
 
 
 def _pages(query: str, last: object, key: str) -> Iterator[list[Any]]:

@@ -11,6 +11,8 @@ from registry.describe import Description
 from registry.pages.lookup import described, iso, parsed, record_of, release_of, row_view, status_of
 from registry.picture import path_picture, path_steps
 from registry.public import Snapshot
+from registry.search import LONGEST
+from registry.search import search as find
 from registry.site import Site
 
 PAGE = 50
@@ -109,12 +111,11 @@ def measurement_json(site: Site, service: str, digest: str) -> dict[str, object]
 
 
 def search(site: Site) -> str:
-    query = request.args.get("q", "").strip()[:200]
+    query = request.args.get("q", "").strip()[:LONGEST]
     snapshot = site.public.snapshot()
-    indices = site.store.read.by_term(query, snapshot.size, PAGE) if query else []
-    if query.isascii() and query.isdigit() and int(query) < snapshot.size:
-        indices = [int(query), *indices]
-    return render_template("search.html", query=query, entries=described(site, indices, snapshot))
+    found = find(site.store.read, query, snapshot.size, PAGE)
+    entries = described(site, found.indices, snapshot)
+    return render_template("search.html", query=query, entries=entries, found=found)
 
 
 def _services(site: Site, snapshot: Snapshot) -> list[dict[str, Any]]:

@@ -214,6 +214,18 @@ class Reader:
         query = select(table.c.idx).where(table.c.term == term, table.c.idx < size)
         return [int(row["idx"]) for row in self._all(query.order_by(table.c.idx.desc()).limit(limit))]
 
+    def terms(self, start: int, stop: int) -> set[tuple[str, int]]:
+        """Give the search terms of the entries from index ``start`` to ``stop - 1``."""
+        table = schema.term
+        query = select(table.c.term, table.c.idx).where(table.c.idx >= start, table.c.idx < stop)
+        return {(row["term"], int(row["idx"])) for row in self._all(query)}
+
+    def newest_signed_by(self, key: bytes, size: int, limit: int) -> list[int]:
+        """Give the newest indices below ``size`` of the effective releases and rebuilds that a key signed."""
+        table = schema.signer
+        query = select(table.c.idx).where(table.c.key == key, table.c.idx < size)
+        return [int(row["idx"]) for row in self._all(query.order_by(table.c.idx.desc()).limit(limit))]
+
     def newest_records(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
         """Give the records of those keys that have one as of the state entry at ``size - 1``."""
         table, found = schema.record, {}

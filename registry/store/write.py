@@ -1,15 +1,16 @@
 """Writes. Each public method is one transaction; an error at its commit leaves open whether it landed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from sqlalchemy import Connection, Engine, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
 from registry.errors import HeadMoved
 from registry.store import bulk, schema
 from registry.store.faults import translated
 from registry.store.rows import Batch, Head, Published, Signed
+from registry.store.unguarded import unguarded
 
 
 class Writer:
@@ -48,6 +49,13 @@ class Writer:
             bulk.insert(connection, schema.term, sorted(batch.terms))
             self._add_state(connection, batch)
             bulk.delete(connection, schema.pending, batch.done)
+
+    def replace_terms(self, stop: int, terms: Iterable[Sequence[tuple[str, int]]]) -> None:
+        """Make the search index of the entries below ``stop`` anew; ``terms`` gives it in portions."""
+        with self._transaction() as connection, unguarded(connection, schema.term):
+            connection.execute(delete(schema.term).where(schema.term.c.idx < stop))
+            for portion in terms:
+                bulk.insert(connection, schema.term, portion)
 
     def forget(self, done: Sequence[int]) -> None:
         """Drop waiting rows that turned out to be logged already."""
