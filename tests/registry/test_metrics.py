@@ -17,7 +17,7 @@ from quotary.tlog.merkle import leaf_hash
 from registry.app import create_app
 from registry.errors import StoreUnavailable
 from registry.metrics import MachineNumbers, StoreNumbers
-from registry.metrics_app import prepare
+from registry.metrics_app import Counted, prepare
 from registry.store import Reader
 from registry.witnesses import Answer
 from tests.fakes.authority import NOW
@@ -97,6 +97,14 @@ def test_the_counters_of_an_earlier_run_are_wiped(tmp_path: Path) -> None:
     (Path(folder) / "counter_1.db").write_bytes(b"old")
     assert prepare(tmp_path) == {"PROMETHEUS_MULTIPROC_DIR": folder}
     assert list(Path(folder).iterdir()) == []
+
+
+def test_a_file_of_counters_that_is_just_being_made_stops_no_scrape(tmp_path: Path) -> None:
+    registry = CollectorRegistry()
+    registry.register(Counted(tmp_path))
+    (tmp_path / "counter_1.db").touch()
+    (tmp_path / "histogram_1.db").write_bytes(bytes(4096))
+    assert scraped(generate_latest(registry).decode()) == {}
 
 
 def test_numbers_of_the_machine_say_whether_the_signer_answers(tmp_path: Path) -> None:
