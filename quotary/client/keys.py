@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from quotary.client.disk import PRIVATE, write_new
+from quotary.ed25519 import check_public_key
 from quotary.errors import CannotTell, Malformed, Refused, Unsupported, Usage
 from quotary.statements.envelope import key_id, spki
 
@@ -78,6 +79,7 @@ def load_public(path: Path) -> PublicKey:
         raise Malformed(f"{path} is not a PEM key") from error
     if not isinstance(key, Ed25519PublicKey):
         raise Unsupported(f"{path} holds a {type(key).__name__}, statements are signed with Ed25519")
+    check_public_key(key.public_bytes_raw())
     return _public(key)
 
 

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from quotary.canonical import Fields, b64, canonical, hexbytes, parse_canonical, time_text
-from quotary.errors import Malformed, Refused
+from quotary.ed25519 import check_public_key
+from quotary.errors import InvalidSignature, Malformed, Refused
 from quotary.statements.predicates import MAX_SERVICE, ascending, parse_service, strings
 
 MAX_KEYSET = 1 << 16
@@ -130,6 +131,11 @@ def _key(value: object) -> KeysetKey:
         raise Malformed(f"a key of the role {role} cannot have the algorithm {alg}")
     found = KeysetKey(name, role, alg, fields.base64("pub", length=length))
     fields.done()
+    if alg == "ed25519":
+        try:
+            check_public_key(found.public)
+        except InvalidSignature as error:
+            raise Malformed(f"the key {name} is degenerate") from error
     return found
 
 

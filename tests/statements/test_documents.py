@@ -144,7 +144,7 @@ KEYSET = Keyset(
     NOW + timedelta(hours=1),
     (
         KeysetKey("channel", "channel", "x-wing", bytes(1216)),
-        KeysetKey("receipt", "receipt", "ed25519", bytes(32)),
+        KeysetKey("receipt", "receipt", "ed25519", bytes([3] + [0] * 31)),
     ),
     (TLSKey("chat.example.org", bytes(32)),),
     ("sealed",),

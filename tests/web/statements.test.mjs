@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
 import { Malformed, canonical, parseDocument } from "../../web/static/documents.js";
+import { isPublicKey } from "../../web/static/ed25519.js";
 import { UnknownKind, checkState, mapKey, parseReserved, parseStatement } from "../../web/static/statements.js";
 
 const page = readFileSync(new URL("../../docs/formats/statements.md", import.meta.url), "utf8");
@@ -112,6 +113,12 @@ test("a delegation lists only keys that may sign, and each has a role", async ()
   await refused("delegation", (p) => { p.roles.owner.threshold = 4; });
   await refused("delegation", (p) => { p.compromised = [{ key: Object.keys(p.keys)[0], from_index: 0 }]; });
   await refused("delegation", (p) => { p.sequence = 1; });
+});
+
+test("the fourteen keys that prove nothing are none", () => {
+  const keys = JSON.parse(readFileSync(new URL("../vectors/ed25519/degenerate.json", import.meta.url), "utf8"));
+  assert.equal(keys.length, 14);
+  for (const { about, key } of keys) assert.ok(!isPublicKey(Buffer.from(key, "hex")), about);
 });
 
 test("rows of a release have their platform's members", async () => {
