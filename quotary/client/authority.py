@@ -6,7 +6,9 @@ appoint a builder, convinces nobody.
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
+from quotary.canonical import time_text
 from quotary.client.policy import KeySet, Policy
 from quotary.client.standing import Released, included
 from quotary.client.verdict import Trail
@@ -14,9 +16,13 @@ from quotary.errors import Rejected
 from quotary.statements.bundle import Bundle, Included
 from quotary.statements.delegation import Delegation
 from quotary.statements.envelope import Envelope, verify
+from quotary.statements.f1 import MAX_AHEAD_SECONDS
+from quotary.statements.predicates import Header
 from quotary.statements.schema import parse_statement
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.policy import VerifiedCheckpoint
+
+MAX_AHEAD = timedelta(seconds=MAX_AHEAD_SECONDS)
 
 
 def check_authority(
@@ -36,6 +42,8 @@ def check_authority(
         _genesis(bundle.authority[0], found, policy)
         chain = [_delegation(item, found, policy, service) for item in bundle.authority[1:]]
         builders = _builders(chain, pinned, released.index)
+        if builders is not None:
+            _require_unexpired(builders, released.predicate.header, "release")
         keys = {name: builders.keys[name] for name in builders.roles["builder"].keys} if builders else {}
         signed = _signers(released.envelope, _known(keys, chain, released.index))
         needed = builders.roles["builder"].threshold if builders else 1
@@ -85,7 +93,9 @@ def _builders(chain: Iterable[_Link], pinned: KeySet, release_index: int) -> Del
         _follows(link, before)
         by_owners = owners is not None
         if owners is not None:
+            assert before is not None, "owners come from the delegation before"
             _require_owners(link, owners)
+            _require_unexpired(before.predicate, link.predicate.header, "delegation")
         named = _owners(link.predicate)
         if owners is not None or named == pinned:
             owners = named
@@ -123,6 +133,14 @@ def _require_owners(link: _Link, owners: KeySet) -> None:
             f"{len(signed)} owners signed delegation {link.predicate.header.sequence}",
             f"{owners.threshold} of {len(owners.keys)}",
         )
+
+
+def _require_unexpired(delegation: Delegation, header: Header, what: str) -> None:
+    """Whoever acts under a delegation after its end says so: F1 allows clocks that are 300 seconds ahead."""
+    if header.issued >= delegation.expires + MAX_AHEAD:
+        said = f"a {what} issued at {time_text(header.issued)}"
+        wanted = f"one under a delegation in force, which ended at {time_text(delegation.expires)}"
+        raise Rejected("release authority", said, wanted)
 
 
 def _known(keys: Mapping[str, bytes], chain: Iterable[_Link], release_index: int) -> dict[str, bytes]:
