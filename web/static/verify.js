@@ -10,7 +10,11 @@ export class Malformed extends Error {}
 export class Rejected extends Error {}
 
 const utf8 = new TextEncoder();
-const ED25519 = 0x01, COSIGNATURE = 0x04, ML_DSA_44 = 0x06;
+const NOTE_LENGTH = 1_000_000, NOTE_SIGNATURES = 100, PATH_LENGTH = 63, SIZE = 2n ** 63n - 1n;
+const CONTROL = /[\u0000-\u0009\u000b-\u001f]/;
+const KEY_NAME = /^[^+\u0000-\u001f\p{White_Space}]+$/u;
+const ED25519 = 0x01, ECDSA = 0x02, COSIGNATURE = 0x04, ML_DSA_44 = 0x06;
+const KEY_LENGTHS = { [ED25519]: 32, [COSIGNATURE]: 32, [ML_DSA_44]: 1312 };
 
 /** @param {Uint8Array[]} parts @returns {Uint8Array} */
 export function concat(...parts) {
@@ -49,7 +53,7 @@ function u64(value) {
 
 /** A decimal without sign or leading zeros. @param {string} text @param {string} what */
 function decimal(text, what) {
-  if (!/^(0|[1-9][0-9]{0,18})$/.test(text)) throw new Malformed(`${what} is not a number: ${text.slice(0, 20)}`);
+  if (!/^(0|[1-9][0-9]{0,18})$/.test(text) || BigInt(text) > SIZE) throw new Malformed(`${what} is not a number: ${text.slice(0, 20)}`);
   return BigInt(text);
 }
 
@@ -87,8 +91,11 @@ export async function rootFromPath(index, size, leaf, path) {
 export async function parseVerifierKey(text) {
   const [name, hash, ...rest] = text.split("+");
   const key = fromBase64(rest.join("+"));
-  if (!name || !/^[0-9a-f]{8}$/.test(hash ?? "") || key.length < 2) throw new Malformed("not a verifier key");
-  const id = (await sha256(concat(utf8.encode(name + "\n"), key))).slice(0, 4);
+  if (!KEY_NAME.test(name) || !/^[0-9a-f]{8}$/.test(hash ?? "") || key.length < 2) throw new Malformed("not a verifier key");
+  // A key of a type that is not ours can be read and compared; how its id is made, and what it signs, we do not know.
+  if (!(key[0] in KEY_LENGTHS) && key[0] !== ECDSA) return { name, id: hash, algorithm: key[0], key: key.slice(1) };
+  if (key[0] !== ECDSA && key.length - 1 !== KEY_LENGTHS[key[0]]) throw new Malformed(`found a key of ${key.length - 1} bytes, wanted ${KEY_LENGTHS[key[0]]}`);
+  const id = (await sha256(key[0] === ECDSA ? key.slice(1) : concat(utf8.encode(name + "\n"), key))).slice(0, 4);
   if (hex(id) !== hash) throw new Malformed(`key id of ${name}: found ${hash}, wanted ${hex(id)}`);
   return { name, id: hash, algorithm: key[0], key: key.slice(1) };
 }
@@ -96,11 +103,14 @@ export async function parseVerifierKey(text) {
 /** @param {string} text @returns {{text: string, signatures: {name: string, id: string, bytes: Uint8Array}[]}} */
 export function parseNote(text) {
   const cut = text.lastIndexOf("\n\n");
-  if (cut < 0 || !text.endsWith("\n")) throw new Malformed("not a signed note");
-  const signatures = text.slice(cut + 2, -1).split("\n").map((line) => {
-    const match = /^— ([^ +]+) ([A-Za-z0-9+/=]+)$/.exec(line);
+  if (cut < 0 || !text.endsWith("\n") || CONTROL.test(text)) throw new Malformed("not a signed note");
+  if (utf8.encode(text).length > NOTE_LENGTH) throw new Malformed(`a note of more than ${NOTE_LENGTH} bytes`);
+  const lines = text.slice(cut + 2, -1).split("\n");
+  if (lines.length > NOTE_SIGNATURES) throw new Malformed(`found ${lines.length} signatures, wanted at most ${NOTE_SIGNATURES}`);
+  const signatures = lines.map((line) => {
+    const match = /^— ([^ ]+) ([A-Za-z0-9+/=]+)$/.exec(line);
     const bytes = match ? fromBase64(match[2]) : new Uint8Array();
-    if (!match || bytes.length < 5) throw new Malformed("not a signature line");
+    if (!match || !KEY_NAME.test(match[1]) || bytes.length < 5) throw new Malformed("not a signature line");
     return { name: match[1], id: hex(bytes.slice(0, 4)), bytes: bytes.slice(4) };
   });
   return { text: text.slice(0, cut + 1), signatures };
@@ -125,6 +135,7 @@ function subtreeMessage(name, time, checkpoint) {
  * @returns {Promise<bigint>}
  */
 export async function verifySignature(key, signature, note) {
+  if (!(key.algorithm in KEY_LENGTHS)) throw new NotHere(`keys of type ${key.algorithm} are not ours to use`);
   const timed = key.algorithm !== ED25519;
   const time = timed ? new DataView(signature.bytes.buffer, signature.bytes.byteOffset).getBigUint64(0) : 0n;
   const bytes = timed ? signature.bytes.slice(8) : signature.bytes;
@@ -153,9 +164,10 @@ export function parseProof(text) {
   if (cut < 0) throw new Malformed("not a tlog-proof");
   const lines = text.slice(0, cut).split("\n");
   if (lines.shift() !== "c2sp.org/tlog-proof@v1") throw new Malformed("not a tlog-proof of version 1");
-  if (lines[0]?.startsWith("extra ")) lines.shift();
+  if (lines[0]?.startsWith("extra ")) fromBase64(lines.shift().slice("extra ".length));
   const index = /^index (.*)$/.exec(lines.shift() ?? "");
   if (!index) throw new Malformed("the proof has no index");
+  if (lines.length > PATH_LENGTH) throw new Malformed(`found a path of ${lines.length} hashes, wanted at most ${PATH_LENGTH}`);
   return { index: decimal(index[1], "index"), path: lines.map((line) => fromBase64(line, 32)), note: parseNote(text.slice(cut + 2)) };
 }
 
