@@ -12,7 +12,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -58,20 +58,27 @@ class Run:
 
 @dataclass(slots=True)
 class Forked:
-    """A process at work; ``connection`` hears what it tells."""
+    """A process at work, and what it told so far."""
 
     process: BaseProcess
     connection: Connection
+    told: list[tuple[str, object]] = field(default_factory=list)
+
+    def hear(self, seconds: float = SECONDS) -> bool:
+        """Wait for the next thing that it tells; False where nothing comes any more, or in time."""
+        with suppress(EOFError, ConnectionResetError):
+            if self.connection.poll(seconds):
+                self.told.append(self.connection.recv())
+                return True
+        return False
 
     def listen(self) -> Run:
         """Hear it out, to its end."""
-        told: list[tuple[str, object]] = []
-        with suppress(EOFError, ConnectionResetError):
-            while self.connection.poll(SECONDS):
-                told.append(self.connection.recv())
+        while self.hear():
+            pass
         self.process.join(SECONDS)
         assert self.process.exitcode is not None, "the process does not end"
-        return Run(self.process.exitcode, tuple(told))
+        return Run(self.process.exitcode, tuple(self.told))
 
 
 @contextmanager

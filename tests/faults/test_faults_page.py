@@ -13,11 +13,14 @@ NAMED = re.findall(r"(soak )?`(tests/[a-z_/0-9]+\.py)::(test_[a-z0-9_]+)`", PAGE
 CRASH_POINTS = (
     "before the commit",
     "after the commit, before publishing",
+    "while witnesses are asked",
+    "two sequencers",
+    "the clock goes back",
     "disk full, torn page",
     "database restored from an old backup",
     "a commit that reports an error",
 )
-BARS = ("A1", "A2", "A3", "A6", "A8", "A10", "A11", "A13")
+BARS = ("A1", "A2", "A3", "A6", "A7", "A8", "A10", "A11", "A13")
 
 
 def names_in(path: str) -> dict[str, bool]:

@@ -2,6 +2,7 @@
 
 import os
 import resource
+import signal
 from collections.abc import Callable
 from contextlib import closing
 from multiprocessing.connection import Connection
@@ -11,13 +12,14 @@ from quotary.net.transport import HTTP
 from quotary.tlog.merkle import leaf_hash
 from registry.backup import restore_backup
 from registry.config import load_config
+from registry.errors import HeadMoved
 from registry.identity import load_log_keys
 from registry.recover import Folder, recover_log
 from registry.sequence import only_sequencer
 from registry.sequencer import Sequencer
 from registry.signer import Signer, run_signer
 from registry.signing import SignerClient
-from registry.store import Batch, engine, open_store
+from registry.store import Batch, Writer, engine, open_store
 from tests.fakes.authority import Authority
 from tests.fakes.inprocess import Clock, assemble
 from tests.fakes.signer import served
@@ -125,3 +127,52 @@ MISTAKES: dict[str, Callable[[], None]] = {
     "the signer's memory is not synced": forget_to_sync,
     "signed before it is committed": sign_early,
 }
+
+
+STEPS = ("take_over", "integrate", "sign", "add_signed", "publish")
+
+
+def stopping(step: str, after: bool, folder: Path, told: Connection) -> None:
+    """Lead the log, and stand still before or after one step; whoever wakes us has led it meanwhile."""
+    config = load_config(folder / "log")
+    with closing(open_store(config.database_url)) as store:
+        client = SignerClient(config.socket)
+        owner: type = SignerClient if step == "sign" else Writer
+        stand_still(owner, step, after, told)
+        store.write.enqueue([(leaf_hash(b"the first's"), b"the first's")], 0)
+        told.send(("acknowledged", [b"the first's"]))
+        log = assemble(config, store, client, Clock(), None, Authority())
+        log.loop.round()
+        log.loop.round()
+
+
+def stand_still(owner: type, name: str, after: bool, told: Connection) -> None:
+    """Have the first call of a method stop this process, as SIGSTOP from outside would."""
+    whole = getattr(owner, name)
+
+    def halting(*arguments: object, **named: object) -> object:
+        setattr(owner, name, whole)
+        found = whole(*arguments, **named) if after else None
+        told.send(("stopped", name))
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return found if after else whole(*arguments, **named)
+
+    setattr(owner, name, halting)
+
+
+def race(name: str, count: int, folder: Path, told: Connection) -> None:
+    """Take the log over again and again, while another process does the same."""
+    config = load_config(folder / "log")
+    with closing(open_store(config.database_url)) as store:
+        for number in range(count):
+            entry = f"{name} {number}".encode("ascii")
+            store.write.enqueue([(leaf_hash(entry), entry)], 0)
+            told.send(("acknowledged", [entry]))
+            try:
+                log = assemble(config, store, SignerClient(config.socket), Clock(), None, Authority())
+                log.sequencer.check_signer()
+                log.loop.round()
+            except HeadMoved:
+                told.send(("lost", number))
+            else:
+                told.send(("won", number))
