@@ -63,6 +63,7 @@ def restore_backup(config: Config, file: Path, transport: Transport) -> Checked:
             check_memory(store, memory)
             check_witnesses(config, policy, transport, store, memory)
             _add_signature(store, memory)
+        config.scrub.unlink(missing_ok=True)
         new.settle()
     return checked
 

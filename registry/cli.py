@@ -16,7 +16,7 @@ from registry.cli_options import (
     without_option,
 )
 from registry.cli_orders import keys, order
-from registry.cli_upkeep import backup, export, recover, reindex, reload, restore, roles
+from registry.cli_upkeep import backup, export, recover, reindex, reload, restore, roles, scrub
 
 
 @click.group(
@@ -254,7 +254,7 @@ def witness_serve(folder: Path, bind: str) -> None:
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
 
 
-for command in (backup, restore, recover, export, roles, reload, reindex, keys, order):
+for command in (backup, restore, recover, export, roles, reload, reindex, scrub, keys, order):
     registry.add_command(command)
 
 

@@ -59,6 +59,11 @@ class Config:
         return self.folder / "signer.sock"
 
     @property
+    def scrub(self) -> Path:
+        """How far the reading of the whole log is (``registry/scrub.py``)."""
+        return self.folder / "scrub.json"
+
+    @property
     def policy(self) -> Path:
         """The log's own tlog-policy: its keys, its witnesses and the quorum that publishing needs."""
         return self.folder / "policy.tlog"

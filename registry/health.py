@@ -5,6 +5,7 @@ from flask import Blueprint, Response
 from quotary.errors import CannotTell
 from registry.errors import NotPublished, StoreUnavailable
 from registry.machine import check_room
+from registry.scrub import recall
 from registry.site import Site
 
 TEXT = "text/plain; charset=utf-8"
@@ -23,6 +24,8 @@ def blueprint(site: Site) -> Blueprint:
         size, age = _published(site)
         site.signer.head()
         free = check_room(site.config.folder)
+        if damage := recall(site.config.scrub).damage:
+            raise CannotTell(f"not ready: the log was read again, and {damage}")
         return _text(f"published size {size}\ncheckpoint age {age} s\nsigner answers\nfree {free} bytes\n")
 
     return routes

@@ -15,6 +15,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from quotary.errors import QuotaryError
+from quotary.tlog.tiles import TILE_WIDTH
+from registry import scrub
 from registry.errors import StoreUnavailable
 from registry.machine import free_bytes
 from registry.signing import SignerClient
@@ -168,7 +170,30 @@ class MachineNumbers:
             yield GaugeMetricFamily(f"quotary_{name}", HELP[name], value=value)
 
 
+class ScrubNumbers:
+    """How far the log was read again, and whether it was whole (a Prometheus collector)."""
+
+    def __init__(self, file: Path, now: Callable[[], datetime]) -> None:
+        self._file = file
+        self._now = now
+
+    def collect(self) -> Iterator[Metric]:
+        """Give the numbers of the newest pass."""
+        found = scrub.recall(self._file)
+        age = self._now().timestamp() - found.completed if found.completed else float("inf")
+        numbers = {
+            "scrub_entries": float(found.bundles * TILE_WIDTH),
+            "scrub_age_seconds": age,
+            "scrub_damaged": float(bool(found.damage)),
+        }
+        for name, value in numbers.items():
+            yield GaugeMetricFamily(f"quotary_{name}", HELP[name], value=value)
+
+
 HELP = {
+    "scrub_entries": "Entries that the pass under way has read again.",
+    "scrub_age_seconds": "Since the whole log was last read again.",
+    "scrub_damaged": "1 if the newest pass found other bytes than were logged.",
     "signer_up": "1 if the signer answers.",
     "free_bytes": "Room in the registry's folder.",
     "integrated_size": "Entries committed.",

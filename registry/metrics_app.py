@@ -13,7 +13,7 @@ from prometheus_client.multiprocess import MultiProcessCollector
 
 from registry import logs
 from registry.config import load_config
-from registry.metrics import MachineNumbers, StoreNumbers
+from registry.metrics import MachineNumbers, ScrubNumbers, StoreNumbers
 from registry.signing import SignerClient
 from registry.store import open_store
 
@@ -51,5 +51,6 @@ def wsgi(folder: str) -> WSGIApplication:
     if counters := os.environ.get(VARIABLE):
         registry.register(Counted(Path(counters)))
     registry.register(StoreNumbers(store, lambda: datetime.now(UTC)))
+    registry.register(ScrubNumbers(config.scrub, lambda: datetime.now(UTC)))
     registry.register(MachineNumbers(config.folder, SignerClient(config.socket, SIGNER_SECONDS)))
     return make_wsgi_app(registry)

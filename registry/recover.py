@@ -96,6 +96,7 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
                 store.write.publish(Published(head.size, note, at))
                 checked = check_store(store.read, config.origin, policy)
             keep(config.keys / "signed-head.json", head)
+            config.scrub.unlink(missing_ok=True)
             new.settle()
     return checked
 

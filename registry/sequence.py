@@ -25,6 +25,7 @@ from registry.lock import only_one
 from registry.metrics import Meters
 from registry.public import PublicLog
 from registry.publisher import Publisher
+from registry.scrub import Scrubber
 from registry.sequencer import Sequencer
 from registry.signing import SignerClient
 from registry.store import Lease, Store, open_store
@@ -34,6 +35,8 @@ log = logging.getLogger("registry")
 
 GUARD_RETRY_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
+# At 100,000 entries a second and core, 200 million entries are read in twelve hours.
+SCRUB_SHARE = 0.05
 
 
 def run_sequencer(config: Config) -> None:
@@ -144,11 +147,13 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
     sequencer.take_over()
     if _guard(config, sequencer, publisher, lease, stop):
         loop = Loop(sequencer, publisher, exporter, meters)
+        scrubber = Scrubber(store.read, config.public, config.scrub, _now)
         with _uploading(config, store):
             while not stop.is_set():
                 lease.check()
                 policy = renewed(config, policy, publisher)
                 loop.round()
+                scrubber.work(SCRUB_SHARE * config.publish_interval_seconds)
                 stop.wait(config.publish_interval_seconds)
 
 

@@ -53,14 +53,14 @@ class Reader:
         """Give the bytes of entries ``start`` to ``stop - 1``."""
         table = schema.entry
         query = select(table.c.data).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
-        return [row["data"] for row in self._all(query)]
+        return self._column(query)
 
     def leaf_hashes(self, start: int, stop: int) -> list[bytes]:
         table = schema.entry
         query = (
             select(table.c.leaf_hash).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
         )
-        return [row["leaf_hash"] for row in self._all(query)]
+        return self._column(query)
 
     def find(self, leaf_hash: bytes) -> int | None:
         """Give the index of an entry, published or not."""
@@ -313,6 +313,11 @@ class Reader:
     def _all(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
         with translated(), self._engine.connect() as connection:
             return _rows(connection, query)
+
+    def _column(self, query: Select[bytes]) -> list[bytes]:
+        """Give one column, without the cost of rows that have names."""
+        with translated(), self._engine.connect() as connection:
+            return list(connection.execute(query).scalars())
 
 
 def _rows(connection: Connection, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:

@@ -113,6 +113,7 @@ def test_numbers_of_the_machine_say_whether_the_signer_answers(tmp_path: Path) -
         registry.register(MachineNumbers(log.config.folder, log.signer))
         found = scraped(generate_latest(registry).decode())
         assert found["quotary_signer_up"] == 1
+        assert found["quotary_scrub_age_seconds"] < 3600, "the sequencer reads the log again"
         assert found["quotary_free_bytes"] > 0
     assert scraped(generate_latest(registry).decode())["quotary_signer_up"] == 0
 
@@ -141,6 +142,7 @@ def test_a_registry_serves_its_numbers_on_an_address_of_their_own(tmp_path: Path
         assert found['quotary_requests_total{route="api.submit",status="200"}'] >= 1
         assert found["quotary_round_seconds_count"] >= 1
         assert found["quotary_signer_up"] == 1
+        assert found["quotary_scrub_age_seconds"] < 3600, "the sequencer reads the log again"
         assert log.request("GET", "/metrics").status == 404
         count_over_all_workers(log, ask)
         http.clear()

@@ -239,6 +239,7 @@ class _Same:
         self._reader = Reader(connection.engine)
         self._connection = connection
         self._reader._one = lambda query: connection.execute(query).mappings().first()  # type: ignore[method-assign]
+        self._reader._column = lambda query: list(connection.execute(query).scalars())  # type: ignore[method-assign]
         self._reader._all = lambda query: connection.execute(query).mappings().all()  # type: ignore[method-assign]
 
     def __getattr__(self, name: str) -> object:
