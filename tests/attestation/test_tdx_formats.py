@@ -109,6 +109,7 @@ EXTENSIONS = [
     {"extension_parts": {1: vendor.octets(b"short")}},
     {"extension_parts": {1: vendor.integer(1)}},
     {"extension_parts": {2: vendor.octets(b"")}},
+    {"extension_parts": {2: b"\x31" + vendor.sgx_tcb()[1:]}},
     {"extension_parts": {2: vendor.named_parts({1: vendor.integer(1)}, 2)}},
     {"extension_parts": {2: vendor.named_parts({n: vendor.integer(256) for n in range(1, 18)}, 2)}},
     {"extension_parts": {2: vendor.named_parts({n: vendor.octets(b"\1") for n in range(1, 18)}, 2)}},

@@ -309,14 +309,15 @@ def certificates(recipe: Recipe) -> dict[str, x509.Certificate]:
     return found
 
 
+def sgx_tcb() -> bytes:
+    svns = {number: integer(SGX_SVN[number - 1]) for number in range(1, 17)}
+    return named_parts(svns | {17: integer(13), 18: octets(SGX_SVN)}, 2)
+
+
 def sgx_extension(changed: Mapping[int, bytes | None]) -> bytes:
-    tcb = {number: integer(SGX_SVN[number - 1]) for number in range(1, 17)} | {
-        17: integer(13),
-        18: octets(SGX_SVN),
-    }
     parts = {
         1: octets(PPID),
-        2: named_parts(tcb, 2),
+        2: sgx_tcb(),
         3: octets(bytes(2)),
         4: octets(FMSPC),
         5: b"\x0a\1\1",
