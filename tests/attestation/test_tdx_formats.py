@@ -1,5 +1,7 @@
 """Quotes, collateral and certificate extensions of another shape are ``Malformed`` or ``Unsupported``."""
 
+import json
+
 import pytest
 
 from quotary.attestation import tdx
@@ -53,6 +55,7 @@ DOCUMENTS = [
     lambda d: d.update(tcbLevels=[]),
     lambda d: d["tcbLevels"][0].update(tcbStatus="Fine"),
     lambda d: d["tcbLevels"][0].update(advisoryIDs=[1]),
+    lambda d: d["tcbLevels"][0].update(more=1),
     lambda d: d["tcbLevels"][0]["tcb"].update(more=1),
     lambda d: d["tcbLevels"][0]["tcb"]["sgxtcbcomponents"].pop(),
     lambda d: d["tcbLevels"][0]["tcb"]["tdxtcbcomponents"][0].update(svn=256),
@@ -82,6 +85,12 @@ def test_a_signed_tcb_info_that_we_do_not_understand_is_malformed(change):
 def test_a_signed_qe_identity_that_we_do_not_understand_is_malformed(change):
     with pytest.raises(Malformed):
         verify(Recipe(qe_identity=change))
+
+
+def test_a_signed_document_names_each_member_once():
+    text = json.dumps(vendor.tcb_info())
+    with pytest.raises(Malformed, match="names a member twice"):
+        verify(Recipe(tcb_info_text='{"id":"TDX",' + text[1:]))
 
 
 @pytest.mark.parametrize("text", ["{", '{"id":"TDX","id":"TDX"}', "NaN", "[" * 5000, "[]", '{"version":3.0}'])
