@@ -11,6 +11,8 @@ from quotary.errors import Malformed
 from quotary.tlog.note import Note, SigningKey, VerifierKey
 
 CONTEXT = "quotary.dev/promise/v1"
+MAX_PROMISES = 128
+"""So many are signed for one request: their notes fit into one message of the signer's."""
 
 
 @dataclass(frozen=True, slots=True)

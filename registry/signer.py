@@ -27,7 +27,7 @@ from registry.errors import SignerRefused, TokenRefused, TokenUnavailable
 from registry.identity import LogKeys, load_log_keys
 from registry.lock import only_one
 from registry.memory import SignedHead, keep, recall
-from registry.promise import Promise, sign_promise
+from registry.promise import MAX_PROMISES, Promise, sign_promise
 
 log = logging.getLogger("registry")
 
@@ -53,7 +53,7 @@ class Signer:
         """Answer one request; a refusal is an answer with the member ``error``."""
         try:
             fields = Fields(message, "request")
-            op = fields.choice("op", "head", "keys", "promise", "reload", "sign")
+            op = fields.choice("op", "head", "keys", "promises", "reload", "sign")
             if op == "head":
                 found = self._head
             elif op == "keys":
@@ -63,7 +63,7 @@ class Signer:
             elif op == "sign":
                 found = self._sign_request(fields)
             else:
-                found = self._promise_request(fields)
+                found = self._promises_request(fields)
             fields.done()
             return found()
         except SignerRefused as error:
@@ -129,10 +129,16 @@ class Signer:
             wanted = f"a proof that size {checkpoint.size} continues the signed {last.size}"
             raise SignerRefused("consistency", str(error), wanted) from error
 
-    def _promise_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
+    def _promises_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
+        promises = [self._promise(item) for item in fields.items("promises", MAX_PROMISES, low=1)]
+        return lambda: {"promises": [b64(sign_promise(item, self._keys.promise)) for item in promises]}
+
+    def _promise(self, value: object) -> Promise:
+        fields = Fields(value, "promise")
         leaf = fields.hexbytes("leaf_hash", 32)
-        promise = Promise(self._origin, leaf, fields.integer("accepted", 1), fields.integer("deadline", 1))
-        return lambda: {"promise": b64(sign_promise(promise, self._keys.promise))}
+        found = Promise(self._origin, leaf, fields.integer("accepted", 1), fields.integer("deadline", 1))
+        fields.done()
+        return found
 
 
 def run_signer(folder: Path, origin: str, socket_path: Path, inherited: int | None = None) -> None:

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quotary.canonical import Fields, b64
+from quotary.canonical import Fields, b64, unb64
 from quotary.errors import Malformed, QuotaryError
 from quotary.tlog.note import VerifierKey
 from registry import wire
 from registry.errors import SignerRefused, SignerUnavailable
 from registry.identity import MAX_SIGNING
+from registry.promise import MAX_PROMISES
 
 TIMEOUT_SECONDS = 10.0
 
@@ -55,11 +56,18 @@ class SignerClient:
 
     def promises(self, items: Sequence[tuple[bytes, int, int]]) -> list[bytes]:
         """Get the signed promise for each (leaf hash, accepted, deadline), times in Unix seconds."""
-        requests: list[dict[str, object]] = [
-            {"op": "promise", "leaf_hash": leaf_hash.hex(), "accepted": accepted, "deadline": deadline}
+        wanted = [
+            {"leaf_hash": leaf_hash.hex(), "accepted": accepted, "deadline": deadline}
             for leaf_hash, accepted, deadline in items
         ]
-        return [_bytes(fields, "promise") for fields in self._ask_all(requests)]
+        requests: list[dict[str, object]] = [
+            {"op": "promises", "promises": wanted[start : start + MAX_PROMISES]}
+            for start in range(0, len(wanted), MAX_PROMISES)
+        ]
+        found = [note for fields in self._ask_all(requests) for note in _notes(fields)]
+        if len(found) != len(wanted):
+            raise Malformed(f"the signer gave {len(found)} promises for {len(wanted)} entries")
+        return found
 
     def _ask_vkeys(self, op: str) -> tuple[VerifierKey, ...]:
         fields = self._ask({"op": op})
@@ -92,6 +100,12 @@ def _answer(reply: object | None) -> Fields:
     if fields.has("error"):
         raise _error(fields)
     return fields
+
+
+def _notes(fields: Fields) -> list[bytes]:
+    found = [unb64(str(item)) for item in fields.items("promises", MAX_PROMISES, low=1)]
+    fields.done()
+    return found
 
 
 def _bytes(fields: Fields, name: str) -> bytes:

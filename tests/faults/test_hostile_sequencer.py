@@ -117,5 +117,6 @@ def test_a13_of_two_histories_that_are_asked_for_at_once_only_one_is_signed(fold
 
 def test_a13_promises_move_nothing(folder: Path, ask: Ask) -> None:
     before = (folder / "memory").read_bytes()
-    assert "promise" in ask({"op": "promise", "leaf_hash": HONEST[0].hex(), "accepted": 1, "deadline": 2})
+    promise = {"leaf_hash": HONEST[0].hex(), "accepted": 1, "deadline": 2}
+    assert "promises" in ask({"op": "promises", "promises": [promise]})
     assert (folder / "memory").read_bytes() == before

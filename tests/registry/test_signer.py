@@ -159,7 +159,10 @@ def test_a_head_is_not_answered_where_it_cannot_be_remembered(tmp_path: Path, ke
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [1]},
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "origin": "other"},
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "final": 1},
-        {"op": "promise", "leaf_hash": "00" * 32, "accepted": 1},
+        {"op": "promises", "promises": []},
+        {"op": "promises", "promises": [{"leaf_hash": "00" * 32, "accepted": 1}]},
+        {"op": "promises", "promises": [{"leaf_hash": "00" * 32, "accepted": 1, "deadline": 2, "more": 3}]},
+        {"op": "promises", "promises": [{"leaf_hash": "00" * 32, "accepted": 1, "deadline": 2}] * 129},
     ],
 )
 def test_a_strange_request_is_called_malformed(tmp_path: Path, keys: LogKeys, message: object) -> None:
@@ -202,6 +205,11 @@ def test_a_promise_is_signed_under_its_own_key(client: SignerClient, keys: LogKe
         broken = note[:position] + bytes([note[position] ^ 1]) + note[position + 1 :]
         with pytest.raises((InvalidSignature, Malformed)):
             verify_promise(broken, public.promise)
+
+
+def test_many_promises_are_asked_for_in_few_messages_and_come_in_their_order(client: SignerClient) -> None:
+    found = client.promises([(HASHES[0], at, at + 600) for at in range(1, 301)])
+    assert [Promise.parse(Note.parse(note).text).accepted for note in found] == list(range(1, 301))
 
 
 def test_no_socket_is_an_error_that_names_the_command(tmp_path: Path) -> None:
