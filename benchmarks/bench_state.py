@@ -1,7 +1,7 @@
 """What F1's state costs a registry: memory of a sequencer and of a worker, and a start, at two sizes.
 
 Releases with one row each, the dearest for the map, go through F1 into SQLite, 4096 an interval. Run:
-``.venv/bin/python benchmarks/bench_state.py [FEW MANY]`` (default 50,000 and 150,000). Both sizes give a line
+``.venv/bin/python benchmarks/bench_state.py [FEW MANY]`` (default 30,000 and 100,000). Both sizes give a line
 through 1,000,000 and 10,000,000. The reference of the same run is the state in memory, as an auditor has it.
 """
 
@@ -33,7 +33,7 @@ BAR_SECONDS = 2.0
 
 
 def main() -> None:
-    few, many = map(int, sys.argv[1:3] or ("50000", "150000"))
+    few, many = map(int, sys.argv[1:3] or ("30000", "100000"))
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
         found = [measure(f"sqlite:///{folder}/{count}.db", count) for count in (few, many)]
     for name, unit, bar in (
