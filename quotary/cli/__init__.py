@@ -12,6 +12,7 @@ import click
 
 from quotary import __version__
 from quotary.cli.lazy import Lazy, LazyGroup
+from quotary.cli.output import visible
 from quotary.errors import OurBug, as_ours
 
 INTERRUPTED = 130
@@ -116,7 +117,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _fail(message: str, code: int, next_command: str | None, prefix: str = "error: ") -> NoReturn:
-    click.echo(f"{prefix}{message}", err=True)
+    click.echo(f"{prefix}{visible(message)}", err=True)
     if next_command:
         click.echo(f"next: {next_command}", err=True)
     sys.exit(code)

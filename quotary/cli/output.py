@@ -20,8 +20,22 @@ def json_option(command: F) -> F:
 
 
 def emit(document: Mapping[str, object], text: str, *, as_json: bool) -> None:
-    """Print an answer in the form that was asked for."""
-    click.echo(json.dumps(document, indent=2, ensure_ascii=False) if as_json else text)
+    """Print an answer in the form that was asked for; what others wrote moves no cursor in either."""
+    click.echo(json.dumps(document, indent=2) if as_json else visible(text))
+
+
+def visible(text: str) -> str:
+    """Spell out what a terminal would obey, or hide: all but printable characters and line feeds."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else _spelt(letter) for letter in text)
+
+
+def word(value: object) -> str:
+    """Write what somebody else said as part of one line."""
+    return "".join(letter if letter.isprintable() else _spelt(letter) for letter in str(value))
+
+
+def _spelt(letter: str) -> str:
+    return letter.encode("unicode_escape").decode("ascii")
 
 
 def table(checks: "Sequence[Check]") -> str:
@@ -32,9 +46,9 @@ def table(checks: "Sequence[Check]") -> str:
     width, names = max(map(len, marks)), max(len(check.name) for check in checks)
     lines = []
     for mark, check in zip(marks, checks, strict=True):
-        lines.append(f"  {mark:<{width}}  {check.name:<{names}}  {check.found}")
+        lines.append(f"  {mark:<{width}}  {check.name:<{names}}  {word(check.found)}")
         indent = " " * (width + names + 6)
-        lines.append(f"{indent}wanted {check.wanted}; against {check.anchor}; by {check.by}")
+        lines.append(f"{indent}wanted {word(check.wanted)}; against {word(check.anchor)}; by {check.by}")
     return "\n".join(lines)
 
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import click
 
-from quotary.canonical import hexbytes
+from quotary.canonical import hexbytes, parse_canonical
 from quotary.cli.options import log_client, memory, policy_option, read_policy, simulation_option, url_option
-from quotary.cli.output import emit, json_option, summary, table
+from quotary.cli.output import emit, json_option, summary, table, word
 from quotary.cli.verify import refuse
 from quotary.client.clock import SystemClock
 from quotary.client.disk import write_new
@@ -16,7 +16,7 @@ from quotary.client.verdict import Trail, documents
 from quotary.client.verify import verify_bundle, verify_proof
 from quotary.errors import Malformed, QuotaryError, Rejected, Unsupported, Usage
 from quotary.net.transport import HTTP
-from quotary.statements.envelope import Envelope
+from quotary.statements.envelope import MAX_ENTRY, Envelope
 from quotary.statements.schema import parse_statement
 from quotary.tlog.merkle import leaf_hash
 
@@ -42,7 +42,7 @@ def get(name: str, url: str, out: Path | None, as_json: bool) -> None:
         envelope = Envelope.parse(entry)
         statement = parse_statement(envelope.payload)
     except (Malformed, Unsupported):
-        document["content"] = json.loads(entry)
+        document["content"] = parse_canonical(entry, MAX_ENTRY)
         words = "a record of the log itself, or of a kind that this version does not know"
     else:
         document |= {"kind": statement.kind, "statement_id": statement.statement_id}
@@ -71,8 +71,8 @@ def search(words: str, url: str, as_json: bool) -> None:
         raise Malformed(f"{url} did not answer with results")
     document = {"schema": "quotary/search/v1", "proven": False, "results": results}
     lines = [
-        f"{item.get('index')}  {item.get('kind')}  {item.get('service')}  {item.get('statement_id')}  "
-        f"{'effective' if item.get('effect') else item.get('code')}"
+        "  ".join(word(item.get(name)) for name in ("index", "kind", "service", "statement_id"))
+        + f"  {'effective' if item.get('effect') else word(item.get('code'))}"
         for item in results
         if isinstance(item, dict)
     ]
