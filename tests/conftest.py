@@ -1,9 +1,13 @@
-"""Fixtures that every test may use: where the real data lies."""
+"""Fixtures that every test may use: where the real data lies, and real PostgreSQL databases."""
 
 import os
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
+
+from tests.fakes import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -15,3 +19,31 @@ def vectors() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no vectors at {folder}: set QUOTARY_VECTORS")
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres_programs() -> Path:
+    """The folder of a real server's programs, or a skip that says what is missing."""
+    programs = postgres.programs()
+    if programs is None:
+        pytest.skip("no PostgreSQL server under /usr/lib/postgresql")
+    return programs
+
+
+@pytest.fixture(scope="session")
+def postgres_server(postgres_programs: Path) -> Iterator[postgres.Server]:
+    with postgres.started(postgres_programs) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def new_postgres(postgres_server: postgres.Server) -> Callable[[], str]:
+    """Make an empty database and give its URL."""
+    numbers = count()
+
+    def make() -> str:
+        name = f"log{next(numbers)}"
+        postgres_server.execute(f"CREATE DATABASE {name}")
+        return postgres_server.url(name)
+
+    return make

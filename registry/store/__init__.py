@@ -105,9 +105,11 @@ def create_store(url: str, *, schema: str | None = None) -> Store:
     from registry.store.migrate import upgrade
 
     engine = open_engine(url, schema=schema)
-    with translated():
-        upgrade(engine)
-    engine.dispose()
+    try:
+        with translated():
+            upgrade(engine)
+    finally:
+        engine.dispose()
     return open_store(url, schema=schema)
 
 

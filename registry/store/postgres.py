@@ -163,13 +163,18 @@ def _holds_lock(connection: Connection) -> bool:
 
 
 def _check_settings(connection: Any, _record: object) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(DURABLE),))
-        found = dict(cursor.fetchall())
-    connection.rollback()
-    for name, wanted in DURABLE.items():
-        if found.get(name) not in wanted:
-            raise UnsafeDatabase(f"PostgreSQL has {name} {found.get(name)}, wanted {' or '.join(wanted)}")
+    try:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT name, setting FROM pg_settings WHERE name = ANY(%s)", (list(DURABLE),))
+            found = dict(cursor.fetchall())
+        connection.rollback()
+        for name, wanted in DURABLE.items():
+            if found.get(name) not in wanted:
+                raise UnsafeDatabase(f"PostgreSQL has {name} {found.get(name)}, wanted {' or '.join(wanted)}")
+    except BaseException:
+        # The pool does not know this connection yet.
+        connection.close()
+        raise
 
 
 def _is_here(host: str) -> bool:

@@ -20,7 +20,7 @@ CRASH_POINTS = (
     "database restored from an old backup",
     "a commit that reports an error",
 )
-BARS = ("A1", "A2", "A3", "A6", "A7", "A8", "A10", "A11", "A12", "A13")
+BARS = ("A1", "A2", "A3", "A6", "A7", "A8", "A9", "A10", "A11", "A12", "A13")
 
 
 def names_in(path: str) -> dict[str, bool]:

@@ -1,7 +1,10 @@
 """PostgreSQL: which servers are refused, what each role may do, and who leads."""
 
 import re
+import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 
 import psycopg
@@ -16,9 +19,11 @@ from quotary.tlog.merkle import leaf_hash
 from registry.cli import registry
 from registry.config import Config
 from registry.doctor import Finding, examine
-from registry.errors import HeadMoved, LeadershipLost, StoreUnavailable, UnsafeDatabase
+from registry.errors import HeadMoved, LeadershipLost, StoreUnavailable, UnsafeDatabase, WrongSchema
 from registry.looks import Surroundings
 from registry.store import EMPTY_HEAD, Published, Signed, Store, create_store, open_store
+from registry.store.engine import open_engine
+from registry.store.migrate import upgrade
 from registry.store.postgres import check_address
 from registry.store.roles import NAMES, script
 from registry.store.schema import APPEND_ONLY, metadata
@@ -326,7 +331,7 @@ def test_who_loses_the_session_leads_no_more_and_another_one_may(
     lease.close()
 
 
-def test_a_server_with_an_asynchronous_standby_is_refused_and_with_a_synchronous_one_is_not(
+def test_a9_a_server_with_an_asynchronous_standby_is_refused_and_with_a_synchronous_one_is_not(
     tmp_path: Path, postgres_programs: Path
 ) -> None:
     """A9, the half that every run can afford."""
@@ -360,3 +365,44 @@ def test_the_script_names_every_table_of_the_schema() -> None:
     text_of = script("quotary")
     for table in TABLES:
         assert re.search(rf"\b{table}\b", text_of), table
+
+
+def test_an_upgrade_that_finds_a_table_locked_gives_up_soon_and_changes_nothing(url: str) -> None:
+    engine = open_engine(url)
+    upgrade(engine, "0001")
+    with engine.begin() as connection:
+        connection.execute(text("LOCK TABLE alembic_version IN SHARE MODE"))
+        started = time.monotonic()
+        with pytest.raises(StoreUnavailable, match="lock timeout"):
+            create_store(url)
+        assert time.monotonic() - started < 9
+    with pytest.raises(WrongSchema, match="0001"):
+        open_store(url)
+    engine.dispose()
+    create_store(url).close()
+
+
+def test_a_commit_waits_for_the_standby_and_is_acknowledged_when_it_is_back(
+    tmp_path: Path, postgres_programs: Path
+) -> None:
+    with folder_of(postgres_programs) as primary, folder_of(postgres_programs) as standby:
+        primary.create()
+        primary.start()
+        primary.execute("CREATE DATABASE log")
+        with closing(create_store(primary.url("log"))) as store:
+            standby.copy_of(primary, "second")
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'second'")
+            primary.execute("SELECT pg_reload_conf()")
+            acknowledged = threading.Event()
+
+            def enqueue() -> None:
+                store.write.enqueue([(leaf_hash(b"a"), b"a")], 1)
+                acknowledged.set()
+
+            waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep'"
+            until(lambda: primary.execute("SHOW synchronous_standby_names") == [("second",)], "it is set")
+            threading.Thread(target=enqueue, daemon=True).start()
+            until(lambda: primary.execute(waiting) == [(1,)], "the commit waits")
+            assert not acknowledged.is_set()
+            standby.start()
+            until(acknowledged.is_set, "it is acknowledged")

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,8 +15,8 @@ from registry.store import Store, open_store
 from tests.fakes.authority import ORIGIN
 from tests.fakes.inprocess import Local, config_of, local
 from tests.fakes.postgres import Server
+from tests.registry.test_determinism import rows_of
 from tests.registry.test_recovery import NOBODY, exported, memory_of, story
-from tests.registry.test_sequencer import everything as stored
 
 
 @pytest.fixture
@@ -38,13 +37,6 @@ def opened(url: str) -> Iterator[Store]:
         yield store
     finally:
         store.close()
-
-
-def everything(log: Local) -> dict[str, object]:
-    """All that is stored, but for the number of sequencers that there have been."""
-    found, head = stored(log), log.store.read.head()
-    assert head is not None
-    return {**found, "head": replace(head, epoch=0)}
 
 
 def schemas(url: str) -> list[str]:
@@ -68,7 +60,7 @@ def told(tmp_path: Path, url: str) -> tuple[Local, dict[str, object]]:
     with local(tmp_path, database=url) as log:
         story(log)
         log.store.write.enqueue([(b"l" * 32, b"waits"), (b"k" * 32, b"waits too")], 7)
-        return log, everything(log)
+        return log, rows_of(log.store)
 
 
 def test_a_backup_made_while_the_log_runs_is_put_back_and_the_log_goes_on(tmp_path: Path, url: str) -> None:
@@ -99,7 +91,7 @@ def test_a_log_moves_between_the_two_databases_by_a_backup(tmp_path: Path, url: 
         assert [row.data for row in store.read.waiting(9)] == [b"waits", b"waits too"]
         store.write.forget([row.id for row in store.read.waiting(9)])
     with local(tmp_path, database=places[1]) as moved:
-        assert everything(moved) == before
+        assert rows_of(moved.store) == before
     goes_on(tmp_path, places[1], size=8)
 
 
@@ -109,14 +101,14 @@ def test_a_lost_database_is_rebuilt_from_a_mirror_byte_for_byte(
     with local(tmp_path, database=url) as log:
         story(log)
         mirror = exported(log, tmp_path / "mirror")
-        before = everything(log)
+        before = rows_of(log.store)
     place = make_url(url)
     postgres_server.execute(f"DROP DATABASE {place.database}")
     postgres_server.execute(f"CREATE DATABASE {place.database} OWNER {place.username}")
     checked = recover_log(log.config, mirror, NOBODY, False)
     assert (checked.entries, checked.published) == (8, 8)
     with local(tmp_path, database=url) as log:
-        after = everything(log)
+        after = rows_of(log.store)
     # A mirror tells of the newest checkpoint only.
     assert after.pop("checkpoints") == before.pop("checkpoints")[-1:]  # type: ignore[index]
     assert after == before
@@ -129,7 +121,7 @@ def test_a_refused_restore_or_recovery_leaves_everything_as_it_is(tmp_path: Path
         make_backup(log.config, tmp_path / "backup")
         mirror = exported(log, tmp_path / "mirror")
         log.append(log.authority.release("r2"))
-        before = everything(log)
+        before = rows_of(log.store)
     memory = memory_of(log.config).read_bytes()
     with pytest.raises(RolledBack, match="found 8, wanted at least 10"):
         restore_backup(log.config, tmp_path / "backup", NOBODY)
@@ -144,7 +136,7 @@ def test_a_refused_restore_or_recovery_leaves_everything_as_it_is(tmp_path: Path
     assert schemas(url) == ["public"]
     assert memory_of(log.config).read_bytes() == memory
     with local(tmp_path, database=url) as log:
-        assert everything(log) == before
+        assert rows_of(log.store) == before
 
 
 def test_fsck_finds_a_row_that_the_database_let_through(

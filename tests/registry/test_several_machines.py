@@ -4,8 +4,10 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +20,7 @@ from registry.looks import Surroundings
 from registry.setup import create_registry
 from registry.store import open_store
 from tests.fakes.authority import ORIGIN, Authority
+from tests.fakes.postgres import folder_of
 from tests.fakes.processes import Log, Server, until
 
 
@@ -53,7 +56,7 @@ def leads(log: Log, times: int = 1) -> None:
     until(lambda: log.registry.log().count('"sequencer.leads"') >= times, "a sequencer leads", 60)
 
 
-def test_each_machine_takes_entries_and_a_stopped_or_killed_sequencer_is_replaced(
+def test_a7_each_machine_takes_entries_and_a_stopped_or_killed_sequencer_is_replaced(
     machines: tuple[Log, Log],
 ) -> None:
     one, two = machines
@@ -103,3 +106,37 @@ def test_a_machine_without_the_keys_is_examined_without_them(machines: tuple[Log
     assert {found.name for found in examine(config, without) if found.state == "not checked"} >= keys
     assert {found.name for found in examine(config, around) if found.state == "wrong"} == keys
     assert replace(config, database="sqlite:///log.db").shares_database is False
+
+
+@pytest.mark.soak
+def test_a9_a_registry_survives_the_loss_of_its_primary(tmp_path: Path, postgres_programs: Path) -> None:
+    """The process's half: neither its web nor its sequencer has to be started by hand."""
+    with ExitStack() as stack:
+        primary, standby = (stack.enter_context(folder_of(postgres_programs)) for _ in range(2))
+        primary.create()
+        primary.start()
+        primary.execute("CREATE DATABASE log")
+        standby.copy_of(primary, "second")
+        standby.start()
+        primary.execute("ALTER SYSTEM SET synchronous_standby_names = 'second'")
+        primary.execute("SELECT pg_reload_conf()")
+        url = f"postgresql+psycopg://postgres@/log?host={primary.folder}&host={standby.folder}"
+        authority = Authority(origin=ORIGIN, now=datetime.now(UTC).replace(microsecond=0))
+        place = (tmp_path / "log", ORIGIN, f"{url}&target_session_attrs=read-write", "127.0.0.1:0")
+        config = Config(*place, 0.1, 2.0, 600, workers=1, threads=4)
+        create_registry(config, [], authority.genesis(), datetime.now(UTC))
+        server = Server(["serve", "--dir", str(config.folder)], tmp_path / "stderr").start()
+        log = Log(config.folder, server, server, authority)
+        stack.callback(log.stop_registry)
+        log.wait_ready()
+        assert log.submit(authority.allocation(), authority.delegation()) == [2, 4]
+        primary.kill()
+        until(lambda: log.request("GET", "/readyz").status == 503, "it knows that the database is gone")
+        standby.promote()
+        until(lambda: log.request("GET", "/readyz").status == 200, "it found the new primary", 60)
+        leads(log, 2)
+        release = authority.release("r1")
+        until(
+            lambda: log.request("POST", "/api/v1/entries", release).status in (200, 202), "it takes entries"
+        )
+        assert log.submit(release) == [6]
