@@ -15,6 +15,7 @@ from registry.admission import Accepted, Logged
 from registry.body import read_body
 from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
+from registry.collateral import Collateral
 from registry.errors import NotFound, TooLarge
 from registry.quota import sender
 from registry.search import search as find
@@ -28,7 +29,10 @@ MAX_RECORD = 1 << 20
 MAX_RESULTS = 100
 MAX_PAGE = 1000
 WAIT_SECONDS = 10.0
+JSON = "application/json"
 NDJSON = "application/x-ndjson"
+# Vendors make new ones every few days; the registry asks every hour.
+COLLATERAL = "public, max-age=300"
 BUNDLE = "application/vnd.quotary.bundle+json"
 
 _INDEX = re.compile(r"0|[1-9][0-9]{0,17}")
@@ -123,6 +127,13 @@ def _status(routes: Blueprint, site: Site) -> None:
         records = Bundles(site.public, snapshot).floors(_name(platform))
         floors = [parse_canonical(record, MAX_RECORD) for record in records]
         return _json({"size": snapshot.size, "platform": platform, "floors": floors}, caching=SHORT)
+
+    @routes.get("/collateral/<platform>/<product>")
+    def collateral(platform: str, product: str) -> Response:
+        data, fetched_at = Collateral(site.config.collateral_folder).find(platform, product)
+        response = cached(data, JSON, COLLATERAL)
+        response.headers["Age"] = str(max(0, int((site.now() - fetched_at).total_seconds())))
+        return response
 
     @routes.get("/services")
     def services() -> Response:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from quotary.errors import CannotTell, OurBug, QuotaryError, Usage, as_ours
+from registry.cli_collateral import collateral
 from registry.cli_options import (
     EXITS,
     ending_with_words,
@@ -254,7 +255,7 @@ def witness_serve(folder: Path, bind: str) -> None:
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
 
 
-for command in (backup, restore, recover, export, roles, reload, reindex, scrub, keys, order):
+for command in (backup, restore, recover, export, roles, reload, reindex, scrub, collateral, keys, order):
     registry.add_command(command)
 
 

@@ -1,10 +1,11 @@
 """Where a registry keeps its things, and the few numbers an operator chooses (``registry.toml``)."""
 
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from quotary.errors import CannotTell, Malformed
+from registry.collateral import CollateralSettings
 
 NUMBERS = {
     "publish_interval_seconds": (0.05, 3600.0, 1.0),
@@ -29,6 +30,7 @@ class Config:
     *_burst, *_per_second: entries that one address and one builder may send (``registry/quota.py``), for
     each worker
     upload: ``s3://BUCKET/PREFIX`` that the published log is written to; empty for none
+    collateral: vendors' documents that are kept and served
     """
 
     folder: Path
@@ -45,6 +47,7 @@ class Config:
     builder_burst: int = 10_000
     builder_per_second: float = 20.0
     upload: str = ""
+    collateral: CollateralSettings = field(default_factory=CollateralSettings)
 
     @property
     def keys(self) -> Path:
@@ -62,6 +65,10 @@ class Config:
     def scrub(self) -> Path:
         """How far the reading of the whole log is (``registry/scrub.py``)."""
         return self.folder / "scrub.json"
+
+    @property
+    def collateral_folder(self) -> Path:
+        return self.folder / "collateral"
 
     @property
     def policy(self) -> Path:
@@ -106,6 +113,7 @@ def load_config(folder: Path) -> Config:
         raise Malformed(f"{path} is not TOML: {error}") from error
     texts = {name: _text(found, name, path) for name in ("origin", "database", "bind")}
     upload = _text(found, "upload", path) if "upload" in found else ""
+    collateral = CollateralSettings.parse(found.pop("collateral", {"products": []}))
     numbers = {name: _number(found, name, path) for name in NUMBERS}
     if found:
         raise Malformed(f"{path} has unknown settings: {', '.join(sorted(found))}")
@@ -121,6 +129,7 @@ def load_config(folder: Path) -> Config:
         builder_burst=int(numbers["builder_burst"]),
         builder_per_second=numbers["builder_per_second"],
         upload=upload,
+        collateral=collateral,
         **texts,
     )
 

@@ -98,6 +98,14 @@ _API: dict[str, Operation] = {
         True,
     ),
     "api.tcb": Operation("The TCB floors of a platform", JSON, _LATER, (), "Floors", True),
+    "api.collateral": Operation(
+        "Vendor-signed documents of a product, as the registry fetched them",
+        JSON,
+        (),
+        (),
+        "Collateral",
+        True,
+    ),
     "api.services": Operation("The names of all services", JSON, _LATER, ("before",), "Services", True),
     "api.service": Operation(
         "A service: delegations, releases, next sequence numbers",
@@ -191,6 +199,7 @@ PATH_PARAMETERS: dict[str, Schema] = {
     },
     "measurement": {"description": "measurement id", "schema": HEX32},
     "platform": {"description": "name of a platform", "schema": NAME, "example": "tdx"},
+    "product": {"description": "FMSPC, or AMD's name of the family", "schema": NAME, "example": "genoa"},
 }
 
 PARAMETERS: dict[str, tuple[str, bool, str, Schema]] = {

@@ -60,6 +60,8 @@ def serve(
         if "sequencer" not in without:
             children.append(Child("sequencer", _ours(config, "sequence"), environment=environment))
         children.append(Child("http", web, (listener.fileno(),), environment, application))
+        if config.collateral.products:
+            children.append(Child("collateral", _ours(config, "collateral")))
         if numbers:
             children.append(_metrics_child(config, numbers, environment))
         try:

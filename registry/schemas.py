@@ -102,6 +102,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Bundle": OBJECT,
     "Floors": _object({"size": NUMBER, "platform": NAME, "floors": _list(OBJECT)}),
+    "Collateral": _object({"v": NUMBER, "platform": NAME, "product": NAME, "documents": _list(OBJECT)}),
     "Services": _object({"size": NUMBER, "services": _list(TEXT)}, {"before": NUMBER}),
     "Service": _object(
         {

@@ -18,13 +18,14 @@ from quotary.cli.making import TIME
 from quotary.cli.options import offline_option
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
-from quotary.client.collateral import Cache, Fetcher, Kept, Services, gather
+from quotary.client.collateral import Cache, Fetcher, Kept, gather
 from quotary.client.detect import USABLE
 from quotary.client.detect import detect as look
 from quotary.client.disk import write_new
 from quotary.client.quote import NOT_CHECKED, Terms, Verified, verify_quote
 from quotary.errors import Malformed, Refused, Unsupported
 from quotary.net.transport import HTTP, Offline
+from quotary.net.vendors import Services
 from quotary.statements.measurement import measurement_id
 
 FILE = click.Path(path_type=Path)
@@ -61,6 +62,7 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.option("--simulator-root", "simulator_root_hex", help="SHA-256 of a simulator's root, in hex.")
 @click.option("--simulation", is_flag=True, help="Accept that it proves nothing about hardware.")
 @click.option("--fetch", is_flag=True, help="Ask the vendor's services for what --collateral lacks.")
+@click.option("--registry", default="", metavar="URL", help="With --fetch: ask a registry before them.")
 @click.option("--cache", type=FILE, help="Folder of what was fetched, if not the user's own.")
 @click.option("--keep", type=FILE, help="New file for evidence, collateral and time: repeats this offline.")
 @offline_option
@@ -73,6 +75,7 @@ def verify(
     simulator_root_hex: str | None,
     simulation: bool,
     fetch: bool,
+    registry: str,
     cache: Path | None,
     keep: Path | None,
     offline: bool,
@@ -97,6 +100,7 @@ def verify(
                 Cache(cache or Path.home() / ".cache" / "quotary" / "collateral"),
                 Services(),
                 SystemClock().now(),
+                registry,
             )
             kept = replace(kept, collateral=gather(kept.evidence, kept.collateral, terms, source))
         found = verify_quote(kept.evidence, kept.collateral, terms)

@@ -45,40 +45,24 @@ from quotary.client.quote import (
 from quotary.client.trust import write_private
 from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import Request, Transport
+from quotary.net.vendors import (
+    CRL_CHAIN,
+    MAX_DOCUMENT,
+    QE_CHAIN,
+    TCB_CHAIN,
+    Answer,
+    Services,
+    ask,
+    ask_registry,
+    paths_of,
+)
 
-MAX_DOCUMENT = 1 << 20
 MAX_KEPT = 4 << 20
 # Levels and lists change; a certificate of one chip and TCB version, or one manifest, does not.
 FRESH, FOR_GOOD = timedelta(hours=1), timedelta(days=3650)
 
-_TCB_CHAIN, _QE_CHAIN = "tcb-info-issuer-chain", "sgx-enclave-identity-issuer-chain"
-_CRL_CHAIN = "sgx-pck-crl-issuer-chain"
-_HEADERS = (_TCB_CHAIN, _QE_CHAIN, _CRL_CHAIN)
 _SIGNED = r'\{"%s":(\{.*\}),"signature":"([0-9a-f]{128})"\}'
 _SPL = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "ucodeSPL", "fmc": "fmcSPL"}
-
-
-@dataclass(frozen=True, slots=True)
-class Services:
-    """Where the vendors' documents are, without a slash at the end; a mirror's address does as well.
-
-    intel_crl: the whole address of the root's revocation list
-    """
-
-    intel: str = "https://api.trustedservices.intel.com"
-    intel_crl: str = "https://certificates.trustedservices.intel.com/IntelSGXRootCA.der"
-    amd: str = "https://kdsintf.amd.com"
-    nvidia: str = "https://rim.attestation.nvidia.com"
-    ocsp: str = "https://ocsp.ndis.nvidia.com"
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """One document as it came: the headers that carry its signers' certificates, and its body."""
-
-    headers: Mapping[str, str]
-    body: bytes
-    fetched_at: datetime
 
 
 class Cache:
@@ -122,12 +106,29 @@ class Cache:
 
 @dataclass(frozen=True, slots=True)
 class Fetcher:
-    """Gets collateral from vendors' services, or from what was kept of them."""
+    """Gets collateral from vendors' services, or from what was kept of them.
+
+    registry: asked first for what does not depend on one machine; empty where there is none
+    """
 
     transport: Transport
     cache: Cache
     services: Services
     now: datetime
+    registry: str = ""
+
+    def take_from_registry(self, data: bytes) -> None:
+        """Keep what the registry has for the product of some evidence, where it is newer than what is kept.
+
+        It is as little believed as what a vendor's server says; who lies here only makes verification fail.
+        """
+        platform, product = _product(data)
+        found = ask_registry(self.transport, self.registry, platform, product)
+        for path, answer in found.documents.items():
+            kept = self.cache.find(url := self.services.url(path))
+            newer = kept is None or kept.fetched_at < answer.fetched_at
+            if newer and answer.fetched_at <= self.now and path in paths_of(platform, product):
+                self.cache.keep(url, answer)
 
     def intel(self, quote: TDXQuote | SGXQuote) -> dict[str, str]:
         """Give the nine members of a quote's collateral, for its TEE, its machine and its PCK CA."""
@@ -143,12 +144,12 @@ class Fetcher:
         return {
             "tcb_info": tcb_info,
             "tcb_info_signature": tcb_signature,
-            "tcb_info_issuer_chain": _chain(tcb, _TCB_CHAIN),
+            "tcb_info_issuer_chain": _chain(tcb, TCB_CHAIN),
             "qe_identity": identity,
             "qe_identity_signature": identity_signature,
-            "qe_identity_issuer_chain": _chain(qe, _QE_CHAIN),
+            "qe_identity_issuer_chain": _chain(qe, QE_CHAIN),
             "pck_crl": crl.body.hex(),
-            "pck_crl_issuer_chain": _chain(crl, _CRL_CHAIN),
+            "pck_crl_issuer_chain": _chain(crl, CRL_CHAIN),
             "root_ca_crl": self._get(self.services.intel_crl, FRESH).body.hex(),
         }
 
@@ -203,18 +204,12 @@ class Fetcher:
         if kept is not None and timedelta(0) <= self.now - kept.fetched_at < keep:
             return kept
         try:
-            reply = self.transport.send(_request(url, question))
-            if reply.status != 200:
-                raise CannotTell(f"{url} answers with status {reply.status}, wanted 200")
+            answer = ask(self.transport, _request(url, question), self.now)
         except CannotTell:
             # What a vendor signed does not become false because his server is away; its dates still count.
             if kept is None:
                 raise
             return kept
-        headers = {name: value for name, value in reply.headers.items() if name in _HEADERS}
-        answer = Answer(headers, reply.body[: MAX_DOCUMENT + 1], self.now.replace(microsecond=0))
-        if len(answer.body) > MAX_DOCUMENT:
-            raise CannotTell(f"{url} sent more than {MAX_DOCUMENT} bytes")
         self.cache.keep(name, answer)
         return answer
 
@@ -262,6 +257,8 @@ def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetche
     A Nitro document needs none. NVIDIA devices are verified first, for their versions name the manifests.
     """
     kind, found = recognise(data), dict(members)
+    if source.registry and not members:
+        source.take_from_registry(data)
     if kind == TDX and not members:
         return source.intel(TDXQuote.parse(data))
     if kind == SGX and not members:
@@ -286,6 +283,20 @@ def _request(url: str, question: bytes | None) -> Request:
     if question is None:
         return Request(url)
     return Request(url, "POST", question, {"Content-Type": "application/ocsp-request"})
+
+
+def _product(data: bytes) -> tuple[str, str]:
+    """Give platform and product of some evidence as a registry names them."""
+    kind = recognise(data)
+    if kind == TDX:
+        chain = TDXQuote.parse(data).section.pck_chain
+        return "tdx", PCKExtension.parse(chain[0]).fmspc.hex()
+    if kind == SGX:
+        chain = SGXQuote.parse(data).section.pck_chain
+        return "sgx", PCKExtension.parse(chain[0]).fmspc.hex()
+    if kind == SNP:
+        return "snp", _endorsable(SNPReport.parse(data)).name
+    raise CannotTell(f"a registry keeps no documents beside evidence of the kind {kind}")
 
 
 def _utf8(name: str, data: bytes) -> str:

@@ -16,10 +16,11 @@ from quotary.attestation import snp
 from quotary.attestation.roots import simulator_root
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.tdx import TDXQuote
-from quotary.client.collateral import Cache, Fetcher, Kept, Services, gather
+from quotary.client.collateral import Cache, Fetcher, Kept, gather
 from quotary.client.quote import Terms, verify_quote
 from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import HTTP, Offline, Transport
+from quotary.net.vendors import Services
 from tests.attestation import test_nvidia as nvidia
 from tests.attestation import test_sgx as sgx
 from tests.attestation.test_snp import NOW, VENDOR_ROOTS, chain_pem, report
