@@ -14,6 +14,7 @@ from registry.cli import registry
 from registry.config import load_config
 from registry.errors import WrongSchema
 from registry.store import open_store
+from registry.store.schema import REVISION
 
 ORIGIN = "log.example.org/simulation"
 
@@ -132,7 +133,7 @@ def test_upgrade_brings_an_empty_database_to_the_schema(folder: Path) -> None:
     with pytest.raises(WrongSchema) as caught:
         run("serve", "--dir", str(folder))
     assert caught.value.next_command == "quotary registry upgrade"
-    assert run("upgrade", "--dir", str(folder)).stdout == "schema 0001\n"
+    assert run("upgrade", "--dir", str(folder)).stdout == f"schema {REVISION}\n"
     with pytest.raises(CannotTell, match="no log"):
         run("fsck", "--dir", str(folder))
 

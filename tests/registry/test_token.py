@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pkcs11
@@ -177,3 +178,14 @@ def test_a_registry_over_a_token_remembers_its_head_through_a_killed_signer(
         assert hsm.PIN not in server.log()
     finally:
         log.stop_registry()
+
+
+def test_two_keys_of_one_token_sign_in_turns(place: TokenPlace) -> None:
+    places = [replace(place, key=f"log {number}") for number in range(2)]
+    for found in places:
+        create_token_key(found)
+    signing = [TokenKey(found) for found in places]
+    for _ in range(3):
+        for key in signing:
+            key.public_key().verify(key.sign(b"x"), b"x")
+    assert signing[0].public_key() != signing[1].public_key()
