@@ -101,8 +101,9 @@ def sequence(folder: Path) -> None:
     from registry.sequence import run_sequencer
 
     logs.set_up()
+    config = load_config(folder)
     with ending_with_words():
-        run_sequencer(load_config(folder))
+        run_sequencer(config)
 
 
 @registry.command(epilog="Example: quotary registry sign --dir log\n\n" + EXITS)
@@ -115,8 +116,8 @@ def sign(folder: Path, listener: int | None) -> None:
     from registry.signer import run_signer
 
     logs.set_up()
+    config = load_config(folder)
     with ending_with_words():
-        config = load_config(folder)
         run_signer(config.keys, config.origin, config.socket, listener)
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from registry.logs import JSONLines
 from tests.conftest import ROOT
+from tests.fakes.authority import ORIGIN
 from tests.fakes.processes import Log, command, start_log, until
 
 CANARY = "canary-7f3a91"
@@ -70,11 +71,14 @@ def test_a26_every_line_of_a_journey_is_json_and_holds_no_secret(log: Log) -> No
     assert not [secret for secret in [CANARY, *secrets(log)] if secret in text]
 
 
-def test_a_service_that_ends_says_why_in_its_log(log: Log) -> None:
-    done = command("sign", "--dir", str(log.folder / "nowhere"))
+def test_a_service_that_ends_says_why_in_its_log(tmp_path: Path) -> None:
+    folder = str(tmp_path / "log")
+    assert command("init", "--dir", folder, "--origin", ORIGIN).returncode == 0
+    (tmp_path / "log" / "keys" / "signed-head.json").unlink()
+    done = command("sign", "--dir", folder)
     (line,) = check_shape(done.stderr)
     assert (done.returncode, line["event"], line["kind"]) == (40, "process.ended", "CannotTell")
-    assert "registry init" in str(line["next"])
+    assert "restore it beside the keys" in str(line["next"])
 
 
 ODD = """
