@@ -11,6 +11,7 @@ from pysqlite3 import dbapi2 as pysqlite3
 
 from quotary.tlog.merkle import leaf_hash
 from registry.errors import StoreUnavailable
+from registry.reindex import reindex
 from registry.sequencer import Sequencer
 from registry.setup import create_registry
 from registry.store import Store, Writer, open_store
@@ -86,6 +87,8 @@ def actions(log: Local, history: History, source: random.Random) -> Iterator[Cal
         entry = b'{"entry":%d}' % (number if source.random() < 0.7 else source.randint(1, number))
         yield lambda entry=entry: submit(log, history, entry)
         yield log.loop.round
+        if number % 5 == 0:
+            yield lambda: reindex(log.store)
         if number % 3 == 0:
             yield lambda: start_again(log)
 
