@@ -119,7 +119,8 @@ class Sequencer:
     def sign(self) -> None:
         """Have the committed head signed, with proof that it continues what the signer signed last."""
         head, signed = self._head, self._store.read.signed()
-        if head.state_index != head.size - 1 or (signed and signed.size == head.size):
+        is_closed = head.size > 0 and head.state_index == head.size - 1
+        if not is_closed or (signed and signed.size == head.size):
             return
         check_committed(self._store.read, self._tiles, signed.size if signed else 0, head)
         self.check_signer()

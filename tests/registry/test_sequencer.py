@@ -279,3 +279,9 @@ def test_a_signer_that_refuses_stops_the_sequencer(log: Local, tmp_path: Path) -
     for size, root in ((head.size, root_of(other)), (1, bytes(32)), (2, bytes(32))):
         with pytest.raises(SignerRefused):
             log.signer.sign(size, root, ())
+
+
+def test_an_empty_log_is_not_signed(tmp_path: Path) -> None:
+    with local(tmp_path) as log:
+        log.sequencer.sign()
+        assert log.signer.head().size == 0
