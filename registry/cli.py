@@ -16,7 +16,7 @@ from registry.cli_options import (
     token_place,
     without_option,
 )
-from registry.cli_orders import keys, order
+from registry.cli_orders import keys, order, succeed
 from registry.cli_upkeep import backup, export, recover, reindex, reload, restore, roles, scrub
 
 
@@ -42,6 +42,7 @@ def registry() -> None:
 @click.option(
     "--witness", "witnesses", type=(str, str), multiple=True, metavar="URL VKEY", help="Repeatable."
 )
+@click.option("--successor", is_flag=True, help="Make no entry 0: the log goes on from one that closes.")
 @token_options
 def init(
     folder: Path,
@@ -52,6 +53,7 @@ def init(
     database: str,
     genesis: Path | None,
     witnesses: tuple[tuple[str, str], ...],
+    successor: bool,
     hsm_module: str | None,
     hsm: str | None,
     hsm_pin_file: str | None,
@@ -64,9 +66,14 @@ def init(
     lines = [_witness_line(url, vkey) for url, vkey in witnesses]
     place = token_place(origin, hsm_module, hsm, hsm_pin_file)
     entry = genesis.read_bytes() if genesis else None
-    public = create_registry(config, lines, entry, datetime.now(UTC), place)
+    if entry is not None and successor:
+        raise Usage("--genesis and --successor do not go together")
+    public = create_registry(config, lines, entry, datetime.now(UTC), place, awaits=successor)
     for key in (*public.log, public.promise):
         click.echo(key.vkey())
+    if successor:
+        click.echo("next: quotary registry order close, with the first keys above; then succeed", err=True)
+        return
     if genesis is None:
         click.echo(f"root keys lie in {config.keys}: move root.pem off this machine", err=True)
     click.echo(f"next: quotary registry serve --dir {folder}", err=True)
@@ -256,7 +263,10 @@ def witness_serve(folder: Path, bind: str) -> None:
     sys.exit(run.serve_witness(folder, bind, lambda address: click.echo(address)))
 
 
-for command in (backup, restore, recover, export, roles, reload, reindex, scrub, collateral, keys, order):
+for command in (
+    *(backup, restore, recover, export, roles, reload, reindex, scrub, collateral),
+    *(keys, order, succeed),
+):
     registry.add_command(command)
 
 

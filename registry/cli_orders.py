@@ -148,6 +148,29 @@ def log(folder: Path, file: Path) -> None:
         click.echo(f"next: quotary registry keys retire --dir {folder}, after the overlap", err=True)
 
 
+@click.command(epilog="Example: quotary registry succeed --dir log2 --predecessor log\n\n" + EXITS)
+@folder_option
+@click.option(
+    "--predecessor",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of the closed registry.",
+)
+def succeed(folder: Path, predecessor: Path) -> None:
+    """Begin a log made with `init --successor`: its genesis, and what it takes over from a closed log.
+
+    Services, revocations and floors of the closed log are said again by new roots, whose keys are made here.
+    """
+    from registry.config import load_config
+    from registry.succession import begin
+
+    config = load_config(folder)
+    count = begin(config, load_config(predecessor), datetime.now(UTC))
+    click.echo(f"entry 0 and {count} statements taken over wait for the first checkpoint")
+    click.echo(f"root keys lie in {config.keys}: move root.pem off this machine", err=True)
+    click.echo(f"next: quotary registry serve --dir {folder}", err=True)
+
+
 def _draft(origin: str, content: object, out: Path) -> None:
     from quotary.statements.order import Order
 

@@ -1,6 +1,7 @@
 """Make a new registry: folder, keys, genesis, policy, database."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -19,7 +20,7 @@ from registry import keys
 from registry.config import Config
 from registry.identity import PublicKeys, create_log_keys, public_keys, write_public
 from registry.memory import create_memory
-from registry.store import EMPTY_HEAD, create_store
+from registry.store import EMPTY_HEAD, create_store, open_store
 from registry.token_place import TokenPlace
 
 ROLES = ("root", "tcb", "security", "rebuilder")
@@ -40,18 +41,26 @@ def create_registry(
     genesis: bytes | None,
     now: datetime,
     token: TokenPlace | None = None,
+    *,
+    awaits: bool = False,
 ) -> PublicKeys:
     """Make everything that ``serve`` needs; an existing registry is never touched.
 
     genesis: the bytes of entry 0, signed elsewhere; None makes root keys in the keys folder and signs it
     with them
     token:   where to make the log's Ed25519 key; None makes it in a file
+    awaits:  the log has no entry 0 before ``registry.succession`` makes it
     """
     if config.folder.joinpath("registry.toml").exists():
         raise Refused("folder", f"{config.folder} holds a registry", "a new folder")
     existed = config.folder.exists()
     try:
-        return _create(config, witnesses, genesis, now, token)
+        public = _create(config, witnesses, token)
+        if not awaits:
+            _begin(config, genesis or own_genesis(config, now), now)
+        # Last, because it is what says that here is a registry.
+        keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
+        return public
     except BaseException:
         # Half a registry would stand in the way of the next try.
         if not existed:
@@ -82,31 +91,29 @@ def write_policy(path: Path, public: PublicKeys, witnesses: list[WitnessLine], q
     keys.write_durably(path, text.encode("utf-8"), 0o644)
 
 
-def _create(
-    config: Config,
-    witnesses: list[WitnessLine],
-    genesis: bytes | None,
-    now: datetime,
-    token: TokenPlace | None,
-) -> PublicKeys:
+def _create(config: Config, witnesses: list[WitnessLine], token: TokenPlace | None) -> PublicKeys:
     for folder in (config.folder, config.keys):
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     config.public.mkdir(exist_ok=True)
-    entry = genesis if genesis is not None else _own_genesis(config, now)
-    check_genesis(config.origin, entry, now)
     public = public_keys(create_log_keys(config.keys, config.origin, token))
     write_public(config.keys / "public", public)
     create_memory(config.keys / "signed-head.json")
     write_policy(config.policy, public, witnesses, None)
     store = create_store(config.database_url)
     store.write.create(EMPTY_HEAD)
-    store.write.enqueue([(leaf_hash(entry), entry)], int(now.timestamp()))
     store.close()
-    keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
     return public
 
 
-def _own_genesis(config: Config, now: datetime) -> bytes:
+def _begin(config: Config, genesis: bytes, now: datetime) -> None:
+    check_genesis(config.origin, genesis, now)
+    store = open_store(config.database_url)
+    store.write.enqueue([(leaf_hash(genesis), genesis)], int(now.timestamp()))
+    store.close()
+
+
+def own_genesis(config: Config, now: datetime, predecessor: Mapping[str, object] | None = None) -> bytes:
+    """Make the role keys in the keys folder, and the genesis that names them."""
     made = {role: keys.create_ed25519(config.keys / f"{role}.pem") for role in ROLES}
     predicate = {
         "log": config.origin,
@@ -116,6 +123,7 @@ def _own_genesis(config: Config, now: datetime) -> bytes:
         "expires": time_text(now.replace(microsecond=0) + timedelta(days=365 * GENESIS_YEARS)),
         "keys": {_key_id(key): b64(spki(raw_public_key(key))) for key in made.values()},
         "roles": {role: {"keys": [_key_id(key)], "threshold": 1} for role, key in made.items()},
+        **({"predecessor": dict(predecessor)} if predecessor else {}),
     }
     return sign(statement_payload("delegation", predicate), [made["root"]])
 

@@ -39,6 +39,20 @@ class Compromise:
 
 
 @dataclass(frozen=True, slots=True)
+class Predecessor:
+    """The log that this one goes on from, as its roots closed it (docs/formats/orders.md, "Succession").
+
+    root:     of its last checkpoint, 32 bytes
+    map_root: that its last state entry commits, 32 bytes
+    """
+
+    origin: str
+    size: int
+    root: bytes
+    map_root: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Delegation:
     """The keys and roles of one service.
 
@@ -46,6 +60,7 @@ class Delegation:
     expires:     at this log time and later the delegation gives no authority
     keys:        key id to public key (32 bytes); each holds at least one role
     compromised: keys that nobody should believe any more; none of them is in ``keys``
+    predecessor: only in a genesis
     """
 
     header: Header
@@ -54,6 +69,7 @@ class Delegation:
     keys: Mapping[str, bytes]
     roles: Mapping[str, Role]
     compromised: tuple[Compromise, ...]
+    predecessor: Predecessor | None = None
 
 
 def parse_delegation(fields: Fields) -> Delegation:
@@ -67,6 +83,7 @@ def parse_delegation(fields: Fields) -> Delegation:
         keys,
         _roles(fields, keys, found.service),
         _compromised(fields, keys) if fields.has("compromised") else (),
+        fields.optional("predecessor", lambda name: _predecessor(fields.fields(name), found.log)),
     )
     _check_beginning(delegation)
     return delegation
@@ -119,10 +136,25 @@ def _compromised(fields: Fields, keys: Mapping[str, bytes]) -> tuple[Compromise,
     return ascending(tuple(found), "compromised keys", lambda item: item.key)
 
 
+def _predecessor(fields: Fields, log: str) -> Predecessor:
+    found = Predecessor(
+        fields.name("origin"),
+        fields.integer("size", 1),
+        fields.hexbytes("root", 32),
+        fields.hexbytes("map", 32),
+    )
+    fields.done()
+    if found.origin == log:
+        raise Malformed("a log is not its own predecessor")
+    return found
+
+
 def _check_beginning(delegation: Delegation) -> None:
     first = delegation.header.sequence == 1
     if first != (delegation.previous is None):
         raise Malformed("previous is absent at sequence 1 and present at every other")
+    if delegation.predecessor is not None and not (first and delegation.header.service == LOG_SERVICE):
+        raise Malformed("only a genesis has a predecessor")
     if first and delegation.compromised:
         raise Malformed("a first delegation cannot know compromised keys")
     if first and delegation.header.service != LOG_SERVICE and delegation.roles.keys() != {"owner"}:

@@ -15,6 +15,9 @@ from quotary.client.policy import Policy
 from quotary.client.trust import FileMemory, Memory, ProcessMemory
 from quotary.client.verify import verify_bundle, verify_proof
 from quotary.errors import QuotaryError, Refused
+from quotary.statements.delegation import Delegation
+from quotary.statements.envelope import Envelope
+from quotary.statements.schema import parse_statement
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.cosignature import cosign
 from quotary.tlog.merkle import leaf_hash, path_in, root_of
@@ -24,9 +27,9 @@ from quotary.tlog.proof import TlogProof
 from registry import keys
 from registry.identity import load_log_keys
 from tests.cli.conftest import Run, run
-from tests.fakes.authority import SERVICE, key, measurement
+from tests.fakes.authority import SERVICE, Authority, key, measurement
 from tests.fakes.log import policy_bytes, policy_document
-from tests.fakes.processes import Log, command, start_log, until
+from tests.fakes.processes import Log, Server, command, start_log, until
 
 __all__ = ["run"]
 
@@ -219,3 +222,54 @@ def test_a25_the_whole_freeze_drill_with_a_hundred_clients_and_restarts(tmp_path
             log.wait_ready()
             assert log.request("POST", "/api/v1/entries", log.authority.release("b")).status == 410
             assert log.json("/api/v1/log")["published"] == size
+
+
+def test_a_closed_log_goes_on_in_its_successor_and_nothing_leaves_revoked(run: Run, tmp_path: Path) -> None:
+    origin = "log2.example.org/simulation"
+    new = ("--dir", tmp_path / "log2")
+    with started(tmp_path) as log:
+        log.submit(log.authority.revocation(["a"]), log.authority.floor())
+        made = do("init", *new, "--origin", origin, "--successor", "--publish-interval", "0.1")
+        vkeys = made.split()[:2]
+        assert (
+            "a log that goes on"
+            in command("succeed", *map(str, new), "--predecessor", str(log.folder)).stderr
+        )
+        close = ["--origin", log.authority.origin, "--reason", "retired", "--successor", origin]
+        do("order", "close", *close, *(w for v in vkeys for w in ("--vkey", v)), "--out", tmp_path / "c.json")
+        assert f"{origin} goes on" in obeyed(log, tmp_path / "c.json", tmp_path)
+        assert "3 statements taken over" in do("succeed", *new, "--predecessor", log.folder)
+        assert command("succeed", *map(str, new), "--predecessor", str(log.folder)).returncode == 11
+        old_policy = policy_file(log, tmp_path / "old.json")
+        ran = run("audit", log.address, "--policy", old_policy, "--simulation", "--store", tmp_path / "a1")
+        assert ran.code == 0, ran.err
+        assert "ENDED" in ran.out
+        last = Checkpoint.parse(Note.parse(log.get("/checkpoint")).text)
+        server = Server(["serve", "--dir", str(tmp_path / "log2"), "--bind", "127.0.0.1:0"], tmp_path / "e")
+        successor = Log(tmp_path / "log2", server.start(), log.witness, Authority(origin))
+        try:
+            successor.wait_ready()
+            _check_successor(successor, run, tmp_path, last)
+        finally:
+            successor.stop_registry()
+
+
+def _check_successor(log: Log, run: Run, folder: Path, last: Checkpoint) -> None:
+    genesis = parse_statement(Envelope.parse(log.get("/api/v1/entries/0")).payload).predicate
+    assert isinstance(genesis, Delegation)
+    assert genesis.predecessor is not None
+    bound = (genesis.predecessor.origin, genesis.predecessor.size, genesis.predecessor.root)
+    assert bound == (last.origin, last.size, last.root)
+    record = log.json(f"/api/v1/measurements/{SERVICE}/{measurement('a').hex()}")["record"]
+    assert isinstance(record, dict)
+    assert (record["status"], record["reason"]) == ("revoked", "CVE-2026-0001")
+    assert log.json("/api/v1/tcb/sim-tdx")["floors"]
+    assert log.json("/api/v1/log")["published"] == 5
+    document = policy_document(
+        origin=log.authority.origin, genesis=leaf_hash(log.get("/api/v1/entries/0")).hex()
+    )
+    document |= {"tlog_policy": log.policy_text, "map_auditor": "none", "rebuilders": "none"}
+    policy = folder / "new.json"
+    policy.write_bytes(policy_bytes(document))
+    ran = run("audit", log.address, "--policy", policy, "--simulation", "--store", folder / "a2")
+    assert ran.code == 0, ran.err

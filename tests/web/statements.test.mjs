@@ -121,6 +121,22 @@ test("the fourteen keys that prove nothing are none", () => {
   for (const { about, key } of keys) assert.ok(!isPublicKey(Buffer.from(key, "hex")), about);
 });
 
+test("only a genesis has a predecessor", async () => {
+  const predecessor = { origin: "log0.example.org", size: 2, root: "0".repeat(64), map: "0".repeat(64) };
+  const genesis = (of) => (p) => {
+    const [id] = p.roles.owner.keys;
+    Object.assign(p, { service: "log", sequence: 1, keys: { [id]: p.keys[id] }, roles: { root: { keys: [id], threshold: 1 } } });
+    delete p.previous;
+    delete p.compromised;
+    p.predecessor = of;
+  };
+  await accepted("delegation", genesis(predecessor));
+  await refused("delegation", (p) => { p.predecessor = predecessor; });
+  for (const change of [{ size: 0 }, { root: "00" }, { map: 1 }, { origin: "A" }, { more: 1 }, { origin: examples.delegation.log }]) {
+    await refused("delegation", genesis({ ...predecessor, ...change }));
+  }
+});
+
 test("rows of a release have their platform's members", async () => {
   await refused("release", (p) => { p.rows[1].platform = "sim-sim-tdx"; });
   await refused("release", (p) => { delete p.rows[0].require.guest; });

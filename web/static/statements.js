@@ -105,7 +105,7 @@ export async function signatureHolds(statement, signature, spki) {
 // --- Kinds: each check returns the subject as pairs of name and SHA-256 -----------------------------------------------
 
 const KINDS = {
-  delegation: { members: ["previous?", "expires", "keys", "roles", "compromised?"], check: delegation },
+  delegation: { members: ["previous?", "expires", "keys", "roles", "compromised?", "predecessor?"], check: delegation },
   release: {
     members: ["not_after", "source", "lock_sha256", "weights_sha256", "policy_sha256", "outputs", "rows", "material"],
     check: release,
@@ -138,6 +138,10 @@ async function delegation(predicate) {
   time(expires);
   for (const [id, spki] of members(keys, 64)) await checkKey(id, spki);
   checkRoles(roles, keys, service, sequence);
+  if (predicate.predecessor !== undefined) {
+    demand(service === "log" && sequence === 1, "only a genesis has a predecessor");
+    checkPredecessor(predicate.predecessor, predicate.log);
+  }
   if (compromised !== undefined) {
     demand(sequence > 1, "the first delegation knows no compromised keys");
     for (const item of array(compromised, 1, 64)) {
@@ -149,6 +153,15 @@ async function delegation(predicate) {
     ascending(compromised.map(({ key }) => key));
   }
   return [[service, await mapKey("service", [service])]];
+}
+
+function checkPredecessor(predecessor, log) {
+  object(predecessor, ["origin", "size", "root", "map"]);
+  name(predecessor.origin);
+  demand(predecessor.origin !== log, "its own predecessor");
+  integer(predecessor.size, 1);
+  hexOf(predecessor.root, 32);
+  hexOf(predecessor.map, 32);
 }
 
 async function checkKey(id, spki) {
