@@ -105,6 +105,7 @@ TARGETS = {
             f"{ATTESTATION}der.py": (),
         },
         (
+            "tests/attestation/test_der.py",
             "tests/attestation/test_layout.py",
             "tests/attestation/test_certificates.py",
             "tests/attestation/test_tdx_formats.py",
