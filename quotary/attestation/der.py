@@ -53,7 +53,7 @@ def _next(data: bytes) -> tuple[int, bytes, bytes]:
     if length & 0x80:
         start = 2 + (length & 0x7F)
         length = int.from_bytes(data[2:start], "big")
-        if not 3 <= start <= 4 or length < 0x80 or (start == 4 and length < 0x100):
+        if start > 4 or length < 0x80 or (start == 4 and length < 0x100):
             raise Malformed("not DER: a length in another than its shortest form")
     if len(data) < start + length:
         raise Malformed("not DER: shorter than it says")
