@@ -353,6 +353,23 @@ def test_blocks_and_fields_out_of_order_are_malformed(found: fake.Authority, blo
         DeviceReport.parse(fake.device(found, PDI).raw(fake.NONCE, blocks, count, opaque))
 
 
+@pytest.mark.parametrize("at", [0, 1, 3, 36, 37, 38])
+def test_another_request_or_answer_is_malformed(found: fake.Authority, at: int) -> None:
+    data = bytearray(fake.device(found, PDI).report())
+    data[at] ^= 0x10
+    with pytest.raises(Malformed, match="SPDM 1.1 request for all measurements"):
+        DeviceReport.parse(bytes(data))
+
+
+def test_a_record_holds_the_blocks_that_it_counts_and_no_more(found: fake.Authority) -> None:
+    device = fake.device(found, PDI)
+    blocks = b"".join(bytes([index, 1, 51, 0, 1, 48, 0]) + bytes(48) for index in (1, 2))
+    assert DeviceReport.parse(device.raw(fake.NONCE, blocks, 2, b"")).blocks == (bytes(48), bytes(48))
+    for count in (1, 3):
+        with pytest.raises(Malformed, match="measurement record has 110 bytes"):
+            DeviceReport.parse(device.raw(fake.NONCE, blocks, count, b""))
+
+
 def test_a_switch_reports_its_own_pdi() -> None:
     authority = fake.authority("LS_10")
     plain = {
