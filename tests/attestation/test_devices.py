@@ -1,5 +1,6 @@
 """All devices of one machine: the list, the nonces, and that no device of another machine is among them."""
 
+import base64
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -156,6 +157,27 @@ def test_each_device_answers_the_nonce_of_its_place(ours: fake.Machine) -> None:
         verify_devices(found, nonces(3), (), fake.NOW, ROOTS)
     with pytest.raises(Rejected, match="device count"):
         verify_devices((), nonces(1), (), fake.NOW, ROOTS)
+
+
+def test_a_list_is_bounded_and_names_each_member_once() -> None:
+    member = fake.device(fake.authority(), bytes(8)).evidence()
+
+    def listed(**changes: bytes) -> bytes:
+        return json.dumps([member | {name: encoded(value) for name, value in changes.items()}]).encode()
+
+    def encoded(value: bytes) -> str:
+        return base64.b64encode(value).decode()
+
+    assert len(parse_evidence(listed())) == 1
+    for data, said in (
+        (bytes(devices.MAX_EVIDENCE + 1), "at most 1048576"),
+        (json.dumps([{}] * (devices.MAX_DEVICES + 1)).encode(), "list of 1 to 64 devices"),
+        (listed(certificate=bytes(devices.MAX_CHAIN + 1)), "longer than 16384 bytes"),
+        (listed(certificate=b"\xff"), "or no text"),
+        (listed().replace(b'"arch": "HOPPER"', b'"arch": "HOPPER", "arch": "HOPPER"'), "a member twice"),
+    ):
+        with pytest.raises(Malformed, match=said):
+            parse_evidence(data)
 
 
 def test_a_row_is_met_by_the_gpus_it_names(our_facts) -> None:
