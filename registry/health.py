@@ -4,7 +4,7 @@ from flask import Blueprint, Response
 
 from quotary.errors import CannotTell
 from registry.errors import NotPublished, StoreUnavailable
-from registry.machine import check_room
+from registry.machine import READY_BYTES, check_room
 from registry.scrub import recall
 from registry.site import Site
 
@@ -23,7 +23,7 @@ def blueprint(site: Site) -> Blueprint:
     def readyz() -> Response:
         size, age = _published(site)
         site.signer.head()
-        free = check_room(site.config.folder)
+        free = check_room(site.config.folder, READY_BYTES)
         if damage := recall(site.config.scrub).damage:
             raise CannotTell(f"not ready: the log was read again, and {damage}")
         return _text(f"published size {size}\ncheckpoint age {age} s\nsigner answers\nfree {free} bytes\n")

@@ -15,7 +15,7 @@ from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.config import Config
 from registry.errors import NotPublished
 from registry.identity import load_log_keys, public_keys, read_public
-from registry.machine import check_against, check_room
+from registry.machine import RESERVE_BYTES, check_against, check_room
 from registry.memory import recall
 from registry.signing import SignerClient
 from registry.store import open_store
@@ -98,7 +98,7 @@ def check_clock(config: Config, around: Surroundings) -> None:
 
 
 def check_disk(config: Config, _: Surroundings) -> None:
-    check_room(config.folder)
+    check_room(config.folder, RESERVE_BYTES)
 
 
 def check_signer(config: Config, _: Surroundings) -> None:

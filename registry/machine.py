@@ -7,6 +7,9 @@ from pathlib import Path
 from registry.errors import ClockRefused, StoreFull
 
 RESERVE_BYTES = 64 << 20
+"""What an operator should hear of in time."""
+READY_BYTES = 4 << 20
+"""What the next entries and their tiles surely fit into."""
 MAX_CLOCK_SECONDS = 60
 
 
@@ -15,11 +18,11 @@ def free_bytes(folder: Path) -> int:
     return shutil.disk_usage(folder).free
 
 
-def check_room(folder: Path) -> int:
-    """Give the free bytes, or raise ``StoreFull`` below the reserve that a registry wants."""
+def check_room(folder: Path, wanted: int) -> int:
+    """Give the free bytes, or raise ``StoreFull`` where they are fewer than ``wanted``."""
     free = free_bytes(folder)
-    if free < RESERVE_BYTES:
-        raise StoreFull(f"{free} bytes are free at {folder}, wanted {RESERVE_BYTES}", next_command="df -h")
+    if free < wanted:
+        raise StoreFull(f"{free} bytes are free at {folder}, wanted {wanted}", next_command="df -h")
     return free
 
 

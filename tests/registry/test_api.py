@@ -14,7 +14,7 @@ from quotary.errors import QuotaryError
 from quotary.tlog.merkle import leaf_hash
 from registry import problems
 from registry.errors import Busy, SignerUnavailable, StoreFull, StoreUnavailable
-from registry.machine import RESERVE_BYTES
+from registry.machine import READY_BYTES
 from registry.promise import Promise
 from tests.fakes.authority import Authority, measurement
 from tests.fakes.inprocess import Local, local
@@ -279,9 +279,9 @@ def test_a_registry_without_signer_or_room_is_not_ready(
         found.loop.round()
         client = found.client()
         usage = shutil.disk_usage(tmp_path)
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES - 1))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=READY_BYTES - 1))
         check_problem(client.get("/readyz"), 507, "full")
-        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=RESERVE_BYTES))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=READY_BYTES))
         assert client.get("/readyz").status_code == 200
     check_problem(client.get("/readyz"), 503, "unavailable")
     assert client.get("/healthz").status_code == 200
