@@ -17,7 +17,7 @@ from registry.cli_options import (
     without_option,
 )
 from registry.cli_orders import keys, order, succeed
-from registry.cli_upkeep import backup, export, recover, reindex, reload, restore, roles, scrub
+from registry.cli_upkeep import backup, export, import_, recover, reindex, reload, restore, roles, scrub
 
 
 @click.group(
@@ -264,7 +264,7 @@ def witness_serve(folder: Path, bind: str) -> None:
 
 
 for command in (
-    *(backup, restore, recover, export, roles, reload, reindex, scrub, collateral),
+    *(backup, restore, recover, import_, export, roles, reload, reindex, scrub, collateral),
     *(keys, order, succeed),
 ):
     registry.add_command(command)

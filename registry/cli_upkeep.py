@@ -66,6 +66,25 @@ def recover(folder: Path, mirror: str, forget_unpublished: bool) -> None:
     click.echo(f"next: quotary registry serve --dir {folder}", err=True)
 
 
+@click.command("import", epilog="Example: quotary registry import --dir log /srv/dump\n\n" + EXITS)
+@folder_option
+@click.argument("dump", metavar="DIR|URL")
+def import_(folder: Path, dump: str) -> None:
+    """Fill a new registry from an export or mirror of its log: checkpoint, tiles and entries.
+
+    The registry has the log's own keys and policy, and holds nothing yet. Every byte is checked under them
+    before anything of the registry changes; one that was cut off begins anew.
+    """
+    from quotary.net.transport import HTTP
+    from registry.config import load_config
+    from registry.recover import import_log, open_mirror
+
+    transport = HTTP()
+    found = import_log(load_config(folder), open_mirror(dump, transport), transport)
+    click.echo(f"imported {found.entries} entries, published {found.published}; recomputed and equal")
+    click.echo(f"next: quotary registry serve --dir {folder}", err=True)
+
+
 @click.command(epilog="Example: quotary registry export --dir log s3://bucket/log\n\n" + EXITS)
 @folder_option
 @click.argument("target", metavar="FOLDER|s3://BUCKET/PREFIX")

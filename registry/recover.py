@@ -1,4 +1,4 @@
-"""Rebuild a registry's database from a copy of its published log (``registry recover --from-mirror``).
+"""Rebuild a registry's database from a copy of its published log: ``recover --from-mirror``, ``import``.
 
 A mirror needs no trust: its checkpoint must stand under the log's own keys and quorum, its entries must
 hash to that checkpoint, and every state entry must be the one that F1 gives.
@@ -9,24 +9,20 @@ from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
-from quotary.errors import CannotTell, Malformed, Refused, Rejected
+from quotary.errors import CannotTell, Malformed, Refused
 from quotary.net.transport import Limits, Request, Transport
-from quotary.statements.state_entry import state_of
-from quotary.tlog.checkpoint import Checkpoint
-from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy, VerifiedCheckpoint
 from quotary.tlog.tiles import TILE_WIDTH, decode_entry_bundle, entries_path, root_at
-from registry.batch import Intervals, append_only
 from registry.config import Config
 from registry.errors import RolledBack
 from registry.fsck import Checked, check_store
+from registry.load import derive, load_entries
 from registry.memory import NOTHING_SIGNED, SignedHead, keep, recall
 from registry.orders import ended
 from registry.sequence import only_sequencer
-from registry.sequencer import MAX_BATCH
 from registry.signer import only_signer
-from registry.store import EMPTY_HEAD, Batch, Head, Published, Signed, Store, Waiting
+from registry.store import Published, Signed, Store, open_store
 from registry.store.beside import beside
 from registry.tree import StoredTiles
 from registry.witnesses import NEXT, Rounds
@@ -74,6 +70,20 @@ def open_mirror(place: str, transport: Transport) -> Mirror:
     return Site(place, transport) if place.startswith(("http://", "https://")) else Folder(Path(place))
 
 
+def import_log(config: Config, mirror: Mirror, transport: Transport) -> Checked:
+    """Fill a registry that holds no log yet, as ``recover_log`` does; keys and policy are the log's own."""
+    with closing(open_store(config.database_url)) as store:
+        head = store.read.head()
+    if head is not None and head.size:
+        raise Refused(
+            "registry",
+            f"a log of {head.size} entries",
+            "one that is new and empty",
+            next_command="quotary registry recover --from-mirror",
+        )
+    return recover_log(config, mirror, transport, False)
+
+
 def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unpublished: bool) -> Checked:
     """Rebuild the database from ``mirror``, move the signer's memory to its checkpoint, say what was checked.
 
@@ -89,7 +99,8 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
             raise Refused("log origin", verified.checkpoint.origin, config.origin)
         with beside(config.database_url) as new:
             with closing(new.create()) as store:
-                rebuild(store, config.origin, verified.checkpoint, mirror)
+                load_entries(store, verified.checkpoint, _entries(mirror, verified.checkpoint.size))
+                derive(store, config.origin, verified.checkpoint.size)
                 head = _check_seen(config, policy, transport, store, verified, forget_unpublished)
                 store.write.add_signed(Signed(head.size, head.root, head.note), 0)
                 at = verified.quorum_time or 0
@@ -99,50 +110,6 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
             config.scrub.unlink(missing_ok=True)
             new.settle()
     return checked
-
-
-def rebuild(store: Store, origin: str, checkpoint: Checkpoint, mirror: Mirror) -> None:
-    """Fill an empty database with the entries of a checkpoint, as the sequencer would have."""
-    store.write.create(EMPTY_HEAD)
-    work = _Rebuild(store, origin)
-    for entry in _entries(mirror, checkpoint.size):
-        work.take(entry)
-    found = work.head
-    if (found.size, found.root) != (checkpoint.size, checkpoint.root):
-        raise Rejected(
-            "mirror",
-            f"{found.size} entries with root {found.root.hex()}",
-            f"{checkpoint.size} with root {checkpoint.root.hex()}",
-        )
-
-
-class _Rebuild:
-    """Repeats what the sequencer did, one interval after the other."""
-
-    def __init__(self, store: Store, origin: str) -> None:
-        self.head: Head = EMPTY_HEAD
-        self._store = store
-        self._intervals = Intervals(origin, store.read)
-        self._waiting: list[Waiting] = []
-
-    def take(self, entry: bytes) -> None:
-        state = state_of(entry)
-        if state is None:
-            self._waiting.append(Waiting(0, leaf_hash(entry), entry))
-            if len(self._waiting) == MAX_BATCH:
-                self._write(append_only(self.head, self._waiting))
-            return
-        if state.ts < self.head.ts:
-            raise Rejected("log time", str(state.ts), f"{self.head.ts} or later")
-        batch = self._intervals.close(self.head, self._waiting, state.ts, state.end)
-        made = batch.entries[-1][1]
-        if made != entry:
-            raise Rejected(f"state entry at {state.index}", entry.hex()[:200], made.hex()[:200])
-        self._write(batch)
-
-    def _write(self, batch: Batch) -> None:
-        self._store.write.integrate(batch)
-        self.head, self._waiting = batch.head, []
 
 
 def _entries(mirror: Mirror, size: int) -> Iterator[bytes]:

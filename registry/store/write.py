@@ -41,7 +41,7 @@ class Writer:
         """Append entries and all that follows from them, if the head is still ``batch.old``."""
         with self._transaction() as connection:
             self._move_head(connection, batch.old, _head_values(batch.head))
-            bulk.insert(connection, schema.entry, _entry_rows(batch))
+            bulk.insert(connection, schema.entry, _entry_rows(batch.old.size, batch.entries))
             bulk.insert(connection, schema.tile, batch.tiles)
             bulk.insert_new(connection, schema.node, list(batch.nodes.items()))
             bulk.insert(connection, schema.record, _record_rows(batch))
@@ -56,6 +56,14 @@ class Writer:
             connection.execute(delete(schema.term).where(schema.term.c.idx < stop))
             for portion in terms:
                 bulk.insert(connection, schema.term, portion)
+
+    def load(
+        self, start: int, entries: Sequence[tuple[bytes, bytes]], tiles: Sequence[tuple[int, int, bytes]]
+    ) -> None:
+        """Write entries (leaf hash, bytes) from ``start`` on, and tiles, into a database without a head."""
+        with self._transaction() as connection:
+            bulk.insert(connection, schema.entry, _entry_rows(start, entries))
+            bulk.insert(connection, schema.tile, tiles)
 
     def forget(self, done: Sequence[int]) -> None:
         """Drop waiting rows that turned out to be logged already."""
@@ -113,8 +121,8 @@ def _head_values(head: Head) -> dict[str, object]:
     }
 
 
-def _entry_rows(batch: Batch) -> list[bulk.Row]:
-    return [(index, leaf, data) for index, (leaf, data) in enumerate(batch.entries, batch.old.size)]
+def _entry_rows(start: int, entries: Sequence[tuple[bytes, bytes]]) -> list[bulk.Row]:
+    return [(index, leaf, data) for index, (leaf, data) in enumerate(entries, start)]
 
 
 def _record_rows(batch: Batch) -> list[bulk.Row]:

@@ -1,6 +1,9 @@
 """Backups, restores and recoveries: what comes back is the same log, or nothing comes back."""
 
+import os
+import signal
 import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -16,7 +19,9 @@ from quotary.errors import (
 )
 from quotary.net.transport import Offline
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
+from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.tiles import decode_entry_bundle, encode_entry_bundle
+from registry import recover
 from registry.backup import make_backup, restore_backup
 from registry.config import Config
 from registry.errors import RolledBack
@@ -24,9 +29,10 @@ from registry.export import Exporter
 from registry.identity import load_log_keys
 from registry.memory import create_memory, keep, recall
 from registry.public import PublicLog
-from registry.recover import Folder, Site, open_mirror, recover_log
+from registry.recover import Folder, Site, import_log, open_mirror, recover_log
 from registry.sequence import only_sequencer
 from registry.signer import only_signer
+from registry.store import EMPTY_HEAD, create_store, open_store
 from tests.fakes.authority import ORIGIN, measurement
 from tests.fakes.inprocess import Local, local
 
@@ -261,6 +267,61 @@ def test_a_mirror_is_a_folder_or_an_address(tmp_path: Path) -> None:
     assert isinstance(open_mirror("https://mirror.example.org", NOBODY), Site)
     with pytest.raises(CannotTell, match="offline"):
         open_mirror("https://mirror.example.org/", NOBODY).get("checkpoint")
+
+
+def new(log: Local) -> None:
+    """Put a registry of the same keys in the place of a log's, as it was before the first entry."""
+    lose(log.config)
+    with closing(create_store(log.config.database_url)) as store:
+        store.write.create(EMPTY_HEAD)
+        store.write.enqueue([(leaf_hash(b"waits"), b"waits")], 1)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_imported_log_serves_the_bytes_of_the_log_that_was_exported(tmp_path: Path) -> None:
+    with local(tmp_path) as log:
+        story(log)
+        log.append(*(log.authority.release(f"x{number}") for number in range(300)))
+        dump = exported(log, tmp_path / "dump")
+    new(log)
+    checked = import_log(log.config, dump, NOBODY)
+    assert (checked.entries, checked.published) == (309, 309)
+    with closing(open_store(log.config.database_url)) as store:
+        Exporter(PublicLog(store.read), tmp_path / "again").export_all()
+        assert store.read.waiting_count() == 0
+    assert files_of(tmp_path / "again") == files_of(tmp_path / "dump")
+    assert {"checkpoint", "tile/0/000", "tile/entries/001.p/53"} < files_of(tmp_path / "again").keys()
+
+
+def test_a_registry_that_holds_a_log_imports_none(tmp_path: Path) -> None:
+    with local(tmp_path) as log:
+        story(log)
+        dump = exported(log, tmp_path / "dump")
+    before = files_of(log.config.folder)
+    with pytest.raises(Refused, match="a log of 8 entries"):
+        import_log(log.config, dump, NOBODY)
+    assert files_of(log.config.folder) == before
+
+
+def test_an_import_that_is_killed_leaves_the_registry_new_and_can_be_made_again(tmp_path: Path) -> None:
+    with local(tmp_path) as log:
+        story(log)
+        dump = exported(log, tmp_path / "dump")
+    new(log)
+    child = os.fork()
+    if child == 0:
+        # After all entries are durable, before the map function has seen one.
+        recover.derive = lambda *_: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        import_log(log.config, dump, NOBODY)
+    assert os.WTERMSIG(os.waitpid(child, 0)[1]) == signal.SIGKILL
+    with closing(open_store(log.config.database_url)) as store:
+        assert store.read.head() == EMPTY_HEAD
+        assert store.read.entries(0, 9) == []
+    assert import_log(log.config, dump, NOBODY).entries == 8
+    goes_on(tmp_path, size=8)
 
 
 def test_an_export_holds_every_file_of_the_published_size_and_mends_what_was_changed(tmp_path: Path) -> None:
