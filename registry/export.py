@@ -19,7 +19,7 @@ MAX_BUNDLES = 2000
 BUNDLES = "api/v1/bundles"
 # Of its time the sequencer gives bundles a tenth, and half where a walk over all of them takes too long.
 SHARE, LATE_SHARE, LATE_SECONDS = 0.1, 0.5, 15.0
-LEAST_SECONDS, LEAST_BUNDLES = 0.02, 16
+LEAST_SECONDS, LEAST_BUNDLES = 0.01, 2
 
 
 @dataclass(slots=True)

@@ -25,6 +25,7 @@ def log(tmp_path: Path) -> Iterator[Local]:
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         for name in ("LEAST_SECONDS", "SHARE", "LATE_SHARE"):
             patch.setattr(export, name, 0.0)
+        patch.setattr(export, "LEAST_BUNDLES", 16)
         made = found.authority
         seeds = [f"row {number}" for number in range(ROWS)]
         found.append(made.genesis(), made.allocation(), made.delegation(), made.release(*seeds))
