@@ -99,7 +99,7 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
             raise Refused("log origin", verified.checkpoint.origin, config.origin)
         with beside(config.database_url) as new:
             with closing(new.create()) as store:
-                load_entries(store, verified.checkpoint, _entries(mirror, verified.checkpoint.size))
+                load_entries(store, verified.checkpoint, entries_of(mirror, verified.checkpoint.size))
                 derive(store, config.origin, verified.checkpoint.size)
                 head = _check_seen(config, policy, transport, store, verified, forget_unpublished)
                 store.write.add_signed(Signed(head.size, head.root, head.note), 0)
@@ -112,7 +112,8 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
     return checked
 
 
-def _entries(mirror: Mirror, size: int) -> Iterator[bytes]:
+def entries_of(mirror: Mirror, size: int) -> Iterator[bytes]:
+    """Give a mirror's entries in log order; nobody has checked them."""
     for start in range(0, size, TILE_WIDTH):
         width = min(TILE_WIDTH, size - start)
         yield from decode_entry_bundle(mirror.get(entries_path(start // TILE_WIDTH, width)), width=width)
