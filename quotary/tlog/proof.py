@@ -37,7 +37,7 @@ class TlogProof:
             raise Malformed(f"proof has {len(data)} bytes, at most {MAX_PROOF_LENGTH} are allowed")
         head, separator, note = data.partition(b"\n\n")
         try:
-            header, *lines = head.decode("ascii").split("\n")
+            header, *lines = head.decode("ascii").split("\n", MAX_PATH + 3)
         except UnicodeDecodeError as error:
             raise Malformed("the proof's own lines are not ASCII") from error
         if header != HEADER or not separator:
@@ -47,7 +47,7 @@ class TlogProof:
         if word != "index" or _INDEX.fullmatch(index) is None or int(index) >= MAX_SIZE:
             raise Malformed("the proof has no index line in canonical decimal")
         if len(lines) > MAX_PATH:
-            raise Malformed(f"the path has {len(lines)} hashes, at most {MAX_PATH} are possible")
+            raise Malformed(f"the path has more than the {MAX_PATH} hashes that are possible")
         return cls(int(index), tuple(unb64(line, length=HASH_LENGTH) for line in lines), note, extra)
 
     def __bytes__(self) -> bytes:

@@ -35,7 +35,7 @@ class AddCheckpoint:
         """Read a request; ``NotAuthorised`` where nobody can have signed the checkpoint."""
         head, separator, note = body.partition(b"\n\n")
         try:
-            old, *proof = head.decode("ascii").split("\n")
+            old, *proof = head.decode("ascii").split("\n", MAX_PROOF + 1)
         except UnicodeDecodeError as error:
             raise Malformed("the lines above the checkpoint are not ASCII") from error
         word, _, size = old.partition(" ")
