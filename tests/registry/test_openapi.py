@@ -102,7 +102,8 @@ def fuzz(log: Log, seconds: int) -> None:
     assert done.returncode == 0, done.stdout
     # It asks for the document itself before it counts.
     assert f"Tested: {len(OPERATIONS) - 1}\n" in done.stdout, done.stdout
-    assert "request.failed" not in log.registry.log()
+    # Every 500 has such an id in the log; a start that is not ready yet has none.
+    assert "request_id" not in log.registry.log()
 
 
 @pytest.fixture(scope="module")
