@@ -62,6 +62,7 @@ def test_a_part_can_be_left_out_and_its_surroundings_stay() -> None:
         "<p:a/>",
         "<a p:x='1'/>",
         "<:a/>",
+        '<:a xmlns="urn:x"/>',
         "<a: xmlns:a='u'/>",
         "<a xmlns:p=''/>",
         "<a xmlns:='u'/>",
