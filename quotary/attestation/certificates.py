@@ -21,6 +21,8 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 
 from quotary.errors import Malformed, Rejected
 
+P256_SIGNATURE_LENGTH = 64
+
 _UNDERSTOOD = frozenset({ExtensionOID.BASIC_CONSTRAINTS.dotted_string, ExtensionOID.KEY_USAGE.dotted_string})
 # What the library raises for bytes that are no certificate or list, whole or in a part that it reads late.
 _UNREADABLE = (
@@ -166,9 +168,14 @@ def require_within(what: str, start: datetime, now: datetime, end: datetime) -> 
 
 
 def verify_p256(what: str, key: object, signature: bytes, message: bytes) -> None:
-    """Require an ECDSA P-256 SHA-256 signature of 64 bytes r||s, big endian (check ``what``)."""
+    """Require an ECDSA P-256 SHA-256 signature of 64 bytes r||s, big endian (check ``what``).
+
+    Raises ``Rejected`` for another key, another length, and a signature that does not hold.
+    """
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
         raise Rejected(what, "a key of another kind", "a P-256 key")
+    if len(signature) != P256_SIGNATURE_LENGTH:
+        raise Rejected(what, f"{len(signature)} bytes", f"{P256_SIGNATURE_LENGTH} bytes")
     r, s = int.from_bytes(signature[:32], "big"), int.from_bytes(signature[32:], "big")
     try:
         key.verify(encode_dss_signature(r, s), message, ec.ECDSA(SHA256()))
