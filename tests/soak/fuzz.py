@@ -32,6 +32,7 @@ from quotary.errors import InvalidProof, Malformed, NotAuthorised, QuotaryError,
 from quotary.statements.bundle import parse_bundle
 from quotary.statements.envelope import Envelope
 from quotary.statements.keyset import Keyset
+from quotary.statements.order import Order
 from quotary.statements.records import parse_record
 from quotary.statements.schema import parse_statement
 from quotary.statements.state_entry import StateEntry
@@ -49,6 +50,7 @@ from tests.fakes import amd, aws, log, nvidia, vendor
 from tests.fakes import ocsp as responders
 from tests.fakes import sgx as enclave
 from tests.fakes.machine import World, hardware
+from tests.vectors.make_orders import CLOSED, FREEZE, ROTATION, order
 
 LARGEST = 64 * 1024
 # 20 ms by the contract, five times that on a busy machine; the processor's time, not the wall's.
@@ -262,6 +264,7 @@ def _of_the_log(world: World) -> dict[str, Parser]:
         "envelope": Parser(Envelope.parse, signed),
         "statement": Parser(parse_statement, payloads),
         "state entry": Parser(StateEntry.parse, (entries[-1],)),
+        "order": Parser(Order.parse, tuple(order(made).encode() for made in (ROTATION, FREEZE, CLOSED))),
         "record": Parser(parse_record, tuple(made.records.values())),
         "bundle": Parser(parse_bundle, (world.bundle(), made.absence(bytes(32)).encode())),
         "keyset": Parser(Keyset.parse, (document.keyset,)),

@@ -63,14 +63,30 @@ TARGETS = {
                 "_builders",
                 "_follows",
                 "_require_owners",
+                "_require_unexpired",
                 "_signers",
             ),
         },
         (
             "tests/client/test_verify.py",
+            "tests/registry/test_a48_traps.py",
             "tests/client/test_verify_replay.py",
             "tests/client/test_verify_platforms.py",
         ),
+    ),
+    "orders": Target(
+        {
+            "quotary/statements/order.py": (
+                "check_order",
+                "check_interval",
+                "parse_vkeys",
+                "_parse",
+                "_content",
+                "_check_signature",
+            ),
+            "quotary/statements/succession.py": ("check_carried", "_revocations", "_floors"),
+        },
+        ("tests/statements/test_orders.py", "tests/statements/test_succession.py"),
     ),
     "tdx": Target(
         {

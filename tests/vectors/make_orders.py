@@ -17,6 +17,7 @@ from quotary.statements.state_entry import StateEntry
 from quotary.tlog import trie
 from quotary.tlog.note import SigningKey, VerifierKey
 from tests.fakes.authority import DAY, NOW, ORIGIN, TS, Authority, key, keyid, keys, role
+from tests.fakes.log import log_keys
 
 FOLDER = Path(__file__).resolve().parent / "orders"
 SUCCESSOR = "log2.example.org/simulation"
@@ -189,6 +190,10 @@ def _broken_form() -> Iterable[Story]:
         story = Story(f"rotation: {about}", True)
         story.close(order(content).encode())
         yield story
+    story = Story("closed: one more member in the successor", True)
+    more = changed(order(CLOSED), lambda d: d["successor"].update(more=1))  # type: ignore[attr-defined]  # an object
+    story.close(more, end="shard-closed")
+    yield story
     for about, closed in _bad_successors():
         story = Story(f"closed: {about}", True)
         story.close(order(closed).encode(), end="shard-closed")
@@ -200,8 +205,13 @@ def _bad_rotations() -> Iterable[tuple[str, KeyRotation]]:
     witness = SigningKey.cosigner(ORIGIN, key("log new")).verifier
     new, old = (vkey("log new"),), (vkey("log old"),)
     yield "a key of another name", KeyRotation((vkey("log new", SUCCESSOR),), old, until)
-    yield "a key of a type that signs no log", KeyRotation((witness,), old, until)
+    before = SigningKey.cosigner(ORIGIN, key("log old")).verifier
+    yield "keys of a type that signs no log", KeyRotation((witness,), (before,), until)
     yield "two keys of one type", KeyRotation((*new, vkey("x")), old, until)
+    yield (
+        "a key of another type than the one removed",
+        KeyRotation((log_keys(ORIGIN)[1].verifier,), old, until),
+    )
     yield "the old key again", KeyRotation(old, old, until)
     yield "nothing added", KeyRotation((), old, until)
     yield "nothing removed", KeyRotation(new, (), until)
