@@ -52,7 +52,7 @@ class World(RuleBasedStateMachine):
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="quotary-world-"))
         self.network, self.history = Network(), History()
-        self.number, self.backups, self.gone_back = 0, 0, False
+        self.number, self.backups = 0, 0
         self.config: Config = create_witnessed(self.folder, self.network)
         self.stack, self.log = ExitStack(), None
 
@@ -165,27 +165,46 @@ class World(RuleBasedStateMachine):
     def restore_an_old_backup(self, which: int, parts: set[str]) -> None:
         """It goes on where nothing signed is missing, else it is refused before a signature and recovered."""
         self.network.away.clear()
-        before, signed = self._memory_bytes(), dict(self.history.signed)
+        self._keep_a_mirror()
+        before = self._memory_bytes()
         self._close()
         for part in sorted(parts):
             (self.config.folder / part).unlink()
             shutil.copyfile(
                 self.folder / "backups" / str(which % self.backups) / part, self.config.folder / part
             )
-        self.gone_back = True
         try:
             self._open()
         except RolledBack:
             assert self._memory_bytes() in (before, (self.config.folder / f"keys/{MEMORY}").read_bytes())
             self._close()
-            self._recover(signed)
+            self._recover()
             self._open()
         self._forget_what_waited()
 
     def _memory_bytes(self) -> bytes:
         return (self.config.keys / MEMORY).read_bytes()
 
-    def _recover(self, signed: dict[int, bytes]) -> None:
+    def _keep_a_mirror(self) -> None:
+        """Publish what a witness has seen: a log whose witnesses are ahead of every mirror must not go on."""
+        assert self.log is not None
+        seen, published = self._seen_by_witnesses(), self.log.store.read.published_size()
+        if not published or max([*seen.signed, 0]) > published:
+            self._close()
+            self._open()
+            for _ in range(2):
+                self.log.publisher.retry_now()
+                self.log.loop.round()
+            self.one_history()
+
+    def _seen_by_witnesses(self) -> History:
+        seen = History()
+        for url in URLS:
+            for path in (self.folder / url[8:] / "seen").glob("*"):
+                seen.see(path.read_bytes())
+        return seen
+
+    def _recover(self) -> None:
         with suppress(RolledBack):
             recover_log(self.config, Folder(self.config.public), self.network, False)
             return
@@ -200,13 +219,8 @@ class World(RuleBasedStateMachine):
         logged = set(self.log.store.read.leaf_hashes(0, head.size))
         waiting = {row.leaf_hash for row in self.log.store.read.waiting(10_000)}
         self.history.acknowledged &= logged | waiting
-        public = self.config.public / "checkpoint"
-        seen = History()
-        if public.exists():
-            seen.see(public.read_bytes())
-        for url in URLS:
-            for path in (self.folder / url[8:] / "seen").glob("*"):
-                seen.see(path.read_bytes())
+        seen = self._seen_by_witnesses()
+        seen.see((self.config.public / "checkpoint").read_bytes())
         assert seen.signed.items() <= self.history.signed.items()
         newest = max([*seen.signed, 0])
         self.history.signed = {size: root for size, root in self.history.signed.items() if size <= newest}
