@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from pysqlite3 import dbapi2 as pysqlite3
 
+from quotary.net.transport import Offline
 from quotary.tlog.merkle import leaf_hash
 from registry.errors import StoreUnavailable
+from registry.recover import Folder, recover_log
 from registry.reindex import reindex
 from registry.sequencer import Sequencer
 from registry.setup import create_registry
@@ -21,6 +23,8 @@ from tests.fakes.inprocess import Local, config_of, local
 
 MEMORY = "signed-head.json"
 WRITES = {name for name in vars(Writer) if not name.startswith("_")}
+# Those write into a database that nobody uses yet, and that is thrown away after any error.
+NEW_DATABASE = {"create", "load"}
 
 
 class Ambiguous(pysqlite3.Connection):  # type: ignore[misc]  # the driver has no types
@@ -121,7 +125,7 @@ def fail_many(folder: Path, wanted: int, seed: int = 8) -> Counter[tuple[str, bo
 
 
 def expected() -> set[tuple[str, bool]]:
-    return {(name, after) for name in WRITES - {"create"} for after in (False, True)}
+    return {(name, after) for name in WRITES - NEW_DATABASE for after in (False, True)}
 
 
 def test_a8_no_ambiguous_commit_leads_to_a_wrong_decision(tmp_path: Path) -> None:
@@ -153,3 +157,26 @@ def test_a8_a_registry_whose_first_write_is_ambiguous_is_not_half_made(
     with local(tmp_path) as log:
         log.loop.round()
         assert log.store.read.published_size() == 2
+
+
+@pytest.mark.parametrize("write", sorted(NEW_DATABASE))
+@pytest.mark.parametrize("after", [False, True])
+def test_a8_a_recovery_with_an_ambiguous_write_leaves_the_database_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: str, after: bool
+) -> None:
+    with local(tmp_path) as log:
+        log.append(b"a", b"b")
+    config, mirror, whole = log.config, Folder(log.config.public), getattr(Writer, write)
+
+    def ambiguous(self: Writer, *arguments: object) -> None:
+        if after:
+            whole(self, *arguments)
+        raise StoreUnavailable("disk I/O error")
+
+    before = (config.folder / "log.db").read_bytes()
+    with monkeypatch.context() as patched:
+        patched.setattr(Writer, write, ambiguous)
+        with pytest.raises(StoreUnavailable):
+            recover_log(config, mirror, Offline(), False)
+    assert (config.folder / "log.db").read_bytes() == before
+    assert recover_log(config, mirror, Offline(), False).published == 4
