@@ -295,6 +295,7 @@ def test_a_member_is_there_or_the_list_is_malformed(ours: fake.Machine, name: st
         b"",
         b"\xff",
         b"{}",
+        b"5",
         b"[]",
         b"[1]",
         b"[[]]",

@@ -211,6 +211,12 @@ def test_a_member_is_there_or_the_document_is_malformed(machine: aws.Hypervisor,
             NitroDocument.parse(machine.document(payload))
 
 
+def test_a_list_of_the_members_names_is_no_document(machine: aws.Hypervisor) -> None:
+    names = ["cabundle", "certificate", "digest", "module_id", "pcrs", "timestamp"]
+    with pytest.raises(Malformed, match="exactly the members"):
+        NitroDocument.parse(machine.document(aws.encode(names)))
+
+
 def test_another_digest_is_unsupported(machine: aws.Hypervisor) -> None:
     with pytest.raises(Unsupported, match="digest"):
         NitroDocument.parse(machine.document(machine.payload(digest="SHA256")))
