@@ -13,6 +13,8 @@ import pytest
 from flask.testing import FlaskClient
 
 from quotary.canonical import b64
+from quotary.net.vendors import Answer, DocumentSet
+from registry.collateral import Collateral
 from tests.fakes.authority import SERVICE, Authority, key, keyid, keys, measurement, role
 from tests.fakes.inprocess import Local, local
 
@@ -38,6 +40,7 @@ WRITES = {"/api/v1/entries", "/api/v1/batches"}
 READS = {
     "/": "/",
     "/api/v1/bundles/<path:service>/<measurement>": f"/api/v1/bundles/{SERVICE}/{ID}",
+    "/api/v1/collateral/<platform>/<product>": "/api/v1/collateral/tdx/b0c06f000000",
     "/api/v1/consistency": "/api/v1/consistency?old=2",
     "/api/v1/entries/<index>": "/api/v1/entries/0",
     "/api/v1/entries/by-hash/<digest>": "/api/v1/entries/by-hash/GENESIS",
@@ -128,6 +131,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Local, byt
         log.append(made.delegation(OTHER, signers=("owner8", "owner9"), keys=members, roles=named))
         log.append(made.release("b", service=OTHER, signers=["builder8"]))
         assert all(outcome.effect for outcome in log.store.read.outcomes(0, 99))
+        documents = {"crl": Answer({}, b"from a vendor", made.now)}
+        Collateral(log.config.collateral_folder).keep(DocumentSet("tdx", "b0c06f000000", documents))
         yield log, release
 
 
