@@ -17,6 +17,7 @@ from quotary.client.cosigner import Cosigner, CosignServer
 from quotary.client.finding import Finding, keep
 from quotary.client.keys import load
 from quotary.client.log import MAX_NOTE
+from quotary.client.opener import Opener
 from quotary.client.policy import Policy
 from quotary.client.replay_store import ReplayStore
 from quotary.client.second_opinion import cross_check, entries_of
@@ -58,6 +59,11 @@ FINDINGS = "findings"
 @click.option(
     "--bind", default="127.0.0.1:8482", show_default=True, help="With --cosign: host:port; port 0 takes any."
 )
+@click.option(
+    "--jobs",
+    type=click.IntRange(1, 256),
+    help="Processes that verify signatures.  [default: one for each processor; 1: all in this process]",
+)
 @json_option
 def audit(
     log: str,
@@ -71,6 +77,7 @@ def audit(
     key_file: Path | None,
     name: str | None,
     bind: str,
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Check everything that LOG, an address or a folder made by `quotary mirror`, has ever said.
@@ -84,12 +91,12 @@ def audit(
     others = [read_bytes(path, MAX_NOTE) for path in notes]
     if (key_file is None) != (name is None):
         raise Usage("--cosign and --name belong together")
-    with ReplayStore(folder, policy.origin) as opened:
+    with ReplayStore(folder, policy.origin) as opened, Opener(jobs or os.cpu_count() or 1) as opener:
         try:
             if key_file is not None and name is not None:
                 _cosign(log, policy, opened, SigningKey.cosigner(name, load(key_file)), bind)
                 return
-            auditor = Auditor(policy, opened, progress)
+            auditor = Auditor(policy, opened, progress, opener)
             while True:
                 _round(auditor, files, others, policy, second=second, patient=continuous, as_json=as_json)
                 if not continuous:

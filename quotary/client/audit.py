@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from quotary.client.finding import Exhibit, Finding
+from quotary.client.opener import Opener
 from quotary.client.policy import Policy
 from quotary.client.replay import Replay
 from quotary.client.replay_store import ReplayStore
@@ -54,13 +55,16 @@ class Auditor:
     """Audits one log, again and again, going on from where it was.
 
     report: is told the entries done and the entries to do, after each batch
+    opener: opens the entries; without one, all happens in this process
     """
 
-    def __init__(self, policy: Policy, store: ReplayStore, report: Report) -> None:
+    def __init__(
+        self, policy: Policy, store: ReplayStore, report: Report, opener: Opener | None = None
+    ) -> None:
         self._policy = policy
         self._store = store
         self._report = report
-        self._replay = Replay(policy.origin, policy.genesis, store)
+        self._replay = Replay(policy.origin, policy.genesis, store, opener or Opener(1))
 
     @property
     def note(self) -> bytes:

@@ -11,13 +11,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from quotary.client.finding import Exhibit, Finding
+from quotary.client.opener import Opener
 from quotary.client.replay_store import Progress, ReplayStore
 from quotary.client.source import Files
 from quotary.errors import InvalidProof, Malformed, Rejected
 from quotary.statements.f1 import F1, Closed
+from quotary.statements.opened import Opened
 from quotary.statements.order import check_interval
 from quotary.statements.outcome import Outcome
-from quotary.statements.state_entry import MAP_FUNCTION, StateEntry, state_of
+from quotary.statements.state_entry import MAP_FUNCTION, StateEntry, is_reserved, state_of
 from quotary.tlog import trie
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.frontier import FullTile
@@ -109,11 +111,13 @@ class Replay:
     """One log as far as it was replayed, going on from what ``store`` holds.
 
     genesis: leaf hash that entry 0 must have, from the policy
+    opener:  opens the entries and verifies their signatures
     """
 
-    def __init__(self, origin: str, genesis: bytes, store: ReplayStore) -> None:
+    def __init__(self, origin: str, genesis: bytes, store: ReplayStore, opener: Opener) -> None:
         self._genesis = genesis
         self._store = store
+        self._opener = opener
         self._origin = origin
         self.progress = store.progress()
         self._f1 = self._restored()
@@ -125,7 +129,8 @@ class Replay:
 
     def run(self, files: Files, checkpoint: Checkpoint, note: bytes) -> Iterator[int]:
         """Replay up to a checkpoint, giving the size reached after each batch; raises ``Finding``."""
-        for batch in proven_batches(files, checkpoint, self.size, note):
+        proven = proven_batches(files, checkpoint, self.size, note)
+        for batch in self._opener.ahead(proven, checkpoint.size - self.size):
             try:
                 with self._store.transaction():
                     after = self._take(files, checkpoint, note, batch)
@@ -144,10 +149,10 @@ class Replay:
 
     def _restored(self) -> F1:
         """Take F1 as the last run left it, feed it with what had effect since, compare that with the map."""
-        f1, size = F1(self._origin), 0
+        f1, size = F1(self._origin, verify=self._opener.verify), 0
         data = self._store.remembered(self.progress)
         if data is not None:
-            f1 = F1.load(self._origin, data, self._store.effective)
+            f1 = F1.load(self._origin, data, self._store.effective, self._opener.verify)
             size = self._store.remembered_size()
         digests: dict[bytes, bytes] = {}
         for ts, entries in self._store.intervals(size):
@@ -203,7 +208,7 @@ class Replay:
         except Rejected as error:
             raise Finding("state", error.found, error.wanted, shown) from error
         self._check_order(index, state, shown)
-        closed = self._f1.close(self._store.waiting(), state.ts)
+        closed = self._f1.decide(self._statements(), state.ts)
         root = self._map_root(before.map_root, closed)
         committed = state.maps.get(MAP_FUNCTION)
         if committed != root:
@@ -211,7 +216,13 @@ class Replay:
             found = "none" if committed is None else committed.hex()
             raise Finding("map root", f"{found} in entry {index}", f"{root.hex()}, by F1", shown)
         self._store.settle({outcome.index for outcome in closed.outcomes if outcome.effect}, state.ts)
+        self._opener.settle(index)
         return before.closed(state, root, _count(closed.outcomes))
+
+    def _statements(self) -> Iterator[tuple[int, Opened]]:
+        for index, entry in self._store.waiting():
+            if not is_reserved(entry):
+                yield index, self._opener.opened(index, entry)
 
     def _check_order(self, index: int, state: StateEntry, shown: list[Exhibit]) -> None:
         """An order is of the roots in force before it, alone in its interval, named where it ends the log."""

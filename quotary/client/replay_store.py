@@ -21,6 +21,8 @@ from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 
 VERSION = 1
+MAX_FRESH = 1 << 14
+CACHE_KIB = 1 << 16
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
@@ -75,6 +77,7 @@ class ReplayStore:
             os.close(self._lock)
             raise CannotTell(f"another audit uses {folder}", next_command="name another --store") from error
         self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        self._fresh: dict[bytes, bytes] = {}
         try:
             self._begin(origin)
         except sqlite3.DatabaseError as error:
@@ -136,12 +139,16 @@ class ReplayStore:
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
+            self._flush()
         except BaseException:
+            self._fresh.clear()
             self._database.execute("ROLLBACK")
             raise
         self._database.execute("COMMIT")
 
     def get(self, node_hash: bytes) -> bytes:
+        if (fresh := self._fresh.get(node_hash)) is not None:
+            return fresh
         row = self._database.execute("SELECT data FROM nodes WHERE hash = ?", (node_hash,)).fetchone()
         if row is None:
             raise Malformed(f"the audit store {self.path} lacks a trie node: remove it and audit again")
@@ -151,7 +158,9 @@ class ReplayStore:
         return {node_hash: self.get(node_hash) for node_hash in node_hashes}
 
     def put(self, node_hash: bytes, data: bytes) -> None:
-        self._database.execute("INSERT OR IGNORE INTO nodes VALUES (?, ?)", (node_hash, data))
+        self._fresh[node_hash] = data
+        if len(self._fresh) >= MAX_FRESH:
+            self._flush()
 
     def wait(self, index: int, entry: bytes) -> None:
         """Keep an entry until its state entry comes."""
@@ -215,8 +224,14 @@ class ReplayStore:
         for index, ts, entry in rows:
             yield ts, iter([(index, bytes(entry))])
 
+    def _flush(self) -> None:
+        """Write the nodes of this transaction, in the order in which they lie on disk."""
+        self._database.executemany("INSERT OR IGNORE INTO nodes VALUES (?, ?)", sorted(self._fresh.items()))
+        self._fresh.clear()
+
     def _begin(self, origin: str) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
+        self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.executescript(_SCHEMA)
         known = self.fact("origin")
         if known is None:

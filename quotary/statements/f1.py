@@ -72,10 +72,12 @@ class F1:
         return encode_state(self._origin, self._next, self._state.new)
 
     @classmethod
-    def load(cls, origin: str, data: bytes, entry_at: Callable[[int], bytes]) -> "F1":
+    def load(
+        cls, origin: str, data: bytes, entry_at: Callable[[int], bytes], verify: Verify = verify
+    ) -> "F1":
         """Go on from a state that ``dump`` wrote over the same log; ``Malformed`` if it is not whole."""
         following, changes = decode_state(origin, data, entry_at)
-        return cls(origin, State(new=changes), following)
+        return cls(origin, State(new=changes), following, verify)
 
     @property
     def origin(self) -> str:

@@ -13,9 +13,10 @@ import pytest
 from quotary.canonical import parse_canonical, unb64
 from quotary.client.audit import Audited, Auditor
 from quotary.client.finding import Finding, keep
+from quotary.client.opener import Opener
 from quotary.client.policy import Policy
 from quotary.client.replay import Batch, Replay
-from quotary.client.replay_store import Progress, ReplayStore
+from quotary.client.replay_store import MAX_FRESH, Progress, ReplayStore
 from quotary.client.source import CHECKPOINT, Files
 from quotary.errors import CannotTell, Malformed, Refused
 from quotary.statements.state_entry import StateEntry
@@ -221,7 +222,7 @@ def test_a_full_tile_above_the_lowest_is_held_against_the_entries(store: ReplayS
     hashes = (leaf_hash(entry),) * 256
     after, full = frontier.append(hashes)
     level1 = next(tile for tile in full if tile.level == 1)
-    replay = Replay(ORIGIN, bytes(32), store)
+    replay = Replay(ORIGIN, bytes(32), store, Opener(1))
     replay.progress = Progress(frontier)
     batch = Batch(255, len(before), (entry,) * 256, hashes, b"", b"".join(hashes))
     checkpoint = Checkpoint(ORIGIN, after.size, after.root())
@@ -246,7 +247,7 @@ def test_a_partial_tile_above_the_lowest_is_held_against_the_entries(store: Repl
 
 def test_another_root_over_what_was_replayed_already_is_refused(log: FakeLog, store: ReplayStore) -> None:
     files, note = Files(source_of(log)), log.note()
-    replay = Replay(ORIGIN, bytes.fromhex(log.genesis), store)
+    replay = Replay(ORIGIN, bytes.fromhex(log.genesis), store, Opener(1))
     assert list(replay.run(files, log.checkpoint, note))[-1] == len(log.entries)
     assert list(replay.run(files, log.checkpoint, note)) == []
     with pytest.raises(Finding) as found:
@@ -467,3 +468,22 @@ def test_a_log_that_goes_on_after_its_end_is_a_finding(log: FakeLog, store: Repl
     with pytest.raises(Finding, match="nothing after the freeze") as found:
         audit(log, store)
     assert found.value.check == "state"
+
+
+def test_a_trie_node_of_a_transaction_that_failed_is_gone(store: ReplayStore) -> None:
+    name, many = bytes(32), [number.to_bytes(32) for number in range(1, MAX_FRESH + 2)]
+
+    def failing() -> None:
+        with store.transaction():
+            store.put(name, b"node")
+            assert store.get(name) == b"node"
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        failing()
+    with pytest.raises(Malformed, match="lacks a trie node"):
+        store.get(name)
+    with store.transaction():
+        for other in many:
+            store.put(other, other)
+    assert store.get_all(many) == dict(zip(many, many, strict=True))
