@@ -22,9 +22,12 @@ SETUP = (
 )
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def namespace() -> Iterator[str]:
-    """A network namespace whose default route leads to nobody, so that whatever is sent is counted."""
+    """A network namespace whose default route leads to nobody, so that whatever is sent is counted.
+
+    One for each test: seconds after a packet to nobody the kernel tells the sender so, with a packet of its own.
+    """
     ip = shutil.which("ip") or shutil.which("/usr/sbin/ip")
     if ip is None:
         pytest.skip("no ip: apt-get install iproute2")
