@@ -43,6 +43,9 @@ def policy() -> None:
 @click.option("--owner-threshold", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--platform", required=True, help="tdx, or sim-tdx for simulation.")
 @click.option("--floors", required=True, help="`log`, or a JSON file: product -> floor.")
+@click.option(
+    "--require", "require_file", type=FILE, help="JSON file: what else evidence must, or need not, show."
+)
 @click.option("--simulator-root", help="File (DER) or SHA-256 in hex of the simulator's root.")
 @click.option(
     "--map-auditor", "auditors", multiple=True, required=True, help="Name in the tlog policy, or `none`."
@@ -67,6 +70,7 @@ def new(
     owner_threshold: int,
     platform: str,
     floors: str,
+    require_file: Path | None,
     simulator_root: str | None,
     auditors: tuple[str, ...],
     rebuilder_files: tuple[str, ...],
@@ -84,7 +88,7 @@ def new(
     at = minimum_time.replace(tzinfo=UTC) if minimum_time else SystemClock().now().replace(microsecond=0)
     rules: dict[str, object] = {
         "floors": "log" if floors == "log" else read_json(Path(floors)),
-        "require": {"debug": "refused"},
+        "require": {"debug": "refused"} if require_file is None else read_json(require_file),
     }
     if simulator_root is not None:
         rules["simulator_root_sha256"] = _digest_of(simulator_root)

@@ -20,6 +20,7 @@ from quotary.attestation.measure.rtmr0 import Replay, material_digests
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
 from quotary.canonical import time_text
 from quotary.client.clock import Clock
+from quotary.client.demands import meet_machines
 from quotary.client.platforms import NO_VERSION, platform_of, read_evidence
 from quotary.client.policy import Policy
 from quotary.client.standing import Released, Times
@@ -89,9 +90,12 @@ def require_row(
     keyset: Keyset,
     facts: Facts,
     event_log: bytes | None,
+    policy: Policy,
     trail: Trail,
 ) -> Row:
-    """11. The release has a row for the measurement id; the machine keeps its rules and its service."""
+    """11. The release has a row for the measurement id; the machine keeps its rules, the policy's demands of
+    the evidence, and its service.
+    """
     rows = released.predicate.rows
     wanted, anchor = "the row of this measurement id, its rules kept", "row of the release"
     with trail.step("row", wanted, anchor):
@@ -99,7 +103,9 @@ def require_row(
         if row is None:
             raise Rejected("row", f"measurement {measurement.hex()}", f"one of {len(rows)} rows")
         replay = _replay(row, released, event_log)
-        trail.vendor("row", platform_of(facts.platform).requirements(facts, row.require, replay))
+        demands = policy.platforms[facts.platform].demands
+        trail.vendor("row", platform_of(facts.platform).requirements(facts, row.require, demands, replay))
+        trail.vendor("row", meet_machines(facts, demands))
         if keyset.service != released.statement.service:
             raise Rejected("row", f"keys for {keyset.service}", released.statement.service)
         trail.held("row", f"{row.platform}, profile {row.profile}", wanted, anchor)

@@ -16,6 +16,7 @@ from quotary.attestation.collateral import Collateral
 from quotary.attestation.facts import Check, Facts
 from quotary.attestation.measure.rtmr0 import Replay
 from quotary.attestation.roots import Root
+from quotary.client.demands import Demands
 from quotary.errors import Malformed, Unsupported
 from quotary.statements.floor import Floor
 from quotary.statements.keyset import MAX_LIFETIME
@@ -26,7 +27,6 @@ NO_VERSION = "AWS attests no firmware version: there is nothing to hold a floor 
 
 # A Nitro enclave renews its document with its keyset. A nonce, where there is one, proves more than this.
 _NITRO_MAX_AGE = MAX_LIFETIME
-_NITRO_DEMANDS = nitro.Demands(MappingProxyType({}), "")
 
 
 class Evidence(Protocol):
@@ -47,12 +47,12 @@ class Platform:
     """How one platform is judged.
 
     parse:        bytes to evidence, or ``Malformed`` and ``Unsupported``
-    requirements: hold facts against a row's rules and what is never negotiable
+    requirements: hold facts against a row's rules, a policy's demands and what is never negotiable
     floor:        hold facts against a TCB floor; None where the vendor attests no firmware version
     """
 
     parse: Callable[[bytes], Evidence]
-    requirements: Callable[[Facts, Require, Replay | None], tuple[Check, ...]]
+    requirements: Callable[[Facts, Require, Demands, Replay | None], tuple[Check, ...]]
     floor: Callable[[Facts, Floor], tuple[Check, ...]] | None
 
 
@@ -137,26 +137,35 @@ class _Nitro:
         return nitro.verify(self.document, now, _NITRO_MAX_AGE, roots)
 
 
-def _sgx_requirements(facts: Facts, require: Require, replay: Replay | None) -> tuple[Check, ...]:
+def _tdx_requirements(
+    facts: Facts, require: Require, demands: Demands, replay: Replay | None
+) -> tuple[Check, ...]:
+    return appraise.meet_requirements(facts, require, replay)
+
+
+def _sgx_requirements(
+    facts: Facts, require: Require, demands: Demands, replay: Replay | None
+) -> tuple[Check, ...]:
     return sgx_appraisal.meet_requirements(facts, require)
 
 
-def _snp_requirements(facts: Facts, require: Require, replay: Replay | None) -> tuple[Check, ...]:
-    # A policy has no words for other demands than the strictest.
-    demanded = snp_appraisal.meet_demands(facts, snp_appraisal.STRICT)
+def _snp_requirements(
+    facts: Facts, require: Require, demands: Demands, replay: Replay | None
+) -> tuple[Check, ...]:
+    demanded = snp_appraisal.meet_demands(facts, demands.snp)
     return (*snp_appraisal.meet_requirements(facts, require), *demanded)
 
 
-def _nitro_requirements(facts: Facts, require: Require, replay: Replay | None) -> tuple[Check, ...]:
+def _nitro_requirements(
+    facts: Facts, require: Require, demands: Demands, replay: Replay | None
+) -> tuple[Check, ...]:
     # A row for Nitro can demand nothing else: there is no configuration field, and its PCRs are the id.
-    return nitro.meet_demands(facts, _NITRO_DEMANDS)
+    return nitro.meet_demands(facts, demands.nitro)
 
 
 _PLATFORMS: Mapping[str, Platform] = MappingProxyType(
     {
-        "tdx": Platform(
-            lambda data: _TDX(tdx.TDXQuote.parse(data)), appraise.meet_requirements, appraise.meet_floor
-        ),
+        "tdx": Platform(lambda data: _TDX(tdx.TDXQuote.parse(data)), _tdx_requirements, appraise.meet_floor),
         "sgx": Platform(lambda data: _SGX(sgx.SGXQuote.parse(data)), _sgx_requirements, appraise.meet_floor),
         "snp": Platform(
             lambda data: _SNP(snp.SNPReport.parse(data)), _snp_requirements, snp_appraisal.meet_floor

@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Literal
 
 from quotary.canonical import Fields, parse_canonical, unb64
+from quotary.client.demands import Demands, parse_demands
 from quotary.errors import Malformed
 from quotary.statements.envelope import key_id, parse_spki
 from quotary.statements.floor import Floor, parse_floor
@@ -45,10 +46,12 @@ class PlatformRules:
 
     floors:         product to the policy's own floor; None is the written ``log``: the logged one decides
     simulator_root: SHA-256 of the simulator's root certificate; exactly for simulated platforms
+    demands:        what is demanded of the evidence besides
     """
 
     floors: Mapping[str, Floor] | None
     simulator_root: bytes | None
+    demands: Demands
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +214,14 @@ def _platforms(members: Mapping[str, object], environment: Environment) -> dict[
 
 
 def _platform(fields: Fields, name: str, environment: Environment) -> PlatformRules:
-    require = fields.fields("require")
-    require.choice("debug", "refused")
-    require.done()
+    demands = parse_demands(fields.fields("require"), name)
     floors = None
     if fields.value("floors") != "log":
         products = fields.mapping("floors", 256)
         floors = {product: parse_floor(Fields(value, "floor"), name) for product, value in products.items()}
     root = fields.hexbytes("simulator_root_sha256", 32) if environment == "simulation" else None
     fields.done()
-    return PlatformRules(floors, root)
+    return PlatformRules(floors, root, demands)
 
 
 def _enclave(fields: Fields) -> EnclaveRules:

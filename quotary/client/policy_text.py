@@ -1,6 +1,7 @@
 """A policy in words: what it demands, sentence by sentence, and where it demands less than it could."""
 
 from quotary.attestation.nitro import PLATFORM as NITRO
+from quotary.client.demands import loosened
 from quotary.client.policy import PlatformRules, Policy
 from quotary.statements.measurement import base_platform
 from quotary.tlog.note import COSIGNATURE_ML_DSA_44
@@ -64,6 +65,7 @@ def weaknesses(policy: Policy) -> tuple[str, ...]:
             found.append(f"{name}: no firmware version is attested, and none is demanded")
         elif rules.floors is None:
             found.append(f"{name}: the logged TCB floor alone decides which firmware is accepted")
+        found += [f"{name}: {what}" for what in loosened(rules.demands)]
     if policy.enclave is not None and policy.enclave.plaintext:
         found.append("plaintext allowed: whoever ends TLS in front of the enclave reads prompts")
     return tuple(found)
@@ -81,7 +83,10 @@ def _platform(name: str, rules: PlatformRules) -> str:
         floors = "the logged TCB floor of its product"
     else:
         floors = f"the logged TCB floor and the policy's own, for {', '.join(rules.floors) or 'no product'}"
-    return f"Evidence of {name} must end in {root}, must not be debuggable, and must reach {floors}."
+    said = [f"Evidence of {name} must end in {root}, must not be debuggable, and must reach {floors}."]
+    if rules.demands.machines is not None:
+        said.append(f"It must come from one of {len(rules.demands.machines)} listed machines.")
+    return " ".join((*said, *(f"For it {what}." for what in loosened(rules.demands))))
 
 
 def _quorum(policy: Policy) -> str:

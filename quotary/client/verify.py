@@ -93,7 +93,7 @@ def judge(
     newest = check_authority(known, released, found, policy, trail)
     records = check_records(known, root, released, newest, measurement, trail)
     record = require_active(records, released, measurement, times, trail)
-    row = require_row(released, measurement, keyset, facts, document.event_log, trail)
+    row = require_row(released, measurement, keyset, facts, document.event_log, policy, trail)
     require_floor(facts, records, policy, times, trail)
     require_rebuilders(record, policy, trail)
     require_devices(document, row, trail)

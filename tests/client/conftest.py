@@ -4,9 +4,12 @@ from pathlib import Path
 
 import pytest
 
+from simulator.nitro import NitroVendor
 from simulator.pki import PKI
+from simulator.snp import SNPVendor
 from simulator.tdx import Platform
 from tests.fakes.machine import World, hardware
+from tests.fakes.platforms import nitro_vendor, snp_vendor
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +25,13 @@ def world(vendor: tuple[PKI, Platform]) -> World:
 @pytest.fixture(scope="session")
 def vendor_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("other-vendor")
+
+
+@pytest.fixture(scope="session")
+def snp_keys(tmp_path_factory: pytest.TempPathFactory) -> SNPVendor:
+    return snp_vendor(tmp_path_factory.mktemp("amd"))
+
+
+@pytest.fixture(scope="session")
+def nitro_keys(tmp_path_factory: pytest.TempPathFactory) -> NitroVendor:
+    return nitro_vendor(tmp_path_factory.mktemp("aws"))

@@ -26,25 +26,13 @@ from tests.fakes.platforms import (
     SNP_PRODUCT,
     NitroMachine,
     SNPMachine,
-    nitro_vendor,
     nitro_world,
-    snp_vendor,
     snp_world,
 )
 from tests.fakes.sgx import SGXMachine
 
 Change = Callable[[Attempt], object]
 SGX_MINIMUM = {"sgx_tcb_svn": vendor.SGX_SVN.hex(), "pce_svn": 13}
-
-
-@pytest.fixture(scope="session")
-def snp_keys(tmp_path_factory: pytest.TempPathFactory) -> SNPVendor:
-    return snp_vendor(tmp_path_factory.mktemp("amd"))
-
-
-@pytest.fixture(scope="session")
-def nitro_keys(tmp_path_factory: pytest.TempPathFactory) -> NitroVendor:
-    return nitro_vendor(tmp_path_factory.mktemp("aws"))
 
 
 @pytest.fixture

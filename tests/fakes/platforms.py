@@ -1,13 +1,19 @@
-"""Worlds on other hardware than TDX: a simulated SEV-SNP machine and a simulated Nitro enclave."""
+"""Worlds on other hardware than TDX: simulated SEV-SNP machines, a chip's and a cloud's, and a Nitro enclave."""
 
+import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from quotary.attestation.amd import GENOA
+from quotary.attestation.snp import TCBS
 from simulator.nitro import Chosen, NitroVendor, make_document, open_nitro_vendor
 from simulator.snp import GUEST_POLICY, SNPTCB, SNPPlatform, SNPVendor, open_snp_vendor
-from tests.fakes import authority
+from tests.fakes import amd, authority
 from tests.fakes.machine import World
 
 SNP_PRODUCT, NITRO_PRODUCT = "genoa-19-11-01", "nitro"
@@ -74,3 +80,45 @@ def snp_world(vendor: SNPVendor, tcb: SNPTCB | None = None) -> World:
 def nitro_world(vendor: NitroVendor) -> World:
     machine = NitroMachine(vendor)
     return World(vendor, machine, kind="sim-nitro", product=NITRO_PRODUCT, floor=None).publish()
+
+
+CLOUD = "CN=cc-test-1.example.com"
+_CLOUD_TCB = bytes([10, 0, 0, 0, 0, 0, 27, 84])
+
+
+@dataclass(slots=True)
+class CloudMachine:
+    """A guest of a cloud that signs with a VLEK and answers from privilege level 1; also its vendor.
+
+    values: fields of the report that are otherwise
+    """
+
+    values: Mapping[str, bytes] = field(default_factory=dict)
+    ark: amd.Signer = field(default_factory=lambda: amd.certificate("ARK-Genoa", amd.rsa_key(0)))
+    vlek: ec.EllipticCurvePrivateKey = field(default_factory=lambda: ec.generate_private_key(ec.SECP384R1()))
+
+    @property
+    def root_sha256(self) -> bytes:
+        return hashlib.sha256(self.ark.certificate.public_bytes(Encoding.DER)).digest()
+
+    @property
+    def collateral(self) -> Mapping[str, str]:
+        asvk = amd.certificate("SEV-VLEK-Genoa", amd.rsa_key(2), self.ark, path_length=0)
+        extensions = amd.endorsement(GENOA, _CLOUD_TCB, csp_id=CLOUD)
+        leaf = amd.certificate("SEV-VLEK", self.vlek, asvk, extensions, ca=False)
+        crl = amd.revocation_list(self.ark, [])
+        return {"chain": leaf.pem + asvk.pem + self.ark.pem, "crl": crl.hex()}
+
+    def quote(self, registers: Mapping[str, bytes], report_data: bytes) -> bytes:
+        plain = {f"{which}_tcb": _CLOUD_TCB for which in TCBS}
+        plain |= {"cpuid_family": b"\x19", "cpuid_model": b"\x11", "cpuid_stepping": b"\x01"}
+        plain |= {"flags": b"\4\0\0\0", "vmpl": b"\1\0\0\0"}
+        plain |= {"measurement": registers["measurement"], "report_data": report_data}
+        return amd.report(5, self.vlek, plain | dict(self.values))
+
+
+def cloud_world(**values: bytes) -> World:
+    machine = CloudMachine(values)
+    return World(machine, machine, kind="sim-snp", product=SNP_PRODUCT, floor=SNP_FLOOR).publish(
+        guest_policy=SMT
+    )

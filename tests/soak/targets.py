@@ -244,6 +244,7 @@ TARGETS = {
             "tests/attestation/test_p384.py",
         ),
     ),
+    "demands": Target({f"{CLIENT}demands.py": ()}, ("tests/client/test_demands.py",)),
     "events": Target(
         {
             f"{ATTESTATION}measure/rtmr0.py": ("check_rtmr0", "_require_slot"),
