@@ -22,6 +22,9 @@ from cryptography.x509.oid import ExtensionOID, NameOID
 from quotary.errors import Malformed, Rejected
 
 P256_SIGNATURE_LENGTH = 64
+# RFC 5280 section 4.1.2.2 allows 20 bytes, and no vendor's RSA key is longer; a host may send anything.
+MAX_SERIAL_BITS = 160
+MAX_RSA_BITS = 4096
 
 _UNDERSTOOD = frozenset({ExtensionOID.BASIC_CONSTRAINTS.dotted_string, ExtensionOID.KEY_USAGE.dotted_string})
 # What the library raises for bytes that are no certificate or list, whole or in a part that it reads late.
@@ -120,11 +123,19 @@ def parse_certificate(der: bytes) -> Certificate:
 
 
 def parse_chain(pem: bytes, length: int) -> tuple[Certificate, ...]:
-    """Read exactly ``length`` PEM certificates, leaf first; NUL bytes behind them are ignored."""
+    """Read exactly ``length`` PEM certificates, leaf first; NUL bytes behind them are ignored.
+
+    Between them is white space and nothing else: no other PEM, header or text, which other readers could
+    take for a certificate.
+    """
+    pem = pem.rstrip(b"\0")
     try:
-        parsed = x509.load_pem_x509_certificates(pem.rstrip(b"\0"))
+        parsed = x509.load_pem_x509_certificates(pem)
+        again = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in parsed)
     except _UNREADABLE as error:
         raise Malformed("not a chain of PEM certificates") from error
+    if b"".join(again.split()) != b"".join(pem.split()):
+        raise Malformed("a chain of PEM certificates has something else before, between or behind them")
     if len(parsed) != length:
         raise Malformed(f"chain has {len(parsed)} certificates, {length} are needed")
     return tuple(Certificate.parse(certificate) for certificate in parsed)
@@ -189,6 +200,15 @@ def _read(parsed: x509.Certificate) -> Certificate:
     key = parsed.public_key()
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise Malformed("a certificate's key is neither EC nor RSA")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS:
+        raise Malformed(
+            f"a certificate's RSA key has {key.key_size} bits, at most {MAX_RSA_BITS} are allowed"
+        )
+    if parsed.serial_number.bit_length() > MAX_SERIAL_BITS:
+        bits = parsed.serial_number.bit_length()
+        raise Malformed(
+            f"a certificate's serial number has {bits} bits, at most {MAX_SERIAL_BITS} are allowed"
+        )
     constraints = usage = None
     extensions: dict[str, bytes] = {}
     unknown = []

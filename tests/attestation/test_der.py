@@ -4,6 +4,7 @@ import pytest
 
 from quotary.attestation import der
 from quotary.errors import Malformed
+from tests.fakes import vendor
 
 NAME = b"\x06\x01\x2a"
 
@@ -39,6 +40,19 @@ def test_another_form_is_malformed(data: bytes, said: str) -> None:
         der.items(data)
 
 
+def test_an_object_identifier_is_in_its_shortest_form() -> None:
+    for odd in (b"", b"\x80\x2a", b"\x2a\x80\x01", b"\x2a\x81"):
+        with pytest.raises(Malformed, match="shortest form"):
+            der.members(named(vendor.tlv(der.OID, odd)))
+    assert der.members(named(vendor.tlv(der.OID, b"\x2a\x81\x80\x01")))
+
+
+def test_only_so_many_items_stand_in_a_row() -> None:
+    assert len(der.items(b"\x05\x00" * der.MAX_ITEMS)) == der.MAX_ITEMS
+    with pytest.raises(Malformed, match="more than 64 items"):
+        der.items(b"\x05\x00" * (der.MAX_ITEMS + 1))
+
+
 def test_members_are_different_named_values() -> None:
     other = named(b"\x06\x01\x2b")
     assert der.members(named() + other) == {b"\x2a": (2, b"\7"), b"\x2b": (2, b"\7")}
@@ -56,9 +70,13 @@ def test_members_are_different_named_values() -> None:
 def test_an_integer_has_its_tag_and_is_in_its_range() -> None:
     assert der.integer((2, b"\x7f"), 127) == 127
     assert der.integer((10, b"\x00"), 0) == 0
-    for odd in ((2, b"\xff"), (2, b"\x00\x80"), (2, b""), (4, b"\x01")):
+    for odd in ((2, b"\xff"), (2, b"\x00\x80"), (4, b"\x01")):
         with pytest.raises(Malformed, match="integer from 0 to 127"):
             der.integer(odd, 127)
+    assert der.integer((2, b"\x00\x80"), 128) == 128
+    for odd in ((2, b""), (2, b"\x00\x7f"), (2, b"\x00\x00"), (10, b"\x00\x00\x80")):
+        with pytest.raises(Malformed, match="shortest form"):
+            der.integer(odd, 128)
 
 
 def test_octets_have_their_tag_and_length() -> None:

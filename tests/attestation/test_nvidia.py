@@ -180,11 +180,9 @@ def test_another_devices_chain_does_not_fit(vectors: Path) -> None:
 
 def test_certificates_in_another_order_are_refused(vectors: Path) -> None:
     data, pem = read(vectors, SWITCH)
-    parts = [
-        part + b"-----END CERTIFICATE-----\n"
-        for part in pem.split(b"-----END CERTIFICATE-----\n")
-        if part.strip()
-    ]
+    end = b"-----END CERTIFICATE-----"
+    parts = [part + end for part in pem.split(end) if part.strip()]
+    assert len(parts) == 5
     for swapped in ([1, 0, 2, 3, 4], [0, 2, 1, 3, 4], [0, 1, 3, 2, 4]):
         with pytest.raises(Rejected, match="device chain"):
             judge(data, b"".join(parts[index] for index in swapped))

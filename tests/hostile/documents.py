@@ -1,4 +1,4 @@
-"""Documents with two readings (rows I4, I5, I7, I8, I9): each case says whether its bytes are a document at all.
+"""Documents with two readings (rows I4, I7, I8, I9): each case says whether its bytes are a document at all.
 
 Nearly all are not. Those that are stand beside them, so that nobody passes by refusing everything.
 """
