@@ -14,7 +14,7 @@ BOOLEAN, INTEGER, OCTETS, OID, ENUMERATED, SEQUENCE = 0x01, 0x02, 0x04, 0x06, 0x
 
 def items(data: bytes) -> list[tuple[int, bytes]]:
     """Cut bytes into at most ``MAX_ITEMS`` (tag, content) pairs that fill them exactly."""
-    found = []
+    found: list[tuple[int, bytes]] = []
     while data:
         if len(found) == MAX_ITEMS:
             raise Malformed(f"DER has more than {MAX_ITEMS} items in a row")
