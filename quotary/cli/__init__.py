@@ -40,7 +40,7 @@ COMMANDS = {
     "search": Lazy("quotary.cli.read:search", "List what a log says of a service (a hint).", _READ),
     "proof": Lazy("quotary.cli.read:proof", "Fetch and check an entry's inclusion proof.", _READ),
     "bundle": Lazy("quotary.cli.read:bundle", "Fetch and check the bundle of a measurement.", _READ),
-    "quote": Lazy("quotary.cli.quote:quote", "Look at or verify hardware evidence.", _READ),
+    "quote": Lazy("quotary.cli:evidence", "Look at or verify hardware evidence.", _READ),
     "receipt": Lazy("quotary.cli.receipt:receipt", "Check what an enclave signed about an answer.", _READ),
     "chat": Lazy("quotary.cli.chat:chat", "Verify a machine, then talk to it.", _READ),
     "proxy": Lazy("quotary.cli.proxy:proxy", "Verify for any OpenAI client on this machine.", _READ),
@@ -80,6 +80,15 @@ measure = LazyGroup(
     summary="Predict what hardware will measure.",
     epilog="\b\nExample:\n  quotary measure run ./result --platform tdx",
     base=Lazy("builder.cli:measure", "", extra="builder"),
+)
+
+# Not called quote: that is a module of this package.
+evidence = LazyGroup(
+    "quote",
+    {"detect": Lazy("enclave.detect:detect", "Which hardware here could give evidence.", "This machine")},
+    summary="Look at or verify hardware evidence; what it means is decided by a policy.",
+    epilog="\b\nExample:\n  quotary quote inspect quote.bin",
+    base=Lazy("quotary.cli.quote:quote", ""),
 )
 
 enclave = LazyGroup(

@@ -19,11 +19,9 @@ from quotary.cli.options import offline_option
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
 from quotary.client.collateral import Cache, Fetcher, Kept, gather
-from quotary.client.detect import USABLE
-from quotary.client.detect import detect as look
 from quotary.client.disk import write_new
 from quotary.client.quote import NOT_CHECKED, Terms, Verified, verify_quote
-from quotary.errors import Malformed, Refused, Unsupported
+from quotary.errors import Malformed, Refused
 from quotary.net.transport import HTTP, Offline
 from quotary.net.vendors import Services
 from quotary.statements.measurement import measurement_id
@@ -107,23 +105,6 @@ def verify(
     if keep is not None:
         write_new(keep, bytes(kept))
     emit(_document(found), _text(found), as_json=as_json)
-
-
-@quote.command(epilog="\b\nExample:\n  quotary quote detect\n\nExit codes: 0 one is usable, 20 none is.")
-@json_option
-def detect(as_json: bool) -> None:
-    """Say which hardware could give evidence on this machine, and what is missing; proves nothing."""
-    found = look(Path("/"))
-    rows = [
-        {"platform": each.platform, "state": each.state, "interface": each.interface, "reason": each.reason}
-        for each in found
-    ]
-    lines = [f"  {each.platform:<7} {each.state:<9} {each.reason}" for each in found]
-    usable = [each.platform for each in found if each.state == USABLE]
-    lines.append(f"usable: {', '.join(usable) or 'none'}")
-    emit({"schema": "quotary/detect/v1", "usable": usable, "found": rows}, "\n".join(lines), as_json=as_json)
-    if not usable:
-        raise Unsupported("no hardware here gives evidence", next_command="quotary enclave simulate")
 
 
 def _roots(simulator_root_hex: str | None) -> tuple[Root, ...]:
