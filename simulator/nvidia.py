@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from quotary.attestation import spdm
 from simulator.keys import Signer, Wish, issue, open_signers, sign_p384_big
+from simulator.ocsp import make_answers
 from simulator.rim import make_rim
 
 LIFE = timedelta(days=3650)
@@ -88,6 +89,7 @@ class NVIDIAMachine:
 
     def __init__(self, vendor: NVIDIAVendor, number: int, gpus: int, switches: int, now: datetime) -> None:
         """number: 0 to 255, tells machines of one vendor apart; gpus: 1 to 8; switches: 0 to 4."""
+        self.vendor = vendor
         gpu_ids = [_pdi(number, 1, index) for index in range(gpus)]
         switch_ids = [_pdi(number, 2, index) for index in range(switches)]
         self.devices = (
@@ -108,10 +110,21 @@ class NVIDIAMachine:
         ]
         return json.dumps(members, separators=(",", ":")).encode()
 
+    def collateral(self, now: datetime) -> dict[str, str]:
+        """Give what NVIDIA would publish at this time: manifests, and answers about every certificate."""
+        chains = [device.chain[1:] for device in self.devices] + [rim_chain(self.vendor)]
+        manifests = {f"SIM_{name}": data.decode() for name, data in make_rims(self.vendor).items()}
+        return manifests | make_answers(chains, now)
+
+
+def rim_chain(vendor: NVIDIAVendor) -> tuple[Signer, ...]:
+    """Give the certificates of manifests, from the signer to the root."""
+    return (vendor.rim_signer, vendor.rim_ca, vendor.rim_root)
+
 
 def make_rims(vendor: NVIDIAVendor) -> dict[str, bytes]:
     """Make the manifests that simulated devices match: ``driver``, ``vbios``, ``switch``."""
-    chain = (vendor.rim_signer, vendor.rim_ca, vendor.rim_root)
+    chain = rim_chain(vendor)
     gpu, switch = _blocks("gpu", GPU_BLOCKS), _blocks("switch", SWITCH_BLOCKS)
     return {
         "driver": make_rim(chain, "GH100", DRIVER, {index: gpu[index] for index in DRIVER_INDEXES}),

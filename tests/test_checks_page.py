@@ -5,7 +5,7 @@ import re
 from quotary.client.verdict import NAMES
 from tests.attestation import test_tdx_verify
 from tests.attestation.test_tdx_verify import CRYPTOGRAPHY, LEVELS, spoiled_certificates
-from tests.client import test_verify
+from tests.client import test_verify, test_verify_devices
 from tests.client.test_verify import CASES
 from tests.conftest import ROOT
 
@@ -21,7 +21,11 @@ def test_every_check_of_a_judgement_names_the_changes_that_fail_only_for_it() ->
     page = rows(JUDGE)
     assert set(page) == NAMES
     for check, tests in page.items():
-        known = {change.__name__ for change, _ in CASES.get(check, [])} | set(vars(test_verify))
+        known = (
+            {change.__name__ for change, _ in CASES.get(check, [])}
+            | set(vars(test_verify))
+            | set(vars(test_verify_devices))
+        )
         assert tests, check
         assert tests <= known, check
         assert check not in CASES or tests == {change.__name__ for change, _ in CASES[check]}

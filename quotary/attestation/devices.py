@@ -34,6 +34,9 @@ MODES = {b"\0\0": "single-gpu", b"\1\0": "multi-gpu", b"\2\0": "protected-pcie"}
 PROTECTED_PCIE_ON = b"\xaa"
 
 ANY = "any"
+# What a row lists as the drivers of switches, which report none.
+NO_DRIVER = "none"
+NO_STATUS = "none"
 
 _MEMBERS = {"arch", "certificate", "evidence", "nonce"}
 
@@ -47,7 +50,7 @@ class DeviceEvidence:
 
 
 class Rule(Protocol):
-    """What a row demands of the machine's GPUs (``devices`` of a release's row)."""
+    """What a row demands of the devices of one architecture (``devices`` of a release's row)."""
 
     @property
     def architecture(self) -> str: ...
@@ -93,49 +96,63 @@ def verify_devices(
     return found
 
 
-def meet_rule(
-    devices: Sequence[DeviceFacts], rule: Rule, modes: Sequence[str], revocation: str
+def meet_rules(
+    devices: Sequence[DeviceFacts], rules: Sequence[Rule], modes: Sequence[str], revocation: str
 ) -> tuple[Check, ...]:
-    """Hold the GPUs against a row: how many, which architecture, which driver and VBIOS, which mode.
+    """Hold all devices against a row: which there are, how many of each, their driver, VBIOS and mode.
 
     modes:      admitted ``mode`` words; older firmware reports none, which is ``unreported``
     revocation: ``required`` demands of every device that its vendor answered for it, ``any`` does not
     """
-    gpus = [device for device in devices if device.kind == "gpu"]
-    if len(gpus) != rule.count:
-        raise Refused("device count", f"{len(gpus)} GPUs", f"{rule.count}")
-    for device in gpus:
-        rows = (
-            ("device architecture", device.architecture.lower(), (rule.architecture.lower(),)),
-            ("driver version", device.driver, rule.drivers),
-            ("vbios version", device.vbios.upper(), tuple(version.upper() for version in rule.vbios)),
-            ("device mode", mode(device), tuple(modes)),
-        )
-        for check, found, wanted in rows:
-            if found not in wanted:
-                raise Refused(check, found, ", ".join(wanted) or "none")
+    wanted = [rule.architecture for rule in rules]
+    for device in devices:
+        if device.architecture.lower() not in wanted:
+            raise Refused("device architecture", device.architecture.lower(), ", ".join(wanted))
+    for rule in rules:
+        _meet_rule([device for device in devices if device.architecture.lower() == rule.architecture], rule)
+    for device in devices:
+        if device.kind == "gpu" and mode(device) not in modes:
+            raise Refused("device mode", mode(device), ", ".join(modes) or "none")
     unasked = [device.serial for device in devices if device.good_until is None]
     if revocation != ANY and unasked:
         raise Refused("device revocation", f"nothing about {unasked[0]}", "answers of NVIDIA's OCSP service")
-    text = f"{len(gpus)} {rule.architecture}"
+    text = ", ".join(f"{rule.count} {rule.architecture}" for rule in rules)
     return (Check("devices", text, f"{text}, listed driver, VBIOS and mode", "row of the release"),)
 
 
 def meet_floor(devices: Sequence[DeviceFacts], floor: Floor) -> tuple[Check, ...]:
-    """Hold devices against a floor's deny lists: architectures, and devices by serial number or PDI in hex.
+    """Hold devices of one architecture against its floor: versions, and what it denies.
 
-    A floor's minimum names nothing that a device reports as a number, so one with a minimum admits no device:
-    driver and VBIOS versions are the row's to list.
+    A minimum may name ``driver`` and ``vbios`` (``version_number``); denied are architectures, and devices by
+    serial number or PDI in hex. NVIDIA has no word for how good a level is, so a floor must accept ``none``.
     """
-    if floor.minimum:
-        raise Refused("tcb minimum", "no numbers", ", ".join(sorted(floor.minimum)))
+    if floor.evaluation_number:
+        raise Refused("tcb evaluation number", "none", f"at least {floor.evaluation_number}")
+    if NO_STATUS not in floor.accepted_status:
+        raise Refused("tcb status", NO_STATUS, ", ".join(floor.accepted_status))
     for device in devices:
+        _meet_minimum(device, floor)
         if device.architecture.lower() in floor.denied_families:
             raise Refused("denied family", device.architecture.lower(), "none of the floor's list")
         for identity in (device.serial, device.pdi.hex()):
             if identity in floor.denied_chips:
                 raise Refused("denied chip", identity, "none of the floor's list")
-    return (Check("denied", f"{len(devices)} devices", "none denied", "floor of the devices"),)
+    least = ", ".join(f"{name} {value!r}" for name, value in sorted(floor.minimum.items())) or "no minimum"
+    return (Check("tcb minimum", f"{len(devices)} devices", f"{least}, none denied", "floor of the devices"),)
+
+
+def version_number(device: DeviceFacts, name: str) -> int | None:
+    """Write a device's ``driver`` or ``vbios`` version as the number that floors compare, or None.
+
+    driver: ``580.95.05`` is 580,095,005: three groups of three decimal digits; vbios: ``96.00.DA.00.11`` is
+    0x9600DA0011, five bytes.
+    """
+    if name == "driver" and re.fullmatch(r"[0-9]{1,6}(\.[0-9]{1,3}){1,2}", device.driver, re.ASCII):
+        major, middle, minor = (*map(int, device.driver.split(".")), 0)[:3]
+        return major * 1_000_000 + middle * 1000 + minor
+    if name == "vbios" and re.fullmatch(r"[0-9A-Fa-f]{2}(\.[0-9A-Fa-f]{2}){4}", device.vbios, re.ASCII):
+        return int(device.vbios.replace(".", ""), 16)
+    return None
 
 
 def mode(device: DeviceFacts) -> str:
@@ -173,6 +190,26 @@ def require_one_machine(devices: Sequence[DeviceFacts], switches: int) -> tuple[
             raise Rejected("switch gpus", _names(set(device.gpus)), f"{_names(gpus)} of the GPUs")
     text = f"{len(gpus)} GPUs on {len(linked)} switches"
     return (Check("one machine", text, "the same devices in every report", "device reports"),)
+
+
+def _meet_rule(found: Sequence[DeviceFacts], rule: Rule) -> None:
+    if len(found) != rule.count:
+        raise Refused("device count", f"{len(found)} {rule.architecture}", f"{rule.count}")
+    for device in found:
+        rows = (
+            ("driver version", device.driver or NO_DRIVER, rule.drivers),
+            ("vbios version", device.vbios.upper(), tuple(version.upper() for version in rule.vbios)),
+        )
+        for check, version, listed in rows:
+            if version not in listed:
+                raise Refused(check, version, ", ".join(listed) or "none")
+
+
+def _meet_minimum(device: DeviceFacts, floor: Floor) -> None:
+    for name, least in floor.minimum.items():
+        value = version_number(device, name)
+        if value is None or not isinstance(least, int) or value < least:
+            raise Refused("tcb minimum", f"{name} {value}", f"at least {least!r}")
 
 
 def _device(member: object) -> DeviceEvidence:

@@ -6,7 +6,7 @@ verification order of design section 5. Format page: ``docs/formats/attestation.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quotary.canonical import MAX_INTEGER, Fields, b64, canonical, parse_canonical, unb64
 from quotary.errors import Malformed
@@ -16,6 +16,8 @@ MAX_PATH = 32
 
 _MAX_TEXT = 2 << 20
 _COLLATERAL_MEMBERS = 16
+# Manifests of every version, and an answer about every certificate.
+_DEVICE_COLLATERAL_MEMBERS = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class AttestationDocument:
     nonce:      the client's place in the batch
     bundle:     a bundle of the log, or None
     event_log:  the guest's event log of its boot (the area of ACPI's CCEL table), or None
+    device_collateral: what NVIDIA publishes about the devices, by name; empty where there are none
     """
 
     binding: bytes
@@ -54,6 +57,7 @@ class AttestationDocument:
     nonce: NonceProof
     bundle: bytes | None
     event_log: bytes | None = None
+    device_collateral: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def parse(cls, data: bytes) -> "AttestationDocument":
@@ -71,9 +75,12 @@ class AttestationDocument:
             nonce=_nonce(document.fields("nonce")),
             bundle=document.optional("bundle", lambda name: document.base64(name, limit=_MAX_TEXT)),
             event_log=cpu.optional("event_log", lambda name: cpu.base64(name, limit=_MAX_TEXT)),
+            device_collateral=_device_collateral(document),
         )
         cpu.done()
         document.done()
+        if found.device_collateral and found.devices is None:
+            raise Malformed("attestation document.device_collateral is about devices, and there are none")
         return found
 
     def encode(self) -> bytes:
@@ -93,6 +100,10 @@ class AttestationDocument:
                 "path": [b64(item) for item in self.nonce.path],
             },
         }
+        if self.device_collateral:
+            # In base64 because manifests hold tabs.
+            found = {name: b64(text.encode()) for name, text in self.device_collateral.items()}
+            document["device_collateral"] = found
         if self.bundle is not None:
             document["bundle"] = b64(self.bundle)
         return canonical(document, multiline=True)
@@ -105,6 +116,19 @@ def _collateral(members: Mapping[str, object]) -> dict[str, str]:
             raise Malformed(f"attestation document.cpu.collateral.{name} is not a string")
         found[name] = value
     return found
+
+
+def _device_collateral(document: Fields) -> dict[str, str]:
+    if not document.has("device_collateral"):
+        return {}
+    members = document.mapping("device_collateral", _DEVICE_COLLATERAL_MEMBERS)
+    if not members:
+        raise Malformed("attestation document.device_collateral is empty: leave it out")
+    fields = Fields(members, "attestation document.device_collateral")
+    try:
+        return {name: fields.base64(name, limit=_MAX_TEXT).decode("utf-8") for name in members}
+    except UnicodeDecodeError as error:
+        raise Malformed("attestation document.device_collateral holds something that is not text") from error
 
 
 def _nonce(fields: Fields) -> NonceProof:

@@ -47,6 +47,7 @@ def policy() -> None:
     "--require", "require_file", type=FILE, help="JSON file: what else evidence must, or need not, show."
 )
 @click.option("--simulator-root", help="File (DER) or SHA-256 in hex of the simulator's root.")
+@click.option("--devices", "devices_file", type=FILE, help="JSON file: what GPUs must show (member devices).")
 @click.option(
     "--map-auditor", "auditors", multiple=True, required=True, help="Name in the tlog policy, or `none`."
 )
@@ -72,6 +73,7 @@ def new(
     floors: str,
     require_file: Path | None,
     simulator_root: str | None,
+    devices_file: Path | None,
     auditors: tuple[str, ...],
     rebuilder_files: tuple[str, ...],
     rebuilders_needed: int,
@@ -104,6 +106,8 @@ def new(
         "rebuilders": _rebuilders(rebuilder_files, rebuilders_needed),
         "platforms": {platform: rules},
     }
+    if devices_file is not None:
+        document["devices"] = read_json(devices_file)
     if poll_seconds is not None:
         document["enclave"] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
     data = canonical(document, multiline=True)

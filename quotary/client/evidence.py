@@ -1,4 +1,4 @@
-"""What a machine's evidence proves: steps 1, 2, 11, 12 and 14 of the verification order (design section 5).
+"""What a machine's evidence proves: steps 1, 2, 11 and 12 of the verification order (design section 5).
 
 Each function is one step: it records its check and returns what it proved, or raises. Which platform a
 piece of evidence is of is decided by the root that verified it, never by a label beside it.
@@ -141,18 +141,6 @@ def require_floor(
                 raise Refused("tcb floor", f"product {facts.product}", f"one of {', '.join(own) or 'none'}")
             trail.vendor("tcb floor (policy)", meet_floor(facts, own[facts.product]))
         trail.held("tcb floor", f"reached, set by {logged.statement}", wanted, anchor)
-
-
-def require_devices(document: AttestationDocument, row: Row, trail: Trail) -> None:
-    """14. The devices that the row demands are proven; what is presented beyond that is not looked at."""
-    anchor = "row of the release"
-    if row.require.devices:
-        # Evidence of GPUs is not verified by this version, so a row that needs it cannot be accepted.
-        raise Unsupported("the release demands devices, whose evidence this version cannot verify")
-    if document.devices is not None:
-        trail.not_checked("devices", "device evidence that nothing demands", "none", anchor)
-    else:
-        trail.held("devices", "none presented", "none", anchor)
 
 
 def _replay(row: Row, released: Released, event_log: bytes | None) -> Replay | None:

@@ -14,6 +14,7 @@ from typing import Literal
 
 from quotary.canonical import Fields, parse_canonical, unb64
 from quotary.client.demands import Demands, parse_demands
+from quotary.client.device_rules import DeviceRules, parse_device_rules
 from quotary.errors import Malformed
 from quotary.statements.envelope import key_id, parse_spki
 from quotary.statements.floor import Floor, parse_floor
@@ -77,6 +78,7 @@ class Policy:
     minimum_size, minimum_at: no checkpoint before these is accepted
     map_auditors: witnesses that recompute the statuses and must have cosigned; empty is the written ``none``
     rebuilders:   who must have rebuilt a release; None is the written ``none``
+    devices:      what GPUs must show; None: a release that demands any is refused
     """
 
     digest: bytes
@@ -90,6 +92,7 @@ class Policy:
     map_auditors: tuple[str, ...]
     rebuilders: KeySet | None
     platforms: Mapping[str, PlatformRules]
+    devices: DeviceRules | None
     enclave: EnclaveRules | None
 
     @property
@@ -130,6 +133,10 @@ class Policy:
             map_auditors=_map_auditors(fields),
             rebuilders=_rebuilders(fields),
             platforms=_platforms(fields.mapping("platforms", 16), environment),
+            devices=fields.optional(
+                "devices",
+                lambda name: parse_device_rules(fields.fields(name), simulation=environment == "simulation"),
+            ),
             enclave=fields.optional("enclave", lambda name: _enclave(fields.fields(name))),
         )
         minimum.done()

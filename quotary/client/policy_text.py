@@ -1,7 +1,9 @@
 """A policy in words: what it demands, sentence by sentence, and where it demands less than it could."""
 
 from quotary.attestation.nitro import PLATFORM as NITRO
+from quotary.attestation.nvidia import PLATFORM as NVIDIA
 from quotary.client.demands import loosened
+from quotary.client.device_rules import REQUIRED, UNREPORTED
 from quotary.client.policy import PlatformRules, Policy
 from quotary.statements.measurement import base_platform
 from quotary.tlog.note import COSIGNATURE_ML_DSA_44
@@ -18,6 +20,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         f"Environment: {policy.environment}."
         + (" Evidence comes from a simulator, proving nothing of hardware." if policy.simulation else ""),
         *(_platform(name, rules) for name, rules in policy.platforms.items()),
+        _devices(policy),
         f"The log is {policy.origin}, whose entry 0 has the leaf hash {policy.genesis.hex()}.",
         f"A checkpoint must be signed by {keys}; {_quorum(policy)}",
         f"It covers at least {policy.minimum_size} entries; its time is {policy.minimum_at.isoformat()}"
@@ -66,6 +69,15 @@ def weaknesses(policy: Policy) -> tuple[str, ...]:
         elif rules.floors is None:
             found.append(f"{name}: the logged TCB floor alone decides which firmware is accepted")
         found += [f"{name}: {what}" for what in loosened(rules.demands)]
+    devices = policy.devices
+    if devices is not None and devices.floors is None:
+        found.append(
+            f"devices: the logged floors of {devices.platform} alone decide which firmware is accepted"
+        )
+    if devices is not None and devices.revocation != REQUIRED:
+        found.append("devices: a GPU that NVIDIA took back is accepted where nobody shows its answer")
+    if devices is not None and UNREPORTED in devices.modes:
+        found.append("devices: a GPU whose firmware does not say how it was set up is accepted")
     if policy.enclave is not None and policy.enclave.plaintext:
         found.append("plaintext allowed: whoever ends TLS in front of the enclave reads prompts")
     return tuple(found)
@@ -87,6 +99,20 @@ def _platform(name: str, rules: PlatformRules) -> str:
     if rules.demands.machines is not None:
         said.append(f"It must come from one of {len(rules.demands.machines)} listed machines.")
     return " ".join((*said, *(f"For it {what}." for what in loosened(rules.demands))))
+
+
+def _devices(policy: Policy) -> str:
+    rules = policy.devices
+    if rules is None:
+        return "A release that demands GPUs is refused."
+    own = "" if rules.floors is None else f" and the policy's own, for {', '.join(rules.floors) or 'nothing'}"
+    answers = "must" if rules.revocation == REQUIRED else "need not"
+    roots = " and ".join(root.name for root in rules.roots if NVIDIA in root.platform)
+    return (
+        f"Devices that a release demands must end in {roots}, be in the mode {' or '.join(rules.modes)}, "
+        "match signed manifests, be of one machine, and reach the "
+        f"logged floors of {rules.platform}{own}; answers that none was revoked {answers} be there."
+    )
 
 
 def _quorum(policy: Policy) -> str:

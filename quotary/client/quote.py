@@ -100,6 +100,12 @@ def manifests_of(members: Mapping[str, str]) -> tuple[rim.RIMDocument, ...]:
     return tuple(rim.RIMDocument.parse(text.encode()) for text in texts)
 
 
+def find_manifest(manifests: Sequence[rim.RIM], device: DeviceFacts, version: str) -> rim.RIM | None:
+    """Give the manifest that is for a device's driver or VBIOS version, or None."""
+    wanted = device.architecture, version.upper()
+    return next((found for found in manifests if (found.product, found.version.upper()) == wanted), None)
+
+
 def _tdx(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     quote = tdx.TDXQuote.parse(data)
     facts = tdx.verify(quote, Collateral.parse(members), terms.now, terms.roots)
@@ -161,18 +167,13 @@ def _fresh(check: Check) -> Check:
 
 def _reference(device: DeviceFacts, manifests: Sequence[rim.RIM]) -> tuple[Check, ...]:
     """Hold a device against the manifests that are for its versions; a missing one is no check."""
-    driver = _manifest(manifests, device, device.driver) if device.kind == "gpu" else None
-    vbios = _manifest(manifests, device, device.vbios)
+    driver = find_manifest(manifests, device, device.driver) if device.kind == "gpu" else None
+    vbios = find_manifest(manifests, device, device.vbios)
     if vbios is None or (driver is None and device.kind == "gpu"):
         ids = [nvidia.vbios_rim_id(device)]
         ids += [nvidia.driver_rim_id(device)] if device.kind == "gpu" else []
         return (Check("golden values", f"{NOT_CHECKED}: needs {', '.join(ids)}", MANIFEST_WANTED, "none"),)
     return rim.match(device, driver, vbios)
-
-
-def _manifest(manifests: Sequence[rim.RIM], device: DeviceFacts, version: str) -> rim.RIM | None:
-    wanted = device.architecture, version.upper()
-    return next((found for found in manifests if (found.product, found.version.upper()) == wanted), None)
 
 
 _VERIFIERS: Mapping[str, Callable[[bytes, Mapping[str, str], Terms], Verified]] = MappingProxyType(

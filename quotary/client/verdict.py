@@ -27,6 +27,7 @@ from quotary.statements.release import Release
 Outcome = Literal["ok", "failed", "not checked"]
 
 HERE = "this verifier"
+NOT_CHECKED: Outcome = "not checked"
 
 NAMES = frozenset(
     {
@@ -81,12 +82,14 @@ class Trail:
 
     def not_checked(self, name: str, why: str, wanted: str, anchor: str) -> None:
         """Record what was not looked at, because the policy says so or nothing was presented."""
-        self.checks.append(Check(name, "not checked", why, wanted, anchor))
+        self.checks.append(Check(name, NOT_CHECKED, why, wanted, anchor))
 
     def vendor(self, prefix: str, checks: tuple[VendorCheck, ...]) -> None:
         """Record the parts of a check that a vendor's verifier went through."""
         for check in checks:
-            self.held(f"{prefix}: {check.name}", check.found, check.wanted, check.anchor)
+            # A vendor's verifier says in words what it had nothing to look at with.
+            record = self.not_checked if check.found.startswith(NOT_CHECKED) else self.held
+            record(f"{prefix}: {check.name}", check.found, check.wanted, check.anchor)
 
     @contextmanager
     def step(self, name: str, wanted: str, anchor: str) -> Iterator[None]:

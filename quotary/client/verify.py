@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from quotary.attestation.document import AttestationDocument
 from quotary.client.authority import check_authority
 from quotary.client.clock import Clock
+from quotary.client.devices import require_devices
 from quotary.client.evidence import (
     evidence_time,
-    require_devices,
     require_floor,
     require_row,
     verify_binding,
@@ -69,7 +69,7 @@ def judge(
     11. The release has a row for the measurement id, and the machine keeps the row's other rules.
     12. Its firmware reaches the product's floor, the logged one and the policy's own.
     13. Enough rebuilders built the same.
-    14. The devices that the row demands are proven.
+    14. The devices that the row demands are proven, each and together.
 
     nonce: 32 bytes that this verifier chose for this question; None leaves freshness unproven, and the
            verdict says so
@@ -96,7 +96,7 @@ def judge(
     row = require_row(released, measurement, keyset, facts, document.event_log, policy, trail)
     require_floor(facts, records, policy, times, trail)
     require_rebuilders(record, policy, trail)
-    require_devices(document, row, trail)
+    require_devices(document, row, records, policy, now, times, trail)
     return Verdict(
         service=released.statement.service,
         release=released.statement.statement_id,

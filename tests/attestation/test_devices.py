@@ -13,7 +13,7 @@ from quotary.attestation import devices, spdm
 from quotary.attestation.devices import (
     DeviceEvidence,
     meet_floor,
-    meet_rule,
+    meet_rules,
     mode,
     parse_evidence,
     require_one_machine,
@@ -33,6 +33,9 @@ class Rule:
     drivers: tuple[str, ...] = ("580.159.03",)
     vbios: tuple[str, ...] = ("96.00.74.00.20",)
 
+
+SWITCHES = Rule("ls10", 4, ("none",), ("96.10.55.00.01",))
+RULES = (Rule(), SWITCHES)
 
 ROOT = fake.issue("NVIDIA Device Identity CA", organisation="NVIDIA")
 ROOTS = (simulator_root("nvidia", fake.fingerprint(ROOT)),)
@@ -181,8 +184,8 @@ def test_a_list_is_bounded_and_names_each_member_once() -> None:
 
 
 def test_a_row_is_met_by_the_gpus_it_names(our_facts) -> None:
-    (check,) = meet_rule(our_facts, Rule(), ["protected-pcie"], "any")
-    assert check.found == "8 gh100"
+    (check,) = meet_rules(our_facts, RULES, ["protected-pcie"], "any")
+    assert check.found == "8 gh100, 4 ls10"
 
 
 @pytest.mark.parametrize(
@@ -199,18 +202,18 @@ def test_a_row_is_met_by_the_gpus_it_names(our_facts) -> None:
 )
 def test_a_row_that_is_not_met_is_refused_by_name(our_facts, rule: Rule, modes, check: str) -> None:
     with pytest.raises(Refused) as caught:
-        meet_rule(our_facts, rule, modes, "any")
+        meet_rules(our_facts, (rule, SWITCHES), modes, "any")
     assert caught.value.check == check
 
 
 def test_a_row_may_demand_that_the_vendor_answered_for_every_device(our_facts) -> None:
     with pytest.raises(Refused, match="nothing about") as caught:
-        meet_rule(our_facts, Rule(), ["protected-pcie"], "required")
+        meet_rules(our_facts, RULES, ["protected-pcie"], "required")
     assert caught.value.check == "device revocation"
     answered = [replace(device, good_until=fake.NOW) for device in our_facts]
-    assert meet_rule(answered, Rule(), ["protected-pcie"], "required")
+    assert meet_rules(answered, RULES, ["protected-pcie"], "required")
     with pytest.raises(Refused, match=f"nothing about {our_facts[-1].serial}"):
-        meet_rule([*answered[:-1], our_facts[-1]], Rule(), ["protected-pcie"], "required")
+        meet_rules([*answered[:-1], our_facts[-1]], RULES, ["protected-pcie"], "required")
 
 
 @dataclass(frozen=True)
@@ -230,7 +233,8 @@ def test_a_floor_denies_devices_by_name(our_facts) -> None:
         (Floor({}, denied_families=("ls10",)), "denied family"),
         (Floor({}, denied_chips=(our_facts[3].serial,)), "denied chip"),
         (Floor({}, denied_chips=(our_facts[11].pdi.hex(),)), "denied chip"),
-        (Floor({"driver": 580}), "tcb minimum"),
+        (Floor({}, evaluation_number=1), "tcb evaluation number"),
+        (Floor({}, accepted_status=("UpToDate",)), "tcb status"),
     ):
         with pytest.raises(Refused) as caught:
             meet_floor(our_facts, floor)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quotary.attestation.binding import Binding, keyset_digest, verify_report_data
+from quotary.attestation.binding import Binding, devices_digest, keyset_digest, verify_report_data
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.measure.rtmr0 import material_digests
 from quotary.canonical import canonical, parse_canonical
@@ -22,6 +22,7 @@ EXAMPLE = AttestationDocument(
     devices=b"devices",
     nonce=NonceProof(1, 3, (b"\1" * 32, b"\2" * 32)),
     bundle=b"bundle",
+    device_collateral={"NV_GPU_DRIVER": "<a>\t\r\n</a>", "ocsp:1a": "AAAA"},
 )
 some = st.binary(min_size=1, max_size=64)
 nonces = st.just(NonceProof(0, 0, ())) | st.builds(
@@ -41,11 +42,15 @@ nonces = st.just(NonceProof(0, 0, ())) | st.builds(
     nonces,
     st.none() | some,
     st.none() | some,
+    st.dictionaries(st.sampled_from(["a", "ocsp:1"]), st.text(min_size=1, max_size=9)),
 )
 def test_a_document_reads_back_as_it_was_written(
-    binding, keyset, evidence, collateral, devices, nonce, bundle, event_log
+    binding, keyset, evidence, collateral, devices, nonce, bundle, event_log, published
 ):
-    written = AttestationDocument(binding, keyset, evidence, collateral, devices, nonce, bundle, event_log)
+    about = published if devices is not None else {}
+    written = AttestationDocument(
+        binding, keyset, evidence, collateral, devices, nonce, bundle, event_log, about
+    )
     assert AttestationDocument.parse(written.encode()) == written
 
 
@@ -61,6 +66,14 @@ def test_every_changed_member_is_malformed():
         {"devices": "nothing"},
         {"bundle": ""},
         {"extra": 1},
+        {"devices": "none"},
+        {"device_collateral": {}},
+        {"device_collateral": {"a": ""}},
+        {"device_collateral": {"a": "!"}},
+        {"device_collateral": {"a": "/w=="}},
+        {"device_collateral": {"a": 1}},
+        {"device_collateral": ["AAAA"]},
+        {"device_collateral": {f"a{n}": "AAAA" for n in range(257)}},
         {"cpu": {**cpu, "platform": "tdx"}},
         {"cpu": {**cpu, "collateral": {"a": 1}}},
         {"cpu": {**cpu, "collateral": {str(n): "" for n in range(17)}}},
@@ -78,12 +91,14 @@ def test_every_changed_member_is_malformed():
             AttestationDocument.parse(canonical({**document, **change}, multiline=True))
 
 
-def test_every_missing_member_but_the_bundle_is_malformed():
+def test_every_missing_member_but_those_that_may_be_absent_is_malformed():
     document = parse_canonical(EXAMPLE.encode(), 1 << 20, multiline=True)
     for name in document:
         less = canonical({k: v for k, v in document.items() if k != name}, multiline=True)
         if name == "bundle":
             assert AttestationDocument.parse(less).bundle is None
+        elif name == "device_collateral":
+            assert AttestationDocument.parse(less).device_collateral == {}
         else:
             with pytest.raises(Malformed):
                 AttestationDocument.parse(less)
@@ -98,7 +113,7 @@ def test_every_truncation_is_malformed():
 
 def test_the_page_is_what_the_code_does():
     page = (ROOT / "docs/formats/attestation.md").read_text()
-    parts = dict(re.findall(r"```(?:json|hex) (\w+)\n(.*?)\n```", page, re.S))
+    parts = dict(re.findall(r"```(?:json|hex) ([\w-]+)\n(.*?)\n```", page, re.S))
     document = AttestationDocument.parse(parts["document"].encode())
     assert document.encode().decode() == parts["document"]
     assert document.binding.decode() == parts["binding"]
@@ -106,6 +121,11 @@ def test_the_page_is_what_the_code_does():
     assert parsed.keyset == keyset_digest(document.keyset)
     nonce_root = hashlib.sha256(b"\0" + b"\7" * 32).digest()
     verify_report_data(bytes.fromhex(parts["report_data"]), document.binding, nonce_root)
+    composite = AttestationDocument.parse(parts["document-with-devices"].encode())
+    assert composite.encode().decode() == parts["document-with-devices"]
+    assert composite.devices is not None
+    assert Binding.parse(composite.binding).devices == devices_digest(composite.devices)
+    assert list(composite.device_collateral) == ["NV_GPU_DRIVER_GH100_580.95.05", "ocsp:1a2b"]
     material = parse_canonical(parts["material"].encode(), 4096)
     assert isinstance(material, dict)
     assert set(material_digests(material, 2 << 30)) == {"cfv", "td-hob"}

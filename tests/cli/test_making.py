@@ -137,6 +137,7 @@ def test_a_policy_is_written_checked_and_explained(run: Run, keys: Path) -> None
     ran = run("policy", "lint", keys / "policy.json", "--json")
     assert json.loads(ran.out)["sha256"] == found.digest.hex()
     ran = run("policy", "explain", keys / "policy.json")
+    assert "A release that demands GPUs is refused." in ran.out
     assert "proves nothing about hardware" in ran.out or "proving nothing of hardware" in ran.out
     assert len(json.loads(run("policy", "explain", keys / "policy.json", "--json").out)["demands"]) > 5
     assert policy(run, keys, *SIMULATION, *NOBODY) == 2
@@ -152,6 +153,26 @@ def test_a_policy_that_demands_everything_has_fewer_weaknesses(run: Run, keys: P
     assert "map auditor" not in ran.out
     assert "plaintext allowed" in ran.out
     assert WITNESS in run("policy", "explain", keys / "policy.json").out
+
+
+def test_a_policy_says_what_gpus_must_show(run: Run, keys: Path) -> None:
+    rules = {
+        "floors": "log",
+        "modes": ["single-gpu", "unreported"],
+        "revocation": "any",
+        "simulator_root_sha256": "22" * 32,
+        "simulator_rim_root_sha256": "33" * 32,
+    }
+    (keys / "devices.json").write_text(json.dumps(rules))
+    assert policy(run, keys, *SIMULATION, *NOBODY, "--devices", keys / "devices.json") == 0
+    found = Policy.parse((keys / "policy.json").read_bytes())
+    assert found.devices is not None
+    assert found.devices.modes == ("single-gpu", "unreported")
+    said = run("policy", "explain", keys / "policy.json").out
+    assert "be in the mode single-gpu or unreported" in said
+    assert "logged floors of sim-nvidia; answers that none was revoked need not be there" in said
+    weak = run("policy", "lint", keys / "policy.json").out
+    assert weak.count("weak: devices:") == 3
 
 
 @pytest.mark.parametrize(

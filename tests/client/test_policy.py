@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 
+from quotary.attestation.roots import VENDOR_ROOTS
 from quotary.canonical import canonical
 from quotary.client.policy import Policy
 from quotary.errors import Malformed
 from tests.fakes import authority
+from tests.fakes.gpus import device_floor
 from tests.fakes.log import AUDITOR, policy_bytes, policy_document, tlog_policy
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats" / "policy.md"
@@ -67,6 +69,63 @@ def test_a_clients_policy_needs_no_rules_for_enclaves() -> None:
     document = policy_document()
     del document["enclave"]
     assert Policy.parse(policy_bytes(document)).enclave is None
+
+
+DEVICES: dict[str, Any] = {
+    "floors": {"gh100": device_floor()},
+    "modes": ["protected-pcie"],
+    "revocation": "required",
+    "simulator_root_sha256": "22" * 32,
+    "simulator_rim_root_sha256": "33" * 32,
+}
+
+
+def test_rules_for_devices_name_whose_they_may_be() -> None:
+    rules = Policy.parse(policy_bytes({**policy_document(), "devices": DEVICES})).devices
+    assert rules is not None
+    assert (rules.platform, rules.modes, rules.revocation) == ("sim-nvidia", ("protected-pcie",), "required")
+    assert {(root.platform, root.fingerprint) for root in rules.roots} == {
+        ("sim-nvidia", b"\x22" * 32),
+        ("sim-nvidia-rim", b"\x33" * 32),
+    }
+    assert rules.floors is not None
+    assert rules.floors["gh100"].minimum["driver"] == 999_001_001
+    real = {name: DEVICES[name] for name in ("modes", "revocation")} | {"floors": "log"}
+    rules = Policy.parse(policy_bytes({**production(), "devices": real})).devices
+    assert rules is not None
+    assert (rules.platform, rules.roots, rules.floors) == ("nvidia", VENDOR_ROOTS, None)
+    assert Policy.parse(policy_bytes(policy_document())).devices is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"modes": []}, "1 to 8 are allowed"),
+        ({"modes": ["devtools"]}, "devtools, which is no mode"),
+        ({"modes": ["single-gpu", "protected-pcie"]}, "modes"),
+        ({"revocation": "none"}, "revocation is not one of"),
+        ({"floors": "none"}, "floors is not an object"),
+        ({"floors": {"gh100": {}}}, "is missing"),
+        ({"simulator_root_sha256": "22"}, "64 lower-case hex digits"),
+        ({"simulator_rim_root_sha256": 1}, "is not a string"),
+        ({"surprise": 1}, "unknown member 'surprise'"),
+    ],
+)
+def test_rules_for_devices_are_read_strictly(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(Malformed, match=message):
+        Policy.parse(policy_bytes({**policy_document(), "devices": {**DEVICES, **changes}}))
+
+
+@pytest.mark.parametrize("name", DEVICES)
+def test_no_rule_for_devices_may_be_left_out(name: str) -> None:
+    rules = {key: value for key, value in DEVICES.items() if key != name}
+    with pytest.raises(Malformed, match=f"{name} is missing"):
+        Policy.parse(policy_bytes({**policy_document(), "devices": rules}))
+
+
+def test_production_cannot_express_simulated_devices() -> None:
+    with pytest.raises(Malformed, match="unknown member 'simulator_r"):
+        Policy.parse(policy_bytes({**production(), "devices": DEVICES}))
 
 
 Change = Callable[[dict[str, Any]], object]

@@ -13,12 +13,10 @@ from quotary.client.policy import Policy
 from quotary.client.trust import ProcessMemory
 from quotary.client.verdict import NAMES, Trail, Verdict
 from quotary.client.verify import judge, verify_bundle, verify_proof, verify_release
-from quotary.errors import InvalidProof, Judged, Malformed, NotInLog, Refused, Rejected, Unsupported, Usage
+from quotary.errors import InvalidProof, Judged, Malformed, NotInLog, Refused, Rejected, Usage
 from quotary.statements.keys import key_measurement
 from quotary.statements.records import MeasurementRecord, parse_record
 from quotary.tlog import trie
-from simulator.pki import PKI
-from simulator.tdx import Platform
 from tests.client import spoiled_log, spoiled_machine, spoiled_release
 from tests.client.spoiled_log import ask_no_witness, demand_more_entries, records, remember_more
 from tests.client.spoiled_machine import flip
@@ -127,15 +125,6 @@ def test_devices_that_nothing_demands_are_not_checked(world: World) -> None:
     attempt.document = world.document(devices=b"devices")
     checks = {check.name: check.outcome for check in attempt.judge().checks}
     assert checks["devices"] == "not checked"
-
-
-def test_devices_that_the_row_demands_and_nobody_can_verify_are_unsupported(
-    vendor: tuple[PKI, Platform],
-) -> None:
-    devices = [{"architecture": "gh100", "count": 8, "drivers": ["570"], "vbios": ["96"]}]
-    attempt = Attempt.of(World(*vendor).publish(devices=devices))
-    with pytest.raises(Unsupported, match="devices"):
-        attempt.judge()
 
 
 def test_a_suspension_ends(world: World) -> None:

@@ -175,8 +175,9 @@ class FakeLog:
         product: str = "ff53494d0000",
         ts: int = authority.TS,
         platform: str = "sim-tdx",
+        floors: Iterable[bytes] = (),
     ) -> Bundle:
-        """What the registry would serve for a measurement that it knows."""
+        """What the registry would serve for a measurement that it knows; floors: keys of its devices' floors."""
         key = key_measurement(service, measurement)
         record = parse_record(self.records[key])
         assert isinstance(record, MeasurementRecord)
@@ -185,7 +186,7 @@ class FakeLog:
             for index, entry in enumerate(self.entries)
             if not is_reserved(entry) and self._is_delegation(entry, service)
         ]
-        keys = [key, key_service(service), key_tcb(platform, product)]
+        keys = [key, key_service(service), key_tcb(platform, product), *floors]
         return Bundle(
             self.note(ts),
             self.included(len(self.entries) - 1),

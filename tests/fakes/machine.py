@@ -18,6 +18,7 @@ from simulator.pki import FMSPC, PKI, open_pki
 from simulator.tcb import CURRENT, LATEST, TCB, Publication
 from simulator.tdx import Platform, Registers
 from tests.fakes import authority
+from tests.fakes.gpus import PLATFORM, GPUs
 from tests.fakes.log import FakeLog, policy_document
 
 PRODUCT = FMSPC.hex()
@@ -88,6 +89,7 @@ class World:
 
     kind:    the platform's name
     product: what its floor is for; floor: that floor, or None where the platform has none
+    gpus:    the devices that the release demands and the machine shows, or None
     """
 
     pki: Vendor
@@ -99,6 +101,7 @@ class World:
     kind: str = "sim-tdx"
     product: str = PRODUCT
     floor: Mapping[str, object] | None = field(default_factory=lambda: FLOOR)
+    gpus: GPUs | None = None
 
     @property
     def ts(self) -> int:
@@ -124,6 +127,10 @@ class World:
         )
         if self.floor is not None:
             self.log.append(maker.floor(platform=self.kind, product=self.product, floor=self.floor))
+        if self.gpus is not None:
+            require["devices"] = self.gpus.demands()
+            for name, floor in self.gpus.floors.items():
+                self.log.append(maker.floor(platform=PLATFORM, product=name, floor=floor))
         self.run(authority.row(SEED, self.kind, **require))
         return self
 
@@ -141,6 +148,8 @@ class World:
         rules = document["platforms"].pop("sim-tdx")  # type: ignore[attr-defined]  # it was just made
         rules["floors"] = "log" if self.floor is None else {self.product: dict(self.floor)}
         document["platforms"] = {self.kind: rules}
+        if self.gpus is not None:
+            document["devices"] = self.gpus.rules()
         return document
 
     def document(
@@ -154,6 +163,10 @@ class World:
         """What the machine shows for a nonce."""
         keys = keys or keyset(self.channel.public, at=self.now)
         checkpoint = self.log.checkpoint
+        collateral = {}
+        if self.gpus is not None and devices is None:
+            devices = self.gpus.evidence(keyset_digest(keys.encode()))
+            collateral = self.gpus.collateral(self.now)
         bound = hashlib.sha256(devices).digest() if devices is not None else None
         binding = Binding(
             keyset_digest(keys.encode()), origin or self.log.origin, checkpoint.size, checkpoint.root, bound
@@ -162,13 +175,24 @@ class World:
         quote = self.platform.quote(found or self.registers(), report_data(binding, root))
         place = NonceProof(0, 0 if nonce is None else 1, ())
         return AttestationDocument(
-            binding, keys.encode(), quote, dict(self.platform.collateral), devices, place, None
+            binding,
+            keys.encode(),
+            quote,
+            dict(self.platform.collateral),
+            devices,
+            place,
+            None,
+            device_collateral=collateral,
         )
 
     def shown(self, measurement: bytes | None = None) -> Bundle:
         """What the log would show of the machine's measurement, or of another."""
         return self.log.bundle(
-            measurement or self.measurement, product=self.product, ts=self.ts, platform=self.kind
+            measurement or self.measurement,
+            product=self.product,
+            ts=self.ts,
+            platform=self.kind,
+            floors=self.gpus.floor_keys() if self.gpus is not None else (),
         )
 
     def bundle(self) -> bytes:

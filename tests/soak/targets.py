@@ -37,7 +37,6 @@ TARGETS = {
                 "verify_binding",
                 "require_row",
                 "require_floor",
-                "require_devices",
                 "_replay",
                 "_nonce_root",
                 "_require_digest",
@@ -56,6 +55,7 @@ TARGETS = {
                 "included",
                 "_audited",
             ),
+            f"{CLIENT}devices.py": ("require_devices", "_verified", "_require_reference", "_require_floors"),
             f"{CLIENT}authority.py": (
                 "check_authority",
                 "_genesis",
@@ -72,6 +72,7 @@ TARGETS = {
             "tests/registry/test_a48_traps.py",
             "tests/client/test_verify_replay.py",
             "tests/client/test_verify_platforms.py",
+            "tests/client/test_verify_devices.py",
         ),
     ),
     "orders": Target(
@@ -232,7 +233,14 @@ TARGETS = {
     ),
     "devices": Target(
         {
-            f"{ATTESTATION}devices.py": ("verify_devices", "meet_rule", "meet_floor", "require_one_machine"),
+            f"{ATTESTATION}devices.py": (
+                "verify_devices",
+                "meet_rules",
+                "_meet_rule",
+                "_meet_minimum",
+                "meet_floor",
+                "require_one_machine",
+            ),
             f"{ATTESTATION}hcl.py": ("require_bound",),
             f"{ATTESTATION}binding.py": ("verify_report_data",),
             f"{ATTESTATION}p384.py": ("verify_p384",),
