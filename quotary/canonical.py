@@ -7,11 +7,10 @@ compare; so a second spelling is refused without a list of spellings. Whatever t
 ``Malformed`` and nothing else.
 """
 
-import base64
 import binascii
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import NoReturn, TypeVar
 
@@ -21,12 +20,13 @@ MAX_INTEGER = 2**53 - 1
 MAX_DEPTH = 16
 MAX_NAME = 256
 
-_MEMBER = re.compile(r"[A-Za-z0-9._:/-]{1,256}")
+# The names of a whole document, one a line: a match of them all takes as long as one of each object's.
+_MEMBERS = re.compile(r"[A-Za-z0-9._:/-]{1,256}(?:\n[A-Za-z0-9._:/-]{1,256})*")
 _NAME = re.compile(r"[a-z0-9._:/-]{1,256}")
 # Unicode category Cc, and the surrogates that UTF-8 cannot carry.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_HEX = re.compile(r"(?:[0-9a-f]{2})*")
+_HEX = re.compile(r"[0-9a-f]*")
 _IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
 # Of what is left here (no float, no null, ASCII names, no control characters) RFC 8785 and Python's writer
 # give the same bytes: names sorted, no spaces, only quotation mark and backslash escaped. A test compares.
@@ -41,7 +41,7 @@ def canonical(value: object, *, multiline: bool = False) -> bytes:
 
     multiline: strings may hold line feeds (a policy carries a text file verbatim); never in statements.
     """
-    _check(value, MAX_DEPTH)
+    _check(value)
     text = _WRITER.encode(value)
     # A string that needs escaping is rare, and one that JSON writes as it stands shows in the text.
     if "\\" in text or not text.isascii() or "\x7f" in text:
@@ -64,14 +64,14 @@ def parse_canonical(data: bytes, limit: int, *, multiline: bool = False) -> obje
 
 def b64(data: bytes) -> str:
     """Write bytes as padded standard base64 (RFC 4648 section 4)."""
-    return base64.b64encode(data).decode("ascii")
+    return binascii.b2a_base64(data, newline=False).decode("ascii")
 
 
 def unb64(text: str, *, length: int | None = None) -> bytes:
     """Read base64 that encodes again to the same text; ``length`` is in bytes."""
     try:
-        data = base64.b64decode(text.encode("ascii"), validate=True)
-    except (UnicodeEncodeError, binascii.Error) as error:
+        data = binascii.a2b_base64(text, strict_mode=True)
+    except ValueError as error:  # of which binascii.Error is one, as is what text beyond ASCII gives
         raise Malformed("not base64") from error
     if b64(data) != text:
         raise Malformed("not canonical base64")
@@ -98,7 +98,7 @@ def time_text(at: datetime) -> str:
     """Write an aware time as RFC 3339 ``Z``; a fraction of a second is our own mistake."""
     assert at.tzinfo is not None
     assert at.microsecond == 0
-    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 def parse_time(text: str) -> datetime:
@@ -136,10 +136,12 @@ class Fields:
 
     def value(self, name: str) -> object:
         """Read a member of any type."""
-        if name not in self._members:
+        try:
+            found = self._members[name]
+        except KeyError:
             self._refuse(name, "is missing")
         self._read.add(name)
-        return self._members[name]
+        return found
 
     def text(self, name: str, limit: int = 4096) -> str:
         """Read a string of 1 to ``limit`` characters."""
@@ -159,7 +161,11 @@ class Fields:
 
     def identity(self, name: str) -> str:
         """Read a statement id or key id: ``sha256:`` and 64 lower-case hex digits."""
-        return self._named(name, parse_identity, self.text(name, 71))
+        text = self.text(name, 71)
+        try:
+            return parse_identity(text)
+        except Malformed as error:
+            self._refuse(name, str(error), error)
 
     def choice(self, name: str, *allowed: str) -> str:
         """Read a string that is one of ``allowed``."""
@@ -186,11 +192,19 @@ class Fields:
 
     def time(self, name: str) -> datetime:
         """Read an RFC 3339 time (see ``parse_time``)."""
-        return self._named(name, parse_time, self.text(name, 20))
+        text = self.text(name, 20)
+        try:
+            return parse_time(text)
+        except Malformed as error:
+            self._refuse(name, str(error), error)
 
     def hexbytes(self, name: str, length: int) -> bytes:
         """Read ``length`` bytes in lower-case hex."""
-        return self._named(name, lambda text: hexbytes(text, length), self.text(name, 2 * length))
+        text = self.text(name, 2 * length)
+        try:
+            return hexbytes(text, length)
+        except Malformed as error:
+            self._refuse(name, str(error), error)
 
     def hexadecimal(self, name: str, limit: int) -> bytes:
         """Read 1 to ``limit`` bytes in lower-case hex."""
@@ -225,9 +239,9 @@ class Fields:
 
     def done(self) -> None:
         """Refuse members that were not read."""
-        unknown = sorted(self._members.keys() - self._read)
-        if unknown:
-            raise Malformed(f"{self._what} has the unknown member {unknown[0]!r}")
+        if len(self._members) != len(self._read):  # only members that are there were read
+            unknown = min(self._members.keys() - self._read)
+            raise Malformed(f"{self._what} has the unknown member {unknown!r}")
 
     def _named(self, name: str, read: Callable[[str], T], text: str) -> T:
         try:
@@ -239,25 +253,46 @@ class Fields:
         raise Malformed(f"{self._what}.{name} {why}") from cause
 
 
-def _check(value: object, depth: int) -> None:
-    """Refuse types, numbers, names and nesting that a document does not have; strings are left."""
-    if isinstance(value, dict):
-        for name in value:
-            if not isinstance(name, str) or _MEMBER.fullmatch(name) is None:
-                raise Malformed("a member name is not of the characters A-Z a-z 0-9 . _ : / -")
-    elif isinstance(value, int):  # bool is one too, and allowed
+def _check(value: object) -> None:
+    """Refuse types, numbers, names and nesting that a document does not have; strings are left.
+
+    Level by level instead of by recursion: every entry of a log comes through here.
+    """
+    names: list[object] = []
+    level, depth = [value], 0
+    while level:
+        below: list[object] = []
+        for item in level:
+            inside: Iterable[object]
+            if isinstance(item, dict):
+                names += item
+                inside = item.values()
+            elif isinstance(item, list):
+                inside = item
+            else:
+                _check_scalar(item)
+                continue
+            if depth == MAX_DEPTH:
+                raise Malformed(f"nested deeper than {MAX_DEPTH}")
+            below += [found for found in inside if type(found) is not str]
+        level, depth = below, depth + 1
+    _check_names(names)
+
+
+def _check_scalar(value: object) -> None:
+    if isinstance(value, int):  # bool is one too, and allowed
         if not -MAX_INTEGER <= value <= MAX_INTEGER:
             raise Malformed("an integer is beyond 2^53 - 1")
-        return
-    elif not isinstance(value, list):
-        if not isinstance(value, str):
-            raise Malformed(f"a document cannot hold a {type(value).__name__}")
-        return
-    if depth == 0:
-        raise Malformed(f"nested deeper than {MAX_DEPTH}")
-    for item in value.values() if isinstance(value, dict) else value:
-        if type(item) is not str:
-            _check(item, depth - 1)
+    elif not isinstance(value, str):
+        raise Malformed(f"a document cannot hold a {type(value).__name__}")
+
+
+def _check_names(names: list[object]) -> None:
+    found = [name for name in names if isinstance(name, str)]
+    lines = "\n".join(found)
+    one_a_line = len(found) == len(names) and lines.count("\n") == len(names) - 1
+    if names and not (one_a_line and _MEMBERS.fullmatch(lines)):
+        raise Malformed("a member name is not of the characters A-Z a-z 0-9 . _ : / -")
 
 
 def _check_strings(value: object, control: re.Pattern[str]) -> None:

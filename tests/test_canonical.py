@@ -100,7 +100,13 @@ def test_line_feeds_are_for_those_who_ask_for_them() -> None:
             canonical(text, multiline=text == "a\tb")
 
 
-@pytest.mark.parametrize("value", [1.5, None, b"a", (1,), {1: 2}, MAX_INTEGER + 1, "\ud800"])
+@pytest.mark.parametrize(
+    "value",
+    [
+        1.5, None, b"a", (1,), {1: 2}, {"b": 1, 1: 2}, MAX_INTEGER + 1, "\ud800", {"": 1}, {"b\nc": 1}, {"b\n": 1}, {"\nb": 1},
+        [{"b" * 256: 1}, {"b" * 257: 1}], [{"b": True}, [{"c": {"d\ne": 1}}]],
+    ],
+)  # fmt: skip
 def test_what_a_document_cannot_hold_is_not_written(value: object) -> None:
     with pytest.raises(Malformed):
         canonical({"a": value})

@@ -5,7 +5,7 @@ back into the same type, so F1 and verifiers speak of the same thing.
 """
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal
 
@@ -51,6 +51,7 @@ class MeasurementRecord:
     suspended_until:    before this time it must not be used
     first, last:        indices of the first and newest entry that touched it
     rebuilders:         verdicts about ``release``, by key id
+    key:                the map key, 32 bytes
     """
 
     service: str
@@ -64,11 +65,11 @@ class MeasurementRecord:
     reason: str | None
     rebuilders: tuple[Mark, ...]
     history: History
+    key: bytes = field(init=False, repr=False)
 
-    @property
-    def key(self) -> bytes:
-        """The map key, 32 bytes."""
-        return key_measurement(self.service, self.measurement)
+    def __post_init__(self) -> None:
+        # Kept, because a release asks for it at each of its steps.
+        object.__setattr__(self, "key", key_measurement(self.service, self.measurement))
 
     def encode(self) -> bytes:
         """Write the record."""

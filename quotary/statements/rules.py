@@ -84,11 +84,10 @@ def release(state: Known, entry: Entry, found: Release) -> Effect:
         record = _measured(state, service, row.measurement)
         if record is None:
             record = _born(service, row.measurement, entry.index, state.denial(row.measurement))
-        # A rebuild speaks of one release, so a newer release starts without any.
-        changed.append(replace(record, release=entry.statement_id, not_after=found.not_after, rebuilders=()))
+        changed.append(_newly_released(record, entry, found.not_after))
     ids = tuple(row.measurement for row in found.rows)
     released = Released(service, entry.index, entry.signers, ids)
-    return Effect(touched(changed, entry.index), released=released)
+    return Effect(tuple(changed), released=released)
 
 
 def rebuild(state: Known, entry: Entry, found: Rebuild) -> Effect:
@@ -166,6 +165,22 @@ def _born(service: str, measurement: bytes, index: int, reason: str | None) -> M
     nothing = History()
     return MeasurementRecord(
         service, measurement, status, None, None, None, index, index, reason, (), nothing
+    )
+
+
+def _newly_released(before: MeasurementRecord, entry: Entry, not_after: datetime) -> MeasurementRecord:
+    return MeasurementRecord(
+        before.service,
+        before.measurement,
+        before.status,
+        before.suspended_until,
+        entry.statement_id,
+        not_after,
+        before.first,
+        entry.index,
+        before.reason,
+        (),  # a rebuild speaks of one release, so a newer release starts without any
+        before.history.touched(entry.index),
     )
 
 

@@ -15,6 +15,7 @@ from quotary.statements.envelope import (
     MAX_ENTRY,
     Envelope,
     Signature,
+    _as_written,
     key_id,
     pae,
     parse_spki,
@@ -27,6 +28,11 @@ from quotary.statements.envelope import (
 from tests.fakes.authority import key, keyid
 
 ENTRY = sign(b"payload", [key("a"), key("b")])
+PIECES = [
+    b"", b" ", b",", b'"', b"\\", b"\\u0041", b"\n", b"}", b"{", b"},{", b"]", b"=", b"A", b"AA==", b"A===", b"\x00", b"\xc3\xa9",
+    b'"payload":"QQ==",', b'"x":1,', b"sha256:", b"null", b"1", *(b"{" + item + b"}" for item in ENTRY.split(b"{")[2:]),
+]  # fmt: skip
+edits = st.tuples(st.integers(0, len(ENTRY)), st.integers(0, 8), st.sampled_from(PIECES))
 
 
 def test_an_entry_reads_back() -> None:
@@ -97,6 +103,45 @@ def test_every_truncation_and_every_changed_byte_is_malformed_or_another_entry()
             continue
 
 
+def same_as_read(entry: bytes) -> None:
+    """What the short way accepts, the general reader accepts as the same."""
+    found = _as_written(entry)
+    if found is not None:
+        assert found == Envelope._read(entry)
+
+
+@given(st.binary(min_size=1, max_size=60), st.sets(st.sampled_from("abcd"), min_size=1))
+def test_what_was_written_is_read_the_short_way(payload: bytes, names: set[str]) -> None:
+    entry = sign(payload, [key(name) for name in names])
+    assert _as_written(entry) is not None
+    same_as_read(entry)
+
+
+@given(st.lists(edits, min_size=1, max_size=3))
+def test_the_short_way_accepts_nothing_else_than_the_general_one(made: list[tuple[int, int, bytes]]) -> None:
+    entry = ENTRY
+    for at, length, piece in made:
+        entry = entry[:at] + piece + entry[at + length :]
+    same_as_read(entry)
+
+
+def test_no_byte_can_be_another_one_on_the_short_way() -> None:
+    for at in range(len(ENTRY)):
+        for byte in b'\x00 "+,/0=AQgz[\\]{}\x80\xff':
+            same_as_read(ENTRY[:at] + bytes([byte]) + ENTRY[at + 1 :])
+
+
+@pytest.mark.parametrize("names", [["1"] * 2, ["2", "1"], [f"{number:02}" for number in range(33)]])
+def test_signatures_are_as_many_and_in_order_also_on_the_short_way(names: list[str]) -> None:
+    made = ",".join(f'{{"keyid":"sha256:{name:0>64}","sig":"{b64(bytes(64))}"}}' for name in names)
+    entry = (
+        f'{{"payload":"QQ==","payloadType":"application/vnd.in-toto+json","signatures":[{made}]}}'.encode()
+    )
+    assert _as_written(entry) is None
+    with pytest.raises(Malformed):
+        Envelope.parse(entry)
+
+
 def _reverse(entry: dict[str, Any]) -> None:
     entry["signatures"].reverse()
 
@@ -130,5 +175,6 @@ def test_an_entry_has_at_most_65535_bytes() -> None:
     assert MAX_ENTRY - 4 < len(largest) <= MAX_ENTRY
     with pytest.raises(Malformed, match="at most 65535"):
         sign(b"x" * (room // 4 * 3 + 3), [key("a")])
-    with pytest.raises(Malformed, match="at most 65535"):
-        Envelope.parse(b" " * (MAX_ENTRY + 1))
+    for large in (b" " * (MAX_ENTRY + 1), largest.replace(b'"payload":"', b'"payload":"AAAA')):
+        with pytest.raises(Malformed, match="at most 65535"):
+            Envelope.parse(large)
