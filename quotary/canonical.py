@@ -62,6 +62,15 @@ def parse_canonical(data: bytes, limit: int, *, multiline: bool = False) -> obje
     return value
 
 
+def parse_json(data: bytes, what: str) -> object:
+    """Read JSON as others write it, in any spacing and order; a member twice is ``Malformed``."""
+    try:
+        found: object = json.loads(data.decode("utf-8"), object_pairs_hook=_once, parse_constant=_no_float)
+    except (ValueError, RecursionError) as error:
+        raise Malformed(f"{what} is not JSON") from error
+    return found
+
+
 def b64(data: bytes) -> str:
     """Write bytes as padded standard base64 (RFC 4648 section 4)."""
     return binascii.b2a_base64(data, newline=False).decode("ascii")
@@ -302,6 +311,13 @@ def _check_strings(value: object, control: re.Pattern[str]) -> None:
     elif isinstance(value, dict | list):
         for item in value.values() if isinstance(value, dict) else value:
             _check_strings(item, control)
+
+
+def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise Malformed("an object has a member twice")
+    return found
 
 
 def _no_float(text: str) -> NoReturn:

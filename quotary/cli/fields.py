@@ -4,11 +4,11 @@ from collections.abc import Mapping
 
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nitro import NitroDocument
+from quotary.attestation.quote import AZURE, NITRO, NVIDIA_REPORT, SGX, SNP, TDX, device_evidence, recognise
 from quotary.attestation.sgx import SGXQuote
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.spdm import DeviceReport
 from quotary.attestation.tdx import TDXQuote
-from quotary.client.quote import AZURE, NITRO, NVIDIA_REPORT, SGX, SNP, TDX, device_evidence, recognise
 
 Fields = Mapping[str, str]
 

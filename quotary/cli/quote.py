@@ -8,8 +8,9 @@ from pathlib import Path
 
 import click
 
-from quotary.attestation.facts import Check, Facts
-from quotary.attestation.nvidia import DeviceFacts
+from quotary.attestation.facts import Facts
+from quotary.attestation.kept import MAX_KEPT, NONCE_LENGTH, Kept
+from quotary.attestation.quote import Terms, Verified, verify_quote
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
 from quotary.canonical import hexbytes
 from quotary.cli.fields import fields_of
@@ -18,16 +19,15 @@ from quotary.cli.making import TIME
 from quotary.cli.options import offline_option
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
-from quotary.client.collateral import Cache, Fetcher, Kept, gather
+from quotary.client.collateral import Cache, Fetcher, gather
 from quotary.client.disk import write_new
-from quotary.client.quote import NOT_CHECKED, Terms, Verified, verify_quote
 from quotary.errors import Malformed, Refused
 from quotary.net.transport import HTTP, Offline
 from quotary.net.vendors import Services
+from quotary.statements.facts import facts_document, outcome
 from quotary.statements.measurement import measurement_id
 
 FILE = click.Path(path_type=Path)
-MAX_QUOTE = 1 << 20
 MAX_AGE = timedelta(minutes=5)
 
 
@@ -40,8 +40,11 @@ def quote() -> None:
 @click.argument("file", type=FILE)
 @json_option
 def inspect(file: Path, as_json: bool) -> None:
-    """Show what FILE says, without believing it: TDX, SGX, SNP, Nitro, NVIDIA or Azure HCL."""
-    title, fields = fields_of(_quote_bytes(file))
+    """Show what FILE says, without believing it: TDX, SGX, SNP, Nitro, NVIDIA or Azure HCL.
+
+    FILE may be what `quotary quote verify --keep` wrote.
+    """
+    title, fields = fields_of(_kept(file, None, None).evidence)
     document = {"schema": "quotary/quote/v1", "proven": False, "kind": title, "fields": dict(fields)}
     width = max(map(len, fields))
     lines = [f"{title}; nothing is verified"]
@@ -86,8 +89,9 @@ def verify(
     if simulator_root_hex is not None and not simulation:
         raise Refused("simulation", "a simulator's root", "--simulation beside it")
     kept = _kept(file, None if collateral is None else _members(collateral), at)
-    nonce_bytes = tuple(hexbytes(nonce, 32) for nonce in nonces)
-    terms = Terms(_roots(simulator_root_hex), kept.judged_at, MAX_AGE, nonce_bytes)
+    if nonces:
+        kept = replace(kept, nonces=tuple(hexbytes(nonce, NONCE_LENGTH) for nonce in nonces))
+    terms = Terms(_roots(simulator_root_hex), kept.judged_at, MAX_AGE, kept.nonces)
     with warnings.catch_warnings():
         # AMD gives every VCEK the serial number 0, which the library that parses them warns about.
         warnings.filterwarnings("ignore", message="Parsed a serial number")
@@ -104,7 +108,7 @@ def verify(
         found = verify_quote(kept.evidence, kept.collateral, terms)
     if keep is not None:
         write_new(keep, bytes(kept))
-    emit(_document(found), _text(found), as_json=as_json)
+    emit(facts_document(found), _text(found), as_json=as_json)
 
 
 def _roots(simulator_root_hex: str | None) -> tuple[Root, ...]:
@@ -117,7 +121,8 @@ def _roots(simulator_root_hex: str | None) -> tuple[Root, ...]:
 def _kept(file: Path, members: Mapping[str, str] | None, at: datetime | None) -> Kept:
     """Bring evidence, collateral and time together; what the options say goes before what was kept."""
     data = _quote_bytes(file)
-    found = Kept.parse(data) if data.startswith(b"{") else Kept(data, {}, SystemClock().now())
+    now = SystemClock().now().replace(microsecond=0)
+    found = Kept.parse(data) if data.startswith(b"{") else Kept(data, {}, now, ())
     if members is not None:
         found = replace(found, collateral=members)
     return found if at is None else replace(found, judged_at=at.replace(tzinfo=UTC))
@@ -125,7 +130,7 @@ def _kept(file: Path, members: Mapping[str, str] | None, at: datetime | None) ->
 
 def _quote_bytes(file: Path) -> bytes:
     """Read evidence, raw or in hex; vendors' tools write both."""
-    data = read_bytes(file, MAX_QUOTE)
+    data = read_bytes(file, MAX_KEPT)
     try:
         return bytes.fromhex(data.decode("ascii").strip())
     except ValueError:
@@ -139,60 +144,8 @@ def _members(file: Path) -> Mapping[str, str]:
     return found
 
 
-def _document(found: Verified) -> dict[str, object]:
-    document: dict[str, object] = {"schema": "quotary/facts/v1", "kind": found.kind}
-    if found.facts is not None:
-        document |= _facts(found.facts)
-    else:
-        document |= {"devices": [_device(device) for device in found.devices]}
-    checks = [
-        {
-            "name": check.name,
-            "outcome": _outcome(check),
-            "found": check.found,
-            "wanted": check.wanted,
-            "anchor": check.anchor,
-        }
-        for check in found.checks
-    ]
-    return document | {"checks": checks}
-
-
-def _facts(facts: Facts) -> dict[str, object]:
-    return {
-        "platform": facts.platform,
-        "simulated": facts.simulated,
-        "product": facts.product,
-        "measurement": measurement_id(facts.platform, facts.registers).hex(),
-        "registers": {name: value.hex() for name, value in facts.registers.items()},
-        "report_data": facts.report_data.hex(),
-        "tcb_status": facts.tcb.status,
-        "advisories": list(facts.tcb.advisories),
-        "evaluation_number": facts.tcb.evaluation_number,
-        "judged_at": facts.judged_at.isoformat(),
-    }
-
-
-def _device(device: DeviceFacts) -> dict[str, object]:
-    return {
-        "platform": device.platform,
-        "simulated": device.simulated,
-        "architecture": device.architecture,
-        "kind": device.kind,
-        "serial": device.serial,
-        "pdi": device.pdi.hex(),
-        "driver": device.driver,
-        "vbios": device.vbios,
-        "judged_at": device.judged_at.isoformat(),
-    }
-
-
-def _outcome(check: Check) -> str:
-    return NOT_CHECKED if check.found.startswith(NOT_CHECKED) else "ok"
-
-
 def _text(found: Verified) -> str:
-    marks = [_outcome(check) for check in found.checks]
+    marks = [outcome(check) for check in found.checks]
     width, names = max(map(len, marks)), max(len(check.name) for check in found.checks)
     lines = [
         f"  {mark:<{width}}  {check.name:<{names}}  {check.found}; against {check.anchor}"

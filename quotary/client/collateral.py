@@ -7,32 +7,27 @@ Intel PCS v4 (and PCCS), AMD 57230 (KDS), NVIDIA's RIM service and its OCSP resp
 
 import hashlib
 import json
-import re
 from base64 import b64decode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import unquote
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
 
-from quotary.attestation import amd, ocsp
+from quotary.attestation import ocsp
 from quotary.attestation.certificates import Certificate
-from quotary.attestation.dcap import PCKExtension
+from quotary.attestation.gather import Document, endorsable, intel_members, product_of
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
-from quotary.attestation.sgx import SGXQuote
-from quotary.attestation.snp import SNPReport
-from quotary.attestation.tdx import TDXQuote
-from quotary.canonical import Fields, b64, canonical, parse_canonical, parse_time, time_text, unb64
-from quotary.client.quote import (
+from quotary.attestation.quote import (
     AZURE,
     NVIDIA_LIST,
     NVIDIA_REPORT,
     OCSP,
+    QUOTE,
     SGX,
     SNP,
     TDX,
@@ -42,14 +37,15 @@ from quotary.client.quote import (
     recognise,
     verify_quote,
 )
+from quotary.attestation.sgx import SGXQuote
+from quotary.attestation.snp import SNPReport
+from quotary.attestation.tdx import TDXQuote
+from quotary.canonical import Fields, b64, canonical, hexbytes, parse_canonical, parse_time, time_text
 from quotary.client.trust import write_private
 from quotary.errors import CannotTell, Malformed
 from quotary.net.transport import Request, Transport
 from quotary.net.vendors import (
-    CRL_CHAIN,
     MAX_DOCUMENT,
-    QE_CHAIN,
-    TCB_CHAIN,
     Answer,
     Services,
     ask,
@@ -57,11 +53,10 @@ from quotary.net.vendors import (
     paths_of,
 )
 
-MAX_KEPT = 4 << 20
+MAX_ANSWER = 4 << 20
 # Levels and lists change; a certificate of one chip and TCB version, or one manifest, does not.
 FRESH, FOR_GOOD = timedelta(hours=1), timedelta(days=3650)
 
-_SIGNED = r'\{"%s":(\{.*\}),"signature":"([0-9a-f]{128})"\}'
 _SPL = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "ucodeSPL", "fmc": "fmcSPL"}
 
 
@@ -75,7 +70,7 @@ class Cache:
         """Give what was kept for an address; a damaged file counts as none, for it can be fetched again."""
         try:
             data = self._path(url).read_bytes()
-            fields = Fields(parse_canonical(data, MAX_KEPT), "kept answer")
+            fields = Fields(parse_canonical(data, MAX_ANSWER), "kept answer")
             fields.integer("v", 1, 1)
             if fields.text("url", 2048) != url:
                 return None
@@ -122,7 +117,7 @@ class Fetcher:
 
         It is as little believed as what a vendor's server says; who lies here only makes verification fail.
         """
-        platform, product = _product(data)
+        platform, product = product_of(data)
         found = ask_registry(self.transport, self.registry, platform, product)
         for path, answer in found.documents.items():
             kept = self.cache.find(url := self.services.url(path))
@@ -132,30 +127,11 @@ class Fetcher:
 
     def intel(self, quote: TDXQuote | SGXQuote) -> dict[str, str]:
         """Give the nine members of a quote's collateral, for its TEE, its machine and its PCK CA."""
-        base, chain = self.services.intel, quote.section.pck_chain
-        tee = "sgx" if isinstance(quote, SGXQuote) else "tdx"
-        fmspc = PCKExtension.parse(chain[0]).fmspc.hex()
-        ca = "platform" if "Platform" in chain[1].common_name else "processor"
-        tcb = self._get(f"{base}/{tee}/certification/v4/tcb?fmspc={fmspc}", FRESH)
-        qe = self._get(f"{base}/{tee}/certification/v4/qe/identity", FRESH)
-        crl = self._get(f"{base}/sgx/certification/v4/pckcrl?ca={ca}&encoding=der", FRESH)
-        tcb_info, tcb_signature = _signed(tcb, "tcbInfo")
-        identity, identity_signature = _signed(qe, "enclaveIdentity")
-        return {
-            "tcb_info": tcb_info,
-            "tcb_info_signature": tcb_signature,
-            "tcb_info_issuer_chain": _chain(tcb, TCB_CHAIN),
-            "qe_identity": identity,
-            "qe_identity_signature": identity_signature,
-            "qe_identity_issuer_chain": _chain(qe, QE_CHAIN),
-            "pck_crl": crl.body.hex(),
-            "pck_crl_issuer_chain": _chain(crl, CRL_CHAIN),
-            "root_ca_crl": self._get(self.services.intel_crl, FRESH).body.hex(),
-        }
+        return intel_members(quote, self._document)
 
     def amd(self, report: SNPReport) -> dict[str, str]:
         """Give ``chain`` and ``crl`` of a SEV-SNP report that a chip's own key signed."""
-        product = _endorsable(report)
+        product = endorsable(report)
         base = f"{self.services.amd}/vcek/v1/{product.title}"
         numbers = product.components(report.fields["reported_tcb"])
         query = "&".join(f"{_SPL[name]}={numbers[name]:02}" for name in product.tcb if name)
@@ -198,6 +174,10 @@ class Fetcher:
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise CannotTell(f"{url} answers with something else than a manifest") from error
 
+    def _document(self, path: str) -> Document:
+        answer = self._get(self.services.url(path), FRESH)
+        return answer.headers, answer.body
+
     def _get(self, url: str, keep: timedelta, question: bytes | None = None) -> Answer:
         name = url if question is None else f"{url}#{hashlib.sha256(question).hexdigest()}"
         kept = self.cache.find(name)
@@ -212,43 +192,6 @@ class Fetcher:
             return kept
         self.cache.keep(name, answer)
         return answer
-
-
-@dataclass(frozen=True, slots=True)
-class Kept:
-    """Evidence, collateral and time in one file: whoever has it gets the same verdict again, offline."""
-
-    evidence: bytes
-    collateral: Mapping[str, str]
-    judged_at: datetime
-
-    @classmethod
-    def parse(cls, data: bytes) -> "Kept":
-        fields = Fields(parse_canonical(data, MAX_KEPT), "kept evidence")
-        fields.integer("v", 1, 1)
-        collateral = {}
-        for name, value in fields.mapping("collateral", 64).items():
-            if not isinstance(value, str):
-                raise Malformed(f"collateral {name} is not a string")
-            collateral[name] = _utf8(name, unb64(value))
-        found = cls(
-            fields.base64("evidence", limit=2 * MAX_DOCUMENT),
-            collateral,
-            parse_time(fields.text("judged_at", 20)),
-        )
-        fields.done()
-        return found
-
-    def __bytes__(self) -> bytes:
-        return canonical(
-            {
-                "v": 1,
-                "evidence": b64(self.evidence),
-                # In base64 because manifests hold line ends and tabs.
-                "collateral": {name: b64(text.encode()) for name, text in self.collateral.items()},
-                "judged_at": time_text(self.judged_at.replace(microsecond=0)),
-            }
-        )
 
 
 def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetcher) -> dict[str, str]:
@@ -269,6 +212,8 @@ def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetche
         report = HCLReport.parse(data)
         if report.platform == SNP:
             return source.amd(SNPReport.parse(report.hardware))
+    if kind == AZURE and members.keys() == {QUOTE}:
+        return found | source.intel(TDXQuote.parse(hexbytes(text := members[QUOTE], len(text) // 2)))
     if kind in (NVIDIA_REPORT, NVIDIA_LIST):
         for device in verify_quote(data, members, terms).devices:
             found = source.nvidia(device) | found
@@ -283,51 +228,3 @@ def _request(url: str, question: bytes | None) -> Request:
     if question is None:
         return Request(url)
     return Request(url, "POST", question, {"Content-Type": "application/ocsp-request"})
-
-
-def _product(data: bytes) -> tuple[str, str]:
-    """Give platform and product of some evidence as a registry names them."""
-    kind = recognise(data)
-    if kind == TDX:
-        chain = TDXQuote.parse(data).section.pck_chain
-        return "tdx", PCKExtension.parse(chain[0]).fmspc.hex()
-    if kind == SGX:
-        chain = SGXQuote.parse(data).section.pck_chain
-        return "sgx", PCKExtension.parse(chain[0]).fmspc.hex()
-    if kind == SNP:
-        return "snp", _endorsable(SNPReport.parse(data)).name
-    raise CannotTell(f"a registry keeps no documents beside evidence of the kind {kind}")
-
-
-def _utf8(name: str, data: bytes) -> str:
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise Malformed(f"collateral {name} is not text") from error
-
-
-def _endorsable(report: SNPReport) -> amd.Product:
-    if report.signing_key != amd.VCEK:
-        raise CannotTell(f"AMD publishes no certificate of a {report.signing_key}; its cloud hands it out")
-    if report.product is None:
-        raise CannotTell("a report of version 2 does not say which product it is of; give its collateral")
-    if not any(report.fields["chip_id"]):
-        raise CannotTell("the report's chip id is masked; its certificate cannot be asked for")
-    return report.product
-
-
-def _signed(answer: Answer, name: str) -> tuple[str, str]:
-    # The signature is over the exact bytes of the member, so that it is cut out and not parsed.
-    try:
-        match = re.fullmatch(_SIGNED % name, answer.body.decode("utf-8").strip(), re.DOTALL)
-    except UnicodeDecodeError:
-        match = None
-    if match is None:
-        raise CannotTell(f"the service answers with something else than a signed {name}")
-    return match[1], match[2]
-
-
-def _chain(answer: Answer, header: str) -> str:
-    if header not in answer.headers:
-        raise CannotTell(f"the service sends no header {header}")
-    return unquote(answer.headers[header])

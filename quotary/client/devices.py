@@ -20,10 +20,10 @@ from quotary.attestation.devices import (
 from quotary.attestation.document import AttestationDocument
 from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
 from quotary.attestation.ocsp import Answer
+from quotary.attestation.quote import OCSP, find_manifest, manifests_of
 from quotary.canonical import time_text, unb64
 from quotary.client.device_rules import REQUIRED, DeviceRules
 from quotary.client.policy import Policy
-from quotary.client.quote import OCSP, find_manifest, manifests_of
 from quotary.client.standing import Times
 from quotary.client.verdict import Trail
 from quotary.errors import Refused

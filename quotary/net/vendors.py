@@ -17,9 +17,8 @@ MAX_DOCUMENT = 1 << 20
 MAX_SET = 8 << 20
 MAX_DOCUMENTS = 16
 
-TCB_CHAIN, QE_CHAIN = "tcb-info-issuer-chain", "sgx-enclave-identity-issuer-chain"
-CRL_CHAIN = "sgx-pck-crl-issuer-chain"
-HEADERS = (TCB_CHAIN, QE_CHAIN, CRL_CHAIN)
+# Intel's, with the signers' certificates of what comes in the body.
+HEADERS = ("tcb-info-issuer-chain", "sgx-enclave-identity-issuer-chain", "sgx-pck-crl-issuer-chain")
 
 _FMSPC = re.compile(r"[0-9a-f]{12}")
 

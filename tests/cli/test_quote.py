@@ -222,9 +222,11 @@ def test_an_sgx_quote_without_its_machines_certificate_is_malformed(run: Run, ve
 
 def test_bytes_of_no_kind_are_malformed(run: Run, tmp_path: Path) -> None:
     path = tmp_path / "x"
-    for data in (b"", b"{}", b"\xff" * 2000):
+    for data in (b"", b"\xff" * 2000):
         path.write_bytes(data)
         refused(run("quote", "inspect", path), Malformed, "no evidence of a known kind")
+    path.write_bytes(b"{}")
+    refused(run("quote", "inspect", path), Malformed, "kept evidence.v is missing")
 
 
 def test_detection_names_every_kind_of_hardware(run: Run) -> None:
@@ -245,6 +247,36 @@ def test_a_kept_verdict_is_repeated_from_one_file(run: Run, vectors: Path, tmp_p
     assert run("quote", "verify", kept, "--offline", "--json").out == first.out
     assert run("quote", "verify", kept, "--at", "2040-01-01").code in (10, 11)
     assert run("quote", "verify", vectors / found.file, *words).code == 2
+
+
+def test_kept_evidence_of_devices_keeps_their_nonces(run: Run, vectors: Path, tmp_path: Path) -> None:
+    data, pem = nvidia.read(vectors, nvidia.SWITCH)
+    collateral, kept = written(tmp_path, chain=pem.decode()), tmp_path / "kept.json"
+    words = ("--collateral", collateral, "--at", moment(nvidia.NOW), "--nonce", data[4:36].hex(), "--json")
+    report = vectors / "nvidia" / f"{nvidia.SWITCH}.report"
+    first = run("quote", "verify", report, *words, "--keep", kept)
+    assert first.code == 0, first.err
+    again = run("quote", "verify", kept, "--offline", "--json")
+    assert again.out == first.out
+    checks = {check["name"]: check["outcome"] for check in json.loads(again.out)["checks"]}
+    assert checks["device nonce"] == "ok"
+    refused(run("quote", "verify", kept, "--nonce", "00" * 32), Rejected, "device nonce")
+
+
+def test_the_verdict_of_now_is_repeated_from_one_file_and_can_be_looked_at(
+    run: Run, vectors: Path, tmp_path: Path
+) -> None:
+    _, pem = nvidia.read(vectors, nvidia.SWITCH)
+    report, kept = vectors / "nvidia" / f"{nvidia.SWITCH}.report", tmp_path / "kept.json"
+    # More than a megabyte, as manifests of several kinds of device may be.
+    manifest = (vectors / "nvidia/rim/switch-5612_0002_890-96.10.55.00.01.xml").read_text()
+    many = {f"rim{number}": manifest for number in range(60)}
+    collateral = written(tmp_path, chain=pem.decode(), **many)
+    first = run("quote", "verify", report, "--collateral", collateral, "--keep", kept, "--json")
+    assert first.code == 0, first.err
+    assert kept.stat().st_size > 1 << 20
+    assert run("quote", "verify", kept, "--offline", "--json").out == first.out
+    assert run("quote", "inspect", kept).out == run("quote", "inspect", report).out
 
 
 def test_offline_fetches_nothing(run: Run, vectors: Path, tmp_path: Path) -> None:

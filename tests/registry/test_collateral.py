@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from quotary.attestation.quote import Terms, verify_quote
 from quotary.attestation.roots import VENDOR_ROOTS
 from quotary.client.collateral import Cache, Fetcher, gather
-from quotary.client.quote import Terms, verify_quote
 from quotary.errors import CannotTell, Malformed, QuotaryError, Unsupported
 from quotary.net.transport import HTTP, Offline
 from quotary.net.vendors import DocumentSet, Services, ask_registry, paths_of

@@ -25,7 +25,7 @@ from quotary.errors import CannotTell, Malformed
 
 TDX, SGX, SNP, NITRO, AZURE = "tdx", "sgx", "snp", "nitro", "azure"
 NVIDIA_REPORT, NVIDIA_LIST = "nvidia report", "nvidia list"
-OCSP = "ocsp:"
+OCSP, QUOTE = "ocsp:", "quote"
 NOT_CHECKED = "not checked"
 MANIFEST_WANTED = "the values of signed reference manifests"
 
@@ -137,7 +137,7 @@ def _azure(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     if report.platform == SNP:
         inner = _snp(report.hardware, rest, terms)
     else:
-        text = rest.pop("quote", None)
+        text = rest.pop(QUOTE, None)
         if text is None:
             raise CannotTell("Azure's report holds a TD report; collateral needs the quote made of it")
         inner = _tdx(hexbytes(text, len(text) // 2), rest, terms)
