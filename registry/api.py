@@ -17,6 +17,7 @@ from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
 from registry.collateral import Collateral
 from registry.errors import NotFound, TooLarge
+from registry.facts import COST, MAX_BODY, Bench
 from registry.quota import sender
 from registry.search import search as find
 from registry.site import Site
@@ -43,6 +44,7 @@ def blueprint(site: Site) -> Blueprint:
     """Make the routes."""
     routes = Blueprint("api", __name__, url_prefix="/api/v1")
     _writing(routes, site)
+    _evidence(routes, site)
     _reading(routes, site)
     _status(routes, site)
     return routes
@@ -74,6 +76,15 @@ def _writing(routes: Blueprint, site: Site) -> None:
         answers = map(_with_status, found, _answers(site, found))
         body = "".join(json.dumps(answer) + "\n" for answer in answers)
         return Response(body, 200, {"Cache-Control": "no-store"}, content_type=NDJSON)
+
+
+def _evidence(routes: Blueprint, site: Site) -> None:
+    bench = Bench(Collateral(site.config.collateral_folder), site.now)
+
+    @routes.post("/evidence/facts")
+    def facts() -> Response:
+        site.addresses.take([_sender()], COST)
+        return _json(bench.facts(read_body(MAX_BODY)))
 
 
 def _reading(routes: Blueprint, site: Site) -> None:

@@ -1,6 +1,6 @@
 """What can go wrong in the registry, beyond ``quotary.errors``; ``problems.py`` alone maps these to HTTP."""
 
-from quotary.errors import CannotTell, NotAuthorised, QuotaryError, Refused, Rejected
+from quotary.errors import CannotTell, Judged, NotAuthorised, QuotaryError, Refused, Rejected
 
 
 class HeadMoved(QuotaryError):
@@ -105,3 +105,19 @@ class Busy(CannotTell):
     def __init__(self, message: str, retry_seconds: int) -> None:
         super().__init__(message)
         self.retry_seconds = retry_seconds
+
+
+class EvidenceRefused(QuotaryError):
+    """A named check decided against evidence that somebody posted."""
+
+    exit_code = 10
+
+    def __init__(self, error: Judged) -> None:
+        super().__init__(str(error))
+        self.check = error.check
+        self.found = error.found
+        self.wanted = error.wanted
+
+
+class CollateralMissing(CannotTell):
+    """The vendor's documents beside posted evidence are neither in the request nor kept here."""

@@ -106,6 +106,14 @@ _API: dict[str, Operation] = {
         "Collateral",
         True,
     ),
+    "api.facts": Operation(
+        "What a vendor signed and which checks held, of posted evidence; no verdict",
+        JSON,
+        ("malformed", "too-large", "busy", "unsupported", "evidence-refused", "collateral-missing"),
+        (),
+        "Facts",
+        takes=JSON,
+    ),
     "api.services": Operation("The names of all services", JSON, _LATER, ("before",), "Services", True),
     "api.service": Operation(
         "A service: delegations, releases, next sequence numbers",

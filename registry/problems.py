@@ -13,6 +13,8 @@ from werkzeug.exceptions import HTTPException
 from quotary.errors import CannotTell, Malformed, NotAuthorised, QuotaryError, Unsupported, Usage
 from registry.errors import (
     Busy,
+    CollateralMissing,
+    EvidenceRefused,
     LogEnded,
     NotAdmitted,
     NotFound,
@@ -93,6 +95,18 @@ KINDS = {
             415,
             "This registry does not know this kind",
             "See /openapi.json for what it knows.",
+        ),
+        Kind(
+            "evidence-refused",
+            422,
+            "The evidence does not hold",
+            "The members check, found and wanted say what failed; docs/evidence.md explains each check.",
+        ),
+        Kind(
+            "collateral-missing",
+            422,
+            "The vendor's documents are missing",
+            "Send them as the member collateral, as quotary quote verify --fetch --keep writes them.",
         ),
         Kind("busy", 429, "Too many entries wait", "Send the same bytes again after Retry-After seconds."),
         Kind("http", 400, "The request cannot be answered", "The status says more."),
@@ -186,7 +200,7 @@ def _page(name: str) -> Response:
 
 
 def _members(error: QuotaryError) -> dict[str, object]:
-    found = {name: getattr(error, name, None) for name in ("size", "code", "limit")}
+    found = {name: getattr(error, name, None) for name in _TOLD}
     return {name: value for name, value in found.items() if value is not None}
 
 
@@ -194,6 +208,7 @@ def _headers(error: QuotaryError) -> dict[str, str]:
     return {"Retry-After": str(error.retry_seconds)} if isinstance(error, Busy) else {}
 
 
+_TOLD = ("size", "code", "limit", "check", "found", "wanted")
 _TYPES: tuple[tuple[type[QuotaryError], str], ...] = (
     (NotAdmitted, "not-admitted"),
     (ReservedRecord, "reserved"),
@@ -206,6 +221,8 @@ _TYPES: tuple[tuple[type[QuotaryError], str], ...] = (
     (Usage, "malformed"),
     (Unsupported, "unsupported"),
     (Busy, "busy"),
+    (EvidenceRefused, "evidence-refused"),
+    (CollateralMissing, "collateral-missing"),
     (StoreFull, "full"),
     (StoreUnavailable, "unavailable"),
     (SignerUnavailable, "unavailable"),

@@ -41,7 +41,15 @@ _KINDS = ("delegation", "release", "rebuild", "revocation", "tcb-floor")
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {"type": TEXT, "title": TEXT, "status": NUMBER, "detail": TEXT, "instance": TEXT},
-        {"code": TEXT, "limit": NUMBER, "request_id": TEXT, "size": NUMBER},
+        {
+            "check": TEXT,
+            "code": TEXT,
+            "found": TEXT,
+            "limit": NUMBER,
+            "request_id": TEXT,
+            "size": NUMBER,
+            "wanted": TEXT,
+        },
     ),
     "Published": _object(
         {
@@ -103,6 +111,28 @@ SCHEMAS: dict[str, Schema] = {
     "Bundle": OBJECT,
     "Floors": _object({"size": NUMBER, "platform": NAME, "floors": _list(OBJECT)}),
     "Collateral": _object({"v": NUMBER, "platform": NAME, "product": NAME, "documents": _list(OBJECT)}),
+    "Facts": _object(
+        {
+            "schema": TEXT,
+            "kind": TEXT,
+            "checks": _list(_object(dict.fromkeys(("name", "outcome", "found", "wanted", "anchor"), TEXT))),
+            "evidence_sha256": HEX32,
+            "collateral": _list(_object({"name": TEXT, "sha256": HEX32, "source": TEXT})),
+        },
+        {
+            "platform": TEXT,
+            "simulated": YES_OR_NO,
+            "product": TEXT,
+            "measurement": HEX32,
+            "registers": OBJECT,
+            "report_data": TEXT,
+            "tcb_status": TEXT,
+            "advisories": _list(TEXT),
+            "evaluation_number": NUMBER,
+            "judged_at": TEXT,
+            "devices": _list(OBJECT),
+        },
+    ),
     "Services": _object({"size": NUMBER, "services": _list(TEXT)}, {"before": NUMBER}),
     "Service": _object(
         {

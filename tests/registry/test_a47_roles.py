@@ -36,6 +36,9 @@ ROLES: dict[str, Sequence[str]] = {
 
 WRITES = {"/api/v1/entries", "/api/v1/batches"}
 
+# They are sent something, and keep nothing of it.
+CALCULATES = {"/api/v1/evidence/facts"}
+
 # Every other rule of the application, with a path under it.
 READS = {
     "/": "/",
@@ -150,9 +153,9 @@ def credentials(who: Sequence[str]) -> dict[str, str]:
 
 def test_a47_every_route_of_the_application_is_listed_here(client: FlaskClient) -> None:
     found = {rule.rule: rule.methods or set() for rule in client.application.url_map.iter_rules()}
-    assert found.keys() == {*WRITES, *READS}
+    assert found.keys() == {*WRITES, *CALCULATES, *READS}
     for rule, methods in found.items():
-        assert methods <= ({"POST"} if rule in WRITES else {"GET", "HEAD"}), rule
+        assert methods <= ({"GET", "HEAD"} if rule in READS else {"POST"}), rule
 
 
 @pytest.mark.parametrize("rule", READS)
@@ -164,6 +167,16 @@ def test_a47_a_read_is_the_same_for_every_role(client: FlaskClient, rule: str) -
     for who in ROLES.values():
         found = client.get(path, headers=credentials(who))
         assert (found.status_code, _lasting(found.data)) == (bare.status_code, _lasting(bare.data))
+
+
+@pytest.mark.parametrize("rule", sorted(CALCULATES))
+def test_a47_a_calculation_is_the_same_for_every_role_and_changes_nothing(
+    scene: tuple[Local, bytes], client: FlaskClient, rule: str
+) -> None:
+    before = scene[0].store.read.entries(0, 99)
+    found = {client.post(rule, data=scene[1], headers=credentials(who)).data for who in ROLES.values()}
+    assert len(found) == 1
+    assert scene[0].store.read.entries(0, 99) == before
 
 
 @pytest.mark.parametrize("role_name", ROLES)

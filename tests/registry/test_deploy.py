@@ -95,7 +95,11 @@ def test_what_is_nobodys_business_is_not_served(log: Log, front: Log) -> None:
 
 
 def test_bodies_are_bounded_before_they_reach_the_registry(front: Log) -> None:
-    for path, limit in (("/api/v1/entries", 65_535), ("/api/v1/batches", 8 << 20)):
+    for path, limit in (
+        ("/api/v1/entries", 65_535),
+        ("/api/v1/batches", 8 << 20),
+        ("/api/v1/evidence/facts", 2 << 20),
+    ):
         answer = front.request("POST", path, b" " * (limit + 1))
         found = json.loads(answer.data)
         assert (answer.status, found["type"], found["limit"]) == (413, "/problems/too-large", limit)
@@ -129,7 +133,7 @@ def test_reads_go_on_and_writes_say_why_while_the_registry_is_away(log: Log, tmp
 def test_every_problem_that_nginx_answers_is_one_of_the_registrys(log: Log) -> None:
     text = nginx.CONFIGURATION.read_text("utf-8")
     documents = [json.loads(found) for found in re.findall(r"return \d+ '(.*)\\n';", text)]
-    assert len(documents) == 4
+    assert len(documents) == 5
     for document in documents:
         page = log.get(document["type"]).decode()
         assert page.startswith(document["title"] + "\n")
