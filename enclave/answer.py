@@ -180,6 +180,9 @@ class ChatAnswer:
         if reason == "revoked":
             message = "this enclave stopped serving while it answered"
             return APIError(503, "measurement_revoked", message, kind="server_error")
+        if self._job.output.full:
+            message = "the conversation does not fit into the memory that this enclave has now"
+            return APIError(503, "memory_full", message, kind="server_error")
         return APIError(500, "model_failed", "the model failed while it answered", kind="server_error")
 
 

@@ -8,6 +8,7 @@ from typing import TypeVar
 import click
 
 from enclave import boot
+from enclave.placement import AUTO, CPU, CUDA
 from quotary.cli.output import emit, json_option
 from quotary.client.verdict import Trail, documents
 from quotary.errors import QuotaryError
@@ -74,14 +75,21 @@ def check(policy: Path, registry: str, service: str, tee: str, model: Path | Non
     "--model", required=True, type=click.Path(path_type=Path), help="Folder with the model and its MANIFEST."
 )
 @click.option("--listen", required=True, help="HOST:PORT to serve on.")
-def serve(policy: Path, registry: str, service: str, tee: str, model: Path, listen: str) -> None:
+@click.option(
+    "--device",
+    type=click.Choice([AUTO, CPU, CUDA]),
+    default=AUTO,
+    show_default=True,
+    help="Where the model computes; auto takes a GPU in confidential mode.",
+)
+def serve(policy: Path, registry: str, service: str, tee: str, model: Path, listen: str, device: str) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
     from enclave.logs import start_logging
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
 
     start_logging()
-    options = Options(boot.open_setup(policy, registry, service, tee), model)
+    options = Options(boot.open_setup(policy, registry, service, tee), model, device)
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
     with take_address(listen, "--listen") as listener:

@@ -20,12 +20,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """How an answer ended. finish_reason: stop, length, error, cancelled or revoked; ids: every
-    generated token.
+    """How an answer ended.
+
+    finish_reason: stop, length, error, cancelled or revoked
+    ids:           every generated token
+    full:          whether the error was that the device's memory did not hold the conversation
     """
 
     finish_reason: str
     ids: tuple[int, ...]
+    full: bool = False
+
+
+class MemoryFull(Exception):
+    """The device's memory does not hold this conversation; a shorter one may fit."""
 
 
 class LanguageModel(Protocol):
@@ -44,7 +52,10 @@ class LanguageModel(Protocol):
         emit: Callable[[str], None],
         ended: Callable[[], bool],
     ) -> Output:
-        """Answer, calling ``emit`` with text as it becomes certain, until done or ``ended()``."""
+        """Answer, calling ``emit`` with text as it becomes certain, until done or ``ended()``.
+
+        Raises ``MemoryFull`` and holds nothing of this conversation afterwards.
+        """
 
 
 class Job:
@@ -138,6 +149,9 @@ class Engine:
             return Output(job.ended, ())
         try:
             found = self.model.generate(job.prompt, job.sampling, job.put, lambda: bool(job.ended))
+        except MemoryFull:
+            log.warning("model.memory_full", extra={"prompt_tokens": len(job.prompt)})
+            return Output("error", (), full=True)
         except Exception as error:  # noqa: BLE001  # one bad prompt must not end the thread that serves all others
             # The exception's text may quote the prompt, so only its type is written down.
             log.error("model.failed", extra={"error": type(error).__name__})

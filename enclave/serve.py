@@ -18,12 +18,13 @@ from typing import Any
 
 from gunicorn.app.base import BaseApplication
 
-from enclave import boot
+from enclave import boot, nvml
 from enclave.api import create_app
 from enclave.boot import Machine, Setup
 from enclave.engine import LanguageModel
 from enclave.environment import check_environment
 from enclave.lifecycle import Phase
+from enclave.placement import place
 from enclave.runtime import Enclave, Terms
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
@@ -37,10 +38,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The measured command line. model: folder with ``MANIFEST``."""
+    """The measured command line. model: folder with ``MANIFEST``; device: ``auto``, ``cpu`` or ``cuda``."""
 
     setup: Setup
     model: Path
+    device: str
 
 
 class Outcome:
@@ -97,6 +99,15 @@ def serve(options: Options, listener: socket.socket) -> None:
             raise CannotTell(f"the server stopped with {stop.code}") from None
 
 
+def load_model(folder: Path, digest: bytes, device: str, *, simulation: bool) -> LanguageModel:
+    """Choose the device, read the files that have this digest, and only then import a model library."""
+    chosen = place(device, lambda: nvml.ask_driver(nvml.load()), simulation=simulation)
+    weights = read_weights(folder, digest)
+    from enclave.transformer import TransformerModel
+
+    return TransformerModel(weights, device=chosen)
+
+
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def __init__(self, options: Options, outcome: Outcome, descriptor: int) -> None:
         self._options, self._outcome, self._descriptor = options, outcome, descriptor
@@ -145,11 +156,9 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             watcher.start()
 
     def _model(self, digest: bytes) -> LanguageModel:
-        weights = read_weights(self._options.model, digest)
-        # Only here, after the check, is a model library imported.
-        from enclave.transformer import TransformerModel
-
-        return TransformerModel(weights)
+        options = self._options
+        simulation = options.setup.policy.simulation
+        return load_model(options.model, digest, options.device, simulation=simulation)
 
 
 def _stopped(server: object, worker: Any) -> None:

@@ -2,14 +2,15 @@
 torch.
 
 Nothing is looked up by name or loaded from a path: configuration, tokenizer, template and tensors come from
-the bytes that were hashed, remote code does not exist, tensors are safetensors only. Sampling is
-deterministic: greedy, or argmax over logits / T plus Gumbel noise from a PRF of (seed, position) after a
-stable top-p cut, so that a second machine can repeat an answer.
+the bytes that were hashed, remote code does not exist, tensors are safetensors only; on a GPU lies a copy of
+those bytes. Sampling is deterministic: greedy, or argmax over logits / T plus Gumbel noise from a PRF of
+(seed, position) after a stable top-p cut, so that a second machine can repeat an answer.
 """
 
 import hashlib
 import json
 import math
+import os
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -20,33 +21,35 @@ from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
 
 from enclave.chat import APIError, Message, Sampling
-from enclave.engine import Output
+from enclave.engine import MemoryFull, Output
 from enclave.text import TextAssembler
 from enclave.weights import Weights
-from quotary.errors import Malformed
+from quotary.errors import Malformed, Unsupported
 
 _SAMPLER = b"quotary-sampler/v1\n"
 _TEMPLATE = "chat_template.jinja"
 
 
 class TransformerModel:
-    """One loaded model. kernel: how it computes, as the receipt states it; threads: of the CPU, or
-    torch decides.
+    """One loaded model.
+
+    kernel:  how it computes, as the receipt states it; the number format is the configuration's
+    device:  ``cpu`` or ``cuda``, which is the first GPU
+    threads: of the CPU, or torch decides
+
+    Raises ``Malformed`` where the files are no model, ``Unsupported`` where the device is absent or small.
     """
 
-    def __init__(self, weights: Weights, *, threads: int | None = None) -> None:
+    def __init__(self, weights: Weights, *, device: str = "cpu", threads: int | None = None) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        torch.use_deterministic_algorithms(True)
+        self._device = _prepared(device)
         files = weights.files
-        config = _json(files, "config.json")
-        if "auto_map" in config:
-            raise Malformed("the model's configuration asks for code of its own")
-        kind = config.pop("model_type", None)
-        self._model = AutoModelForCausalLM.from_config(
-            AutoConfig.for_model(kind, **config), attn_implementation="sdpa", trust_remote_code=False
-        )
-        _fill(self._model, files)
+        try:
+            self._model = _empty(files, self._device)
+            _fill(self._model, files)
+        except torch.OutOfMemoryError as error:
+            raise Unsupported(f"the model does not fit into the memory of {device}") from error
         self._tokenizer = _tokenizer(files)
         self._special = tuple(self._tokenizer.all_special_tokens) + tuple(
             self._tokenizer.added_tokens_encoder
@@ -56,9 +59,8 @@ class TransformerModel:
         self.kernel: Mapping[str, int | str] = {
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "kernel": "sdpa",
-            "device": "cpu",
             "batching": "none",
-        }
+        } | _described(self._device)
 
     def encode(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         for message in messages:
@@ -87,12 +89,15 @@ class TransformerModel:
             pad_token_id=min(self._end_ids()),
         )
         processors = [] if sampling.temperature_ppm == 0 else [_Sampler(sampling, len(prompt))]
-        ids = torch.tensor([prompt])
-        with torch.inference_mode():
-            self._model.generate(
-                input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config,
-                logits_processor=processors, stopping_criteria=[stream],
-            )  # fmt: skip
+        try:
+            with torch.inference_mode():
+                ids = torch.tensor([prompt], device=self._device)
+                self._model.generate(
+                    input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config,
+                    logits_processor=processors, stopping_criteria=[stream],
+                )  # fmt: skip
+        except torch.OutOfMemoryError as error:
+            raise MemoryFull from error
         return stream.output()
 
     def _decode(self, ids: object) -> str:
@@ -124,7 +129,8 @@ class _Stream:
     def __call__(self, input_ids: "torch.Tensor", scores: object, **_: object) -> "torch.Tensor":
         if not self._stopped:
             self._take(int(input_ids[0, -1]))
-        return torch.full((input_ids.shape[0],), self._stopped or self._ended(), dtype=torch.bool)
+        done = self._stopped or self._ended()
+        return torch.full((input_ids.shape[0],), done, dtype=torch.bool, device=input_ids.device)
 
     def output(self) -> Output:
         self._send(self._text.finish())
@@ -146,6 +152,8 @@ class _Stream:
 class _Sampler:
     """A logits processor that leaves one token: the seeded choice (``docs/formats/receipt.md``,
     "Sampler").
+
+    It chooses on the CPU: there equal logits give equal choices, and a GPU's running sum is not repeatable.
     """
 
     def __init__(self, sampling: Sampling, prompt_length: int) -> None:
@@ -153,7 +161,7 @@ class _Sampler:
 
     def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
         position = input_ids.shape[1] - self._prompt_length
-        logits = scores[0].double() / (self._sampling.temperature_ppm / 1_000_000)
+        logits = scores[0].cpu().double() / (self._sampling.temperature_ppm / 1_000_000)
         ordered, order = torch.sort(logits, descending=True, stable=True)
         probabilities = torch.softmax(ordered, 0)
         before = torch.cumsum(probabilities, 0) - probabilities
@@ -162,7 +170,7 @@ class _Sampler:
         noise = gumbel(self._sampling.seed, position, scores.shape[1])
         choice = torch.argmax(torch.where(kept, ordered + noise[order], -math.inf))
         chosen = torch.full_like(scores, -math.inf)
-        chosen[0, order[choice]] = 0
+        chosen[0, int(order[choice])] = 0
         return chosen
 
 
@@ -181,6 +189,37 @@ def gumbel(seed: int, position: int, count: int) -> "torch.Tensor":
     )
     value = (high >> 3).double()
     return -torch.log(-torch.log((value + 0.5) / 2**53))
+
+
+def _prepared(device: str) -> torch.device:
+    """Choose repeatable algorithms, before anything is computed."""
+    if device != "cpu":
+        if not torch.cuda.is_available():
+            raise Unsupported(f"{device}: this build of torch finds no GPU", next_command="--device cpu")
+        # Written, never read: without it the GPU's matrix library may choose another order of additions.
+        os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+        # Uninitialised memory is never read here, and filling it costs a kernel for each tensor.
+        torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.use_deterministic_algorithms(True)
+    return torch.device(device)
+
+
+def _described(device: torch.device) -> dict[str, str]:
+    """Name the device for the receipt; equal answers are to be expected of equal GPUs only."""
+    if device.type == "cpu":
+        return {"device": "cpu"}
+    return {"device": device.type, "gpu": torch.cuda.get_device_name(device)}
+
+
+def _empty(files: Mapping[str, bytes], device: torch.device) -> Any:
+    config = _json(files, "config.json")
+    if "auto_map" in config:
+        raise Malformed("the model's configuration asks for code of its own")
+    kind = config.pop("model_type", None)
+    with device:
+        return AutoModelForCausalLM.from_config(
+            AutoConfig.for_model(kind, **config), attn_implementation="sdpa", trust_remote_code=False
+        )
 
 
 def _fill(model: Any, files: Mapping[str, bytes]) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import torch
 from flask.testing import FlaskClient
 
 from builder.model import MadeModel
@@ -328,6 +329,23 @@ def test_a_stream_that_is_revoked_midway_says_so_and_its_receipt_is_incomplete(s
     assert receipt.served.finish_reason == "revoked"
     with pytest.raises(Refused, match="receipt complete"):
         verify_exchange(receipt, Exchange(opener.wire_digest, asked, answer, opener.chains, 10))
+
+
+def test_a_conversation_that_does_not_fit_is_refused_and_the_next_is_answered(
+    site: Site, loaded: TransformerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise torch.OutOfMemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loaded._model, "generate", full)
+        opener, answer = site.ask(body())
+    assert opener.head is not None
+    assert (opener.head.status, code(answer)) == (503, "memory_full")
+    assert opener.receipt is not None
+    served = Receipt.parse(opener.receipt).served
+    assert (served.complete, served.finish_reason) == (False, "error")
+    assert site.ask(body())[0].head.status == 200  # type: ignore[union-attr]
 
 
 def test_a_client_that_goes_away_leaves_an_incomplete_receipt(site: Site) -> None:

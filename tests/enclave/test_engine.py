@@ -6,13 +6,14 @@ import threading
 from collections.abc import Iterator
 
 import pytest
+import torch
 
 from builder.model import MadeModel
 from enclave.chat import APIError, Message, Sampling
-from enclave.engine import Engine, Job
+from enclave.engine import Engine, Job, MemoryFull, Output
 from enclave.transformer import TransformerModel, gumbel
 from enclave.weights import Weights, read_weights
-from quotary.errors import Malformed
+from quotary.errors import Malformed, Unsupported
 
 ASK = (Message("user", "What is a checkpoint?"),)
 
@@ -142,6 +143,59 @@ def test_a_full_queue_is_429_and_a_failing_model_does_not_stop_the_thread(
         assert job.output.finish_reason == "error"
     engine.close()
     assert "secret" not in caplog.text
+
+
+class Small:
+    """A model whose memory holds prompts of one token."""
+
+    context_length = 8
+    kernel: dict[str, int | str] = {}  # noqa: RUF012
+
+    def encode(self, messages: object) -> tuple[int, ...]:
+        return (1,)
+
+    def generate(self, prompt: tuple[int, ...], sampling: object, emit: object, ended: object) -> Output:
+        if len(prompt) > 1:
+            raise MemoryFull
+        return Output("stop", (7,))
+
+
+def test_a_conversation_that_does_not_fit_is_said_to_be_too_large_and_the_next_is_answered() -> None:
+    engine = Engine(Small())
+    large, small = engine.submit((1, 2), sampling()), engine.submit((1,), sampling())
+    assert list(large.pieces()) == list(small.pieces()) == []
+    assert large.output == Output("error", (), full=True)
+    assert small.output == Output("stop", (7,))
+    engine.close()
+
+
+def test_a_device_without_room_for_an_answer_is_memory_full(
+    loaded: TransformerModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(**_: object) -> None:
+        raise torch.OutOfMemoryError("tried to allocate: the prompt")
+
+    monkeypatch.setattr(loaded._model, "generate", full)
+    with pytest.raises(MemoryFull):
+        loaded.generate((1,), sampling(), print, lambda: False)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there_is_unsupported(model: MadeModel) -> None:
+    with pytest.raises(Unsupported, match="cuda: this build of torch finds no GPU"):
+        TransformerModel(read_weights(model.folder, model.digest), device="cuda")
+
+
+def test_the_receipt_states_the_device_and_the_number_format(loaded: TransformerModel) -> None:
+    assert loaded.kernel == {"dtype": "float32", "kernel": "sdpa", "device": "cpu", "batching": "none"}
+
+
+def test_a_model_in_half_precision_answers_in_it(model: MadeModel) -> None:
+    weights = read_weights(model.folder, model.digest)
+    config = weights.files["config.json"].replace(b'"float32"', b'"bfloat16"')
+    half = TransformerModel(Weights({**weights.files, "config.json": config}, weights.digest), threads=1)
+    assert half.kernel["dtype"] == "bfloat16"
+    assert half.generate(half.encode(ASK), sampling(max_tokens=2), lambda piece: None, lambda: False).ids
 
 
 def test_a_control_token_in_a_message_is_refused(loaded: TransformerModel) -> None:
