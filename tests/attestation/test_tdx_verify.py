@@ -60,6 +60,7 @@ def spoiled_certificates():
         ("root", "pck ca chain"),
         ("ca", "pck ca chain"),
         ("signing", "tcb info chain"),
+        ("qe_signing", "qe identity chain"),
         ("pck", "pck chain"),
     ):
         yield f"{name} from tomorrow", {name: {"start": NOW + DAY}}, check
@@ -68,6 +69,7 @@ def spoiled_certificates():
     yield "pck signed by another", {"pck": {"signed_by": "stranger"}}, "pck chain"
     yield "ca signed by another", {"ca": {"signed_by": "stranger"}}, "pck ca chain"
     yield "signing signed by another", {"signing": {"signed_by": "stranger"}}, "tcb info chain"
+    yield "qe signer signed by another", {"qe_signing": {"signed_by": "stranger"}}, "qe identity chain"
     yield "root not self-signed", {"root": {"signed_by": "stranger"}}, "pck ca chain"
     yield "ca is none", {"ca": {"ca": False}}, "pck chain"
     yield "ca without constraints", {"ca": {"constraints": False}}, "pck crl"
@@ -79,6 +81,12 @@ def spoiled_certificates():
     yield "signer is a ca", {"signing": {"ca": True}}, "tcb info signer"
     yield "signer of another use", {"signing": {"name": "Intel SGX PCK Platform CA"}}, "tcb info signer"
     yield "signer without a name", {"signing": {"name": ""}}, "tcb info signer"
+    yield "qe signer is a ca", {"qe_signing": {"ca": True}}, "qe identity signer"
+    yield (
+        "qe signer of another use",
+        {"qe_signing": {"name": "Intel SGX PCK Platform CA"}},
+        "qe identity signer",
+    )
     yield "pck key of another curve", {"pck": {"key": "p384"}}, "qe report signature"
     yield "pck key of another kind", {"pck": {"key": "rsa"}}, "qe report signature"
 
@@ -129,6 +137,7 @@ CRYPTOGRAPHY = [
     ("qe identity date", Recipe(qe_identity=lambda d: d.update(nextUpdate="2026-11-20T00:00:00Z"))),
     ("pck ca revocation", Recipe(revoked={"ca": "yes"})),
     ("tcb info signer revocation", Recipe(revoked={"signing": "yes"})),
+    ("qe identity signer revocation", Recipe(revoked={"qe_signing": "yes"})),
     ("pck revocation", Recipe(revoked={"pck": "yes"})),
     ("root crl", Recipe(crl={"root": {"key": "stranger"}})),
     ("root crl", Recipe(crl={"root": {"end": NOW - DAY / 2}})),

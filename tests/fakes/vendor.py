@@ -107,7 +107,7 @@ class Recipe:
     qe_identity: Callable[[dict], object] = unchanged
     tcb_info_text: str | None = None
     tcb_info_key: str = "signing"
-    qe_identity_key: str = "signing"
+    qe_identity_key: str = "qe_signing"
     extension: bytes | None = None
     extension_parts: Mapping[int, bytes | None] = field(default_factory=dict)
     certificate: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
@@ -198,16 +198,15 @@ def make_collateral(recipe: Recipe, chain: Mapping[str, x509.Certificate]) -> di
     recipe.qe_identity(identity)
     info_text = recipe.tcb_info_text or json.dumps(info, separators=(",", ":"))
     identity_text = json.dumps(identity, separators=(",", ":"))
-    signers = text(chain["signing"]) + text(chain["root"])
     return {
         "tcb_info": info_text,
         "tcb_info_signature": raw_signature(recipe.tcb_info_key, info_text.encode()).hex(),
-        "tcb_info_issuer_chain": signers,
+        "tcb_info_issuer_chain": text(chain["signing"]) + text(chain["root"]),
         "qe_identity": identity_text,
-        "qe_identity_issuer_chain": signers,
+        "qe_identity_issuer_chain": text(chain["qe_signing"]) + text(chain["root"]),
         "qe_identity_signature": raw_signature(recipe.qe_identity_key, identity_text.encode()).hex(),
         "pck_crl_issuer_chain": text(chain["ca"]) + text(chain["root"]),
-        "root_ca_crl": revocation_list(recipe, "root", chain, ("ca", "signing")).hex(),
+        "root_ca_crl": revocation_list(recipe, "root", chain, ("ca", "signing", "qe_signing")).hex(),
         "pck_crl": revocation_list(recipe, "ca", chain, ("pck",)).hex(),
     }
 
@@ -247,6 +246,8 @@ def certificates(recipe: Recipe) -> dict[str, x509.Certificate]:
         ("ca", "root", "Our SGX PCK Platform CA", True, 0),
         ("signing", "root", "Intel SGX TCB Signing", False, None),
         ("pck", "ca", "Our PCK Certificate", False, None),
+        # Intel has one signer for both documents; here each has its own, so that each can be spoiled alone.
+        ("qe_signing", "root", "Intel SGX TCB Signing", False, None),
     )
     for serial, (name, issuer, common, is_ca, path) in enumerate(rows, 1):
         said = {
