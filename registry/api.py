@@ -55,13 +55,14 @@ def _writing(routes: Blueprint, site: Site) -> None:
 
     @routes.post("/entries")
     def submit() -> Response:
-        site.addresses.take([_sender()])
+        who = _sender()
+        site.addresses.take([who])
         found = site.admission.submit(read_body(MAX_ENTRY))
         waits = request.args.get("wait", "accepted")
         if waits not in ("accepted", "published"):
             raise Malformed("wait is accepted or published")
         if isinstance(found, Accepted) and waits == "published":
-            index = waiters.wait(found.leaf_hash, WAIT_SECONDS)
+            index = waiters.wait(found.leaf_hash, WAIT_SECONDS, who)
             found = found if index is None else Logged(found.leaf_hash, found.statement_id, index)
         (answer,) = _answers(site, [found])
         return _json(answer, 200 if isinstance(found, Logged) else 202)

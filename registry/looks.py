@@ -1,6 +1,5 @@
 """What the doctor looks at: each function raises what is wrong, and returns nothing where all is well."""
 
-import ipaddress
 import os
 import stat
 from collections.abc import Callable, Collection
@@ -17,6 +16,7 @@ from registry.errors import NotPublished
 from registry.identity import load_log_keys, public_keys, read_public
 from registry.machine import RESERVE_BYTES, check_against, check_room
 from registry.memory import recall
+from registry.quota import is_loopback
 from registry.signing import SignerClient
 from registry.store import open_store
 
@@ -43,7 +43,7 @@ def check_settings(config: Config, _: Surroundings) -> None:
         wanted = "more than twice publish_interval_seconds and refresh_seconds"
         raise Refused("promise_seconds", str(config.promise_seconds), wanted)
     host = config.bind.rpartition(":")[0].strip("[]")
-    if host != "localhost" and not _is_loopback(host):
+    if host != "localhost" and not is_loopback(host):
         raise Refused("bind", config.bind, "an address of this machine only, with nginx before it")
 
 
@@ -147,10 +147,3 @@ def _check_date(reply: Reply, who: str, now: datetime) -> None:
     except ValueError as error:
         raise Malformed(f"{who} sends the date {text[:40]!r}") from error
     check_against(who, theirs if theirs.tzinfo else theirs.replace(tzinfo=UTC), now)
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -70,6 +70,12 @@ def sender(peer: str | None, forwarded: str | None) -> str:
     return str(address) if address else "unknown"
 
 
+def is_loopback(text: str) -> bool:
+    """Say whether an address is one of this machine alone; what is no address is not."""
+    address = _address(text)
+    return address is not None and address.is_loopback
+
+
 def _address(text: str | None) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
         found = ipaddress.ip_address(text or "")

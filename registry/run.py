@@ -24,9 +24,11 @@ from registry.config import Config
 from registry.errors import SignerUnavailable
 from registry.lock import only_one
 from registry.metrics_app import prepare
+from registry.quota import is_loopback
 from registry.reload import Standing, replace_all
 from registry.signer import only_signer
 from registry.signing import SignerClient
+from registry.worker import most
 
 log = logging.getLogger("registry")
 
@@ -70,11 +72,22 @@ def serve(
                 if child.name == "signer":
                     _await_signer(config, child)
             Standing(os.getpid()).write(state := config.folder / "serve.state")
+            _warn_without_front(listener, config.threads)
             announce(_address(listener))
             return _supervise(children, signals, lambda: replace_all(children, state))
         finally:
             for child in reversed(children):
                 child.stop()
+
+
+def _warn_without_front(listener: socket.socket, threads: int) -> None:
+    host = listener.getsockname()[0]
+    if not is_loopback(host):
+        why = (
+            "no front server shields it: a few hundred slow clients, each from a network of its own, stop it"
+        )
+        facts = {"address": _address(listener), "why": why, "requests_each": most(threads)}
+        log.warning("front.absent", extra=facts)
 
 
 def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> int:
@@ -185,7 +198,7 @@ def _address(listener: socket.socket) -> str:
 def _gunicorn(application: str, descriptor: int, workers: int, threads: int) -> list[str]:
     options = {
         "bind": f"fd://{descriptor}",
-        "worker-class": "gthread",
+        "worker-class": "registry.worker.Worker",
         "workers": str(workers),
         "threads": str(threads),
         "timeout": "60",

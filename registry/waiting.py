@@ -5,6 +5,7 @@ import threading
 from dataclasses import dataclass, field
 
 from quotary.errors import CannotTell
+from registry.quota import is_loopback
 from registry.store import Reader
 
 log = logging.getLogger("registry")
@@ -17,13 +18,17 @@ class _Caller:
     """seen: the published size that did not have the entry yet."""
 
     leaf_hash: bytes
+    who: str
     seen: int = 0
     index: int | None = None
     woken: threading.Event = field(default_factory=threading.Event)
 
 
 class Waiters:
-    """At most ``limit`` callers of one process, so that whoever does not wait finds a free thread."""
+    """At most ``limit`` callers of one process, so that whoever does not wait finds a free thread.
+
+    Half of the places are what one address may have, unless it is this machine's own.
+    """
 
     def __init__(self, read: Reader, limit: int) -> None:
         self._read = read
@@ -33,11 +38,14 @@ class Waiters:
         self._watched = False
         self._pause = threading.Event()
 
-    def wait(self, leaf_hash: bytes, seconds: float) -> int | None:
-        """Give an entry's index as soon as it is published; None after ``seconds``, or if too many wait."""
-        caller = _Caller(leaf_hash)
+    def wait(self, leaf_hash: bytes, seconds: float, who: str) -> int | None:
+        """Give an entry's index as soon as it is published; None after ``seconds``, or if too many wait.
+
+        who: the address that asks (``quota.sender``)
+        """
+        caller = _Caller(leaf_hash, who)
         with self._lock:
-            if len(self._callers) >= self._limit:
+            if not self._has_place(who):
                 return None
             self._callers.add(caller)
             if not self._watched:
@@ -47,6 +55,10 @@ class Waiters:
         with self._lock:
             self._callers.discard(caller)
         return caller.index
+
+    def _has_place(self, who: str) -> bool:
+        most = self._limit if is_loopback(who) else max(1, self._limit // 2)
+        return len(self._callers) < self._limit and sum(each.who == who for each in self._callers) < most
 
     def _watch(self) -> None:
         """Look until nobody waits; the next caller starts another thread."""

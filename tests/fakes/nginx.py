@@ -22,7 +22,9 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def configuration(folder: Path, public: Path, upstream: str, port: int, connections: int) -> str:
+def configuration(
+    folder: Path, public: Path, upstream: str, port: int, connections: int, host: str = "127.0.0.1"
+) -> str:
     """The shipped file with this machine's paths; each line that is replaced must be there."""
     text = CONFIGURATION.read_text("utf-8")
     temporary = "".join(
@@ -38,7 +40,7 @@ def configuration(folder: Path, public: Path, upstream: str, port: int, connecti
         "error_log /var/log/nginx/error.log warn;": "error_log stderr warn;",
         "http {\n": "http {\n" + temporary,
         "server 127.0.0.1:8480 ": f"server {upstream} ",
-        "listen 443 ssl http2;": f"listen 127.0.0.1:{port};",
+        "listen 443 ssl http2;": f"listen {host}:{port};",
         "ssl_certificate /etc/ssl/log.example.org.pem;": "",
         "ssl_certificate_key /etc/ssl/private/log.example.org.key;": "",
         "root /srv/quotary;": f"root {public};",
@@ -50,24 +52,26 @@ def configuration(folder: Path, public: Path, upstream: str, port: int, connecti
 
 
 @contextmanager
-def running(folder: Path, public: Path, upstream: str, connections: int = 2048) -> Iterator[str]:
+def running(
+    folder: Path, public: Path, upstream: str, connections: int = 2048, host: str = "127.0.0.1"
+) -> Iterator[str]:
     """Start nginx, and give its address."""
     port, path, name = free_port(), folder / "nginx.conf", program()
     assert name is not None
-    path.write_text(configuration(folder, public, upstream, port, connections), "utf-8")
+    path.write_text(configuration(folder, public, upstream, port, connections, host), "utf-8")
     with open(folder / "nginx.stderr", "wb") as errors:
         process = subprocess.Popen(
             [name, "-p", str(folder), "-c", str(path), "-e", "stderr", "-g", "daemon off;"], stderr=errors
         )
     try:
-        until(lambda: _answers(port, process, folder / "nginx.stderr"), "nginx listens")
-        yield f"http://127.0.0.1:{port}"
+        until(lambda: _answers(host, port, process, folder / "nginx.stderr"), "nginx listens")
+        yield f"http://{host}:{port}"
     finally:
         process.terminate()
         process.wait(30)
 
 
-def _answers(port: int, process: subprocess.Popen[bytes], errors: Path) -> bool:
+def _answers(host: str, port: int, process: subprocess.Popen[bytes], errors: Path) -> bool:
     assert process.poll() is None, errors.read_text("utf-8")
     with socket.socket() as found:
-        return found.connect_ex(("127.0.0.1", port)) == 0
+        return found.connect_ex((host, port)) == 0

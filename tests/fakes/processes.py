@@ -190,13 +190,14 @@ def start_log(
     workers: int = 1,
     threads: int = 8,
     quota: float | None = None,
+    bind: str = "127.0.0.1:0",
 ) -> Log:
     """Make a registry and a witness under ``folder``, start both, and wait for the first checkpoint.
 
     quota: entries a second and at once, of an address and a builder; None for the usual ones
     """
     authority = Authority(origin=origin, now=datetime.now(UTC).replace(microsecond=0))
-    place = (folder / "log", origin, "sqlite:///log.db", "127.0.0.1:0")
+    place = (folder / "log", origin, "sqlite:///log.db", bind)
     config = Config(*place, publish_interval, refresh, promise_seconds=600, workers=workers, threads=threads)
     if quota is not None:
         config = replace(

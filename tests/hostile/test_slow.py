@@ -11,6 +11,7 @@ from contextlib import ExitStack, contextmanager
 import pytest
 import urllib3
 
+from tests.fakes.namespace import inside, namespace
 from tests.fakes.processes import Log, until
 
 MOST_SECONDS = 0.25
@@ -75,6 +76,24 @@ def hold(log: Log, count: int) -> float:
 
 def test_a41_hundreds_of_slow_clients_are_not_noticed(doors: dict[str, Log]) -> None:
     assert hold(doors["nginx"], 1000) <= MOST_SECONDS
+
+
+def test_a41_without_nginx_one_address_holds_a_quarter_of_the_threads_and_the_operator_is_warned() -> None:
+    with namespace("quotary-afar", "addr add 192.0.2.1/24 dev lo") as name:
+        found = inside(name, "tests.hostile.afar")
+    assert found["statuses"] == [200] * 40
+    assert isinstance(found["refused"], list)
+    assert set(found["refused"]) <= {"HTTP/1.1 429 Too Many Requests", "reset"}
+    assert found["warned"] == [2]
+    assert found["index"] == 2
+
+
+@pytest.mark.soak
+def test_a41_without_nginx_a_slow_client_is_cut_after_half_a_minute() -> None:
+    with namespace("quotary-afar", "addr add 192.0.2.1/24 dev lo") as name:
+        found = inside(name, "tests.hostile.afar", "cut")
+    assert isinstance(found["cut"], float)
+    assert 30 <= found["cut"] <= 45
 
 
 @pytest.mark.soak

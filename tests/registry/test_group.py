@@ -17,6 +17,7 @@ from registry.waiting import Waiters
 from tests.fakes.processes import until
 
 SECONDS = 30.0
+NEAR = "127.0.0.1"
 
 
 @dataclass
@@ -84,30 +85,43 @@ def log_and_publish(store: Store, entries: Sequence[bytes], published: int) -> N
 def test_a_caller_hears_of_its_entry_when_it_is_published_and_not_when_it_is_logged(store: Store) -> None:
     waiters = Waiters(store.read, 4)
     with ThreadPoolExecutor(4) as pool:
-        early, late = (pool.submit(waiters.wait, leaf_hash(entry), SECONDS) for entry in (b"0", b"1"))
+        early, late = (pool.submit(waiters.wait, leaf_hash(entry), SECONDS, NEAR) for entry in (b"0", b"1"))
         log_and_publish(store, [b"0", b"1"], published=1)
         assert early.result(SECONDS) == 0
         assert not late.done()
         store.write.publish(Published(2, b"note", 1))
         assert late.result(SECONDS) == 1
-    assert waiters.wait(leaf_hash(b"1"), SECONDS) == 1
+    assert waiters.wait(leaf_hash(b"1"), SECONDS, NEAR) == 1
 
 
 def test_nobody_waits_longer_than_asked_and_no_more_wait_than_allowed(store: Store) -> None:
     waiters = Waiters(store.read, 1)
-    assert waiters.wait(leaf_hash(b"never"), 0.01) is None
+    assert waiters.wait(leaf_hash(b"never"), 0.01, NEAR) is None
     with ThreadPoolExecutor(1) as pool:
-        only = pool.submit(waiters.wait, leaf_hash(b"0"), SECONDS)
+        only = pool.submit(waiters.wait, leaf_hash(b"0"), SECONDS, NEAR)
         until(lambda: len(waiters._callers) == 1, "one waits")
-        assert waiters.wait(leaf_hash(b"0"), SECONDS) is None
+        assert waiters.wait(leaf_hash(b"0"), SECONDS, NEAR) is None
         log_and_publish(store, [b"0"], published=1)
         assert only.result(SECONDS) == 0
+
+
+def test_a49_an_address_that_waits_fifty_times_takes_half_of_the_places(store: Store) -> None:
+    waiters = Waiters(store.read, 8)
+    with ThreadPoolExecutor(60) as pool:
+        abuse = [pool.submit(waiters.wait, leaf_hash(b"0"), SECONDS, "192.0.2.66") for _ in range(50)]
+        until(lambda: sum(each.done() for each in abuse) == 46, "all but four are sent away")
+        honest = [pool.submit(waiters.wait, leaf_hash(b"0"), SECONDS, f"192.0.2.{n}") for n in range(4)]
+        until(lambda: len(waiters._callers) == 8, "the honest wait beside them")
+        assert waiters.wait(leaf_hash(b"0"), SECONDS, "192.0.2.9") is None
+        log_and_publish(store, [b"0"], published=1)
+        assert [each.result(SECONDS) for each in honest] == [0] * 4
+        assert sorted(str(each.result(SECONDS)) for each in abuse) == ["0"] * 4 + ["None"] * 46
 
 
 def test_the_thread_that_looks_ends_when_nobody_waits(store: Store) -> None:
     before = threading.active_count()
     waiters = Waiters(store.read, 4)
     for _ in range(3):
-        assert waiters.wait(leaf_hash(b"never"), 0.01) is None
+        assert waiters.wait(leaf_hash(b"never"), 0.01, NEAR) is None
         assert threading.active_count() <= before + 1
     until(lambda: threading.active_count() == before, "the thread has ended")
