@@ -14,9 +14,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from enclave.device import Device, Evidence, open_device
+from enclave.device import Device, DeviceEvidence, Evidence
+from enclave.hardware import Documents, open_tee
 from enclave.keyset import LiveKeyset
-from quotary.attestation.binding import UNCHALLENGED, Binding, keyset_digest, report_data
+from quotary.attestation.binding import (
+    UNCHALLENGED,
+    Binding,
+    devices_digest,
+    gpu_nonce,
+    keyset_digest,
+    report_data,
+)
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.cli.output import summary, table
 from quotary.client.clock import Clock, SystemClock
@@ -59,7 +67,10 @@ class Bundles(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What a check needs, fixed for the life of the process."""
+    """What a check needs, fixed for the life of the process.
+
+    devices: how many GPUs and switches the machine shows
+    """
 
     policy: Policy
     rules: EnclaveRules
@@ -68,6 +79,7 @@ class Setup:
     log: Bundles
     memory: Memory
     clock: Clock
+    devices: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +111,7 @@ class Consequence:
     final: bool
 
 
-def open_setup(policy: Path, registry: str, service: str, tee: str) -> Setup:
+def open_setup(policy: Path, registry: str, service: str, tee: str, devices: int) -> Setup:
     """Read the measured command line's words; anything not understood is refused."""
     try:
         data = policy.read_bytes() if policy.stat().st_size <= MAX_POLICY else b""
@@ -110,8 +122,11 @@ def open_setup(policy: Path, registry: str, service: str, tee: str) -> Setup:
         raise Refused("policy", "no member enclave", "rules for running an enclave")
     if service not in found.services:
         raise Refused("policy", f"no owner keys for {service}", "the owner keys of the service to run")
-    log = LogClient(HTTP(plain_http=found.simulation), registry)
-    return Setup(found, found.enclave, service, open_device(tee), log, ProcessMemory(), SystemClock())
+    http, clock = HTTP(plain_http=found.simulation), SystemClock()
+    device = open_tee(tee, Documents(http, registry, clock))
+    return Setup(
+        found, found.enclave, service, device, LogClient(http, registry), ProcessMemory(), clock, devices
+    )
 
 
 class Machine:
@@ -131,7 +146,7 @@ class Machine:
     def check(self, keyset: bytes) -> SelfCheck:
         """Judge this machine with a keyset of its own (canonical bytes), or raise what a client would meet.
 
-        1. The device signs a binding of this keyset.
+        1. GPUs and switches answer nonces of this keyset; the device signs a binding of both.
         2. The registers in that evidence say which bundle to fetch; a hint until the next step.
         3. The whole verification order holds (design section 5).
         4. The release names the policy under which this was decided.
@@ -143,13 +158,19 @@ class Machine:
         bundle = self.setup.log.bundle(self.setup.service, believed.verdict.measurement_id)
         return _judged(self.setup, believed.document, bundle, Trail())
 
-    def attest(self, keyset: bytes, believed: SelfCheck, nonce: bytes | None) -> bytes:
-        """Make a document for a client: new evidence over its nonce (32 bytes), and the newest bundle."""
-        return replace(_document(self.setup, keyset, nonce), bundle=believed.bundle).encode()
+    def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes:
+        """Make a document for a client: new evidence over its nonce (32 bytes), and the newest bundle.
+
+        GPUs answered nonces of the keyset when it was made, and are not asked again.
+        """
+        shown, devices = believed.document, None
+        if shown.devices is not None:
+            devices = DeviceEvidence(shown.devices, shown.device_collateral)
+        return replace(_document(self.setup, shown.keyset, devices, nonce), bundle=believed.bundle).encode()
 
     def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
         setup, started = self.setup, time.monotonic()
-        document = _document(setup, keyset, None)
+        document = _document(setup, keyset, _devices(setup, keyset), None)
         quoted = time.monotonic()
         bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
         fetched = time.monotonic()
@@ -182,7 +203,7 @@ def consequence(error: QuotaryError) -> Consequence:
 
 def is_below_floor(error: Refused) -> bool:
     """Tell a machine below a floor in force from a floor that is missing or has ended."""
-    return error.check == "tcb floor" and error.found.partition(":")[0] in TCB_CHECKS
+    return error.check in ("tcb floor", "devices") and error.found.partition(":")[0] in TCB_CHECKS
 
 
 def report(found: SelfCheck) -> str:
@@ -209,14 +230,34 @@ def _judged(setup: Setup, document: AttestationDocument, bundle: bytes, trail: T
     return SelfCheck(document, bundle, verdict, release, (*verdict.checks, own))
 
 
-def _document(setup: Setup, keyset: bytes, nonce: bytes | None) -> AttestationDocument:
+def _devices(setup: Setup, keyset: bytes) -> DeviceEvidence | None:
+    if not setup.devices:
+        return None
+    digest = keyset_digest(keyset)
+    return setup.device.devices([gpu_nonce(digest, index) for index in range(setup.devices)])
+
+
+def _document(
+    setup: Setup, keyset: bytes, devices: DeviceEvidence | None, nonce: bytes | None
+) -> AttestationDocument:
     newest = setup.memory.newest(setup.policy.origin)
     size, root = (0, EMPTY_ROOT) if newest is None else (newest.size, newest.root)
-    binding = Binding(keyset_digest(keyset), setup.policy.origin, size, root, None).encode()
+    shown = None if devices is None else devices.devices
+    bound = None if shown is None else devices_digest(shown)
+    binding = Binding(keyset_digest(keyset), setup.policy.origin, size, root, bound).encode()
     nonce_root = UNCHALLENGED if nonce is None else leaf_hash(nonce)
     evidence: Evidence = setup.device.quote(report_data(binding, nonce_root))
     place = NonceProof(0, 0 if nonce is None else 1, ())
-    return AttestationDocument(binding, keyset, evidence.quote, evidence.collateral, None, place, None)
+    return AttestationDocument(
+        binding,
+        keyset,
+        evidence.quote,
+        evidence.collateral,
+        shown,
+        place,
+        None,
+        device_collateral={} if devices is None else devices.collateral,
+    )
 
 
 def _measurement(policy: Policy, evidence: bytes) -> bytes:

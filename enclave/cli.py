@@ -9,6 +9,7 @@ import click
 
 from enclave import boot
 from enclave.placement import AUTO, CPU, CUDA
+from quotary.attestation.devices import MAX_DEVICES
 from quotary.cli.output import emit, json_option
 from quotary.client.verdict import Trail, documents
 from quotary.errors import QuotaryError
@@ -23,7 +24,18 @@ Exit codes: 0 the check held, 2 usage, 10 rejected, 11 refused by policy, 12 not
 
 def _shared(command: Command) -> Command:
     for option in (
-        click.option("--tee", required=True, help="The TEE device: fd:N or virtio:NAME."),
+        click.option(
+            "--attest-devices",
+            type=click.IntRange(0, MAX_DEVICES),
+            default=0,
+            show_default=True,
+            help="GPUs and switches that the release demands: how many in all.",
+        ),
+        click.option(
+            "--tee",
+            required=True,
+            help="The TEE: tdx, snp, nitro or auto; a simulator's is fd:N or virtio:NAME.",
+        ),
         click.option("--service", required=True, help="The service whose release this is."),
         click.option(
             "--registry", "--log", "registry", required=True, help="Where the log's bundles are fetched."
@@ -41,9 +53,17 @@ def _shared(command: Command) -> Command:
 @_shared
 @click.option("--model", type=click.Path(path_type=Path), help="Also hash the model in this folder.")
 @json_option
-def check(policy: Path, registry: str, service: str, tee: str, model: Path | None, as_json: bool) -> None:
+def check(
+    policy: Path,
+    registry: str,
+    service: str,
+    tee: str,
+    attest_devices: int,
+    model: Path | None,
+    as_json: bool,
+) -> None:
     """Run the boot check alone and show each of its named checks."""
-    setup = boot.open_setup(policy, registry, service, tee)
+    setup = boot.open_setup(policy, registry, service, tee, attest_devices)
     trail = Trail()
     with _shown(trail):
         found = boot.Machine(setup).rehearse(trail)
@@ -82,14 +102,24 @@ def check(policy: Path, registry: str, service: str, tee: str, model: Path | Non
     show_default=True,
     help="Where the model computes; auto takes a GPU in confidential mode.",
 )
-def serve(policy: Path, registry: str, service: str, tee: str, model: Path, listen: str, device: str) -> None:
+def serve(
+    policy: Path,
+    registry: str,
+    service: str,
+    tee: str,
+    attest_devices: int,
+    model: Path,
+    listen: str,
+    device: str,
+) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
     from enclave.logs import start_logging
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
 
     start_logging()
-    options = Options(boot.open_setup(policy, registry, service, tee), model, device)
+    setup = boot.open_setup(policy, registry, service, tee, attest_devices)
+    options = Options(setup, model, device)
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
     with take_address(listen, "--listen") as listener:

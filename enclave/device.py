@@ -1,9 +1,10 @@
 """The only hardware access: asking the TEE device for evidence over 64 bytes of our choice
 (docs/formats/tee-device.md).
 
-The device is named on the measured command line: ``fd:N`` is a stream that the process inherited,
-``virtio:NAME`` a guest's virtio-serial port. A frame is a u32 (big endian) length and canonical JSON. What
-comes back is bytes that nobody believes yet: the enclave verifies its own evidence like anybody else's.
+A simulator's device is named on the measured command line: ``fd:N`` is a stream that the process inherited,
+``virtio:NAME`` a guest's virtio-serial port; ``enclave.hardware`` has the real ones. A frame is a u32 (big
+endian) length and canonical JSON. What comes back is bytes that nobody believes yet: the enclave verifies its
+own evidence like anybody else's.
 """
 
 import errno
@@ -14,17 +15,20 @@ import select
 import struct
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
+from enclave.nvml import CONFIDENTIAL
 from quotary.canonical import Fields, canonical, parse_canonical
 from quotary.errors import CannotTell, Malformed, Refused, Usage
 
 MAX_REPLY = 4 << 20
 TIMEOUT_SECONDS = 30.0
 PORTS = Path("/dev/virtio-ports")
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"(fd):([0-9]{1,6})|(virtio):([a-z0-9.-]{1,64})")
 
@@ -37,11 +41,26 @@ class Evidence:
     collateral: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceEvidence:
+    """What GPUs and switches show, as NVIDIA's list, and its documents by name; neither is believed yet."""
+
+    devices: bytes
+    collateral: Mapping[str, str]
+
+
 class Device(Protocol):
     """Whatever gives evidence."""
 
     def quote(self, report_data: bytes) -> Evidence:
         """Give evidence over exactly these 64 bytes; ``CannotTell`` where the device does not answer."""
+        ...
+
+    def devices(self, nonces: Sequence[bytes]) -> DeviceEvidence:
+        """Give the evidence of the machine's GPUs and switches, each over the 32 bytes of its place.
+
+        Raises ``Refused`` (check ``confidential mode``) where the driver says that the host can look in.
+        """
         ...
 
 
@@ -57,13 +76,19 @@ class StreamDevice:
     def quote(self, report_data: bytes) -> Evidence:
         if len(report_data) != 64:
             raise Malformed(f"report data has {len(report_data)} bytes, 64 are needed")
-        request = canonical({"op": "quote", "report_data": report_data.hex()})
+        return self._ask({"op": "quote", "report_data": report_data.hex()}, _parse_reply)
+
+    def devices(self, nonces: Sequence[bytes]) -> DeviceEvidence:
+        return self._ask({"op": "devices", "nonces": [nonce.hex() for nonce in nonces]}, _parse_devices)
+
+    def _ask(self, question: Mapping[str, object], parse: Callable[[bytes], T]) -> T:
+        request = canonical(question)
         with self._lock:
             if self._broken:
                 # An answer that comes late would be taken for the next one.
                 raise CannotTell(f"the TEE device was given up: {self._broken}")
             try:
-                return _parse_reply(self._exchange(struct.pack(">I", len(request)) + request))
+                return parse(self._exchange(struct.pack(">I", len(request)) + request))
             except (OSError, CannotTell, Malformed) as error:
                 self._broken = str(error)
                 raise CannotTell(f"the TEE device does not answer: {error}") from error
@@ -129,11 +154,23 @@ class LinuxKernel:
             os.close(descriptor)
 
 
+def require_confidential(mode: str) -> None:
+    """Refuse GPUs whose memory the host can read: confidential computing off, or open to developer tools.
+
+    No signed field of their evidence says so; it is the word of the driver, which is measured.
+    """
+    if mode not in CONFIDENTIAL:
+        raise Refused("confidential mode", mode, " or ".join(sorted(CONFIDENTIAL)))
+
+
 def open_device(name: str) -> StreamDevice:
     """Open the device that the command line names: ``fd:N`` or ``virtio:NAME``."""
     match = _NAME.fullmatch(name)
     if match is None:
-        raise Usage(f"no TEE device is named {name!r}", next_command="--tee fd:N or --tee virtio:NAME")
+        raise Usage(
+            f"no TEE device is named {name!r}",
+            next_command="--tee tdx, snp, nitro or auto; fd:N or virtio:NAME",
+        )
     try:
         if match[1]:
             os.fstat(int(match[2]))
@@ -143,11 +180,31 @@ def open_device(name: str) -> StreamDevice:
         raise CannotTell(f"the TEE device {name} cannot be opened: {error.strerror}") from error
 
 
-def _parse_reply(data: bytes) -> Evidence:
+def _fields(data: bytes) -> Fields:
     fields = Fields(parse_canonical(data, MAX_REPLY, multiline=True), "device reply")
     if fields.has("error"):
         error = fields.fields("error")
         raise Refused("TEE device", error.text("message", 1024), "evidence")
+    return fields
+
+
+def _parse_devices(data: bytes) -> DeviceEvidence:
+    fields = _fields(data)
+    members = fields.mapping("collateral", 256)
+    inner = Fields(members, "device reply.collateral")
+    try:
+        collateral = {name: inner.base64(name, limit=1 << 20).decode("utf-8") for name in members}
+    except UnicodeDecodeError as error:
+        raise Malformed("device reply.collateral holds something that is not text") from error
+    found = DeviceEvidence(fields.base64("devices", limit=2 << 20), collateral)
+    mode = fields.text("mode", 64)
+    fields.done()
+    require_confidential(mode)
+    return found
+
+
+def _parse_reply(data: bytes) -> Evidence:
+    fields = _fields(data)
     collateral = {}
     for name, value in fields.mapping("collateral", 16).items():
         if not isinstance(value, str):

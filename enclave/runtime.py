@@ -39,7 +39,7 @@ class SelfJudge(Protocol):
 
     def check(self, keyset: bytes) -> SelfCheck: ...
     def renew(self, believed: SelfCheck) -> SelfCheck: ...
-    def attest(self, keyset: bytes, believed: SelfCheck, nonce: bytes | None) -> bytes: ...
+    def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,11 +171,11 @@ class Enclave:
 
     def attest(self, nonce: bytes | None) -> bytes:
         """Give an attestation document over a nonce (32 bytes), or an unchallenged one."""
-        keyset, believed = self.keys.current(), self.believed
-        if keyset is None or believed is None:
+        believed = self.believed
+        if self.keys.current() is None or believed is None:
             state = self.state
             raise APIError(503, state.code or "starting", "this enclave has no keys now", kind="server_error")
-        return self._machine.attest(keyset.document, believed, nonce)
+        return self._machine.attest(believed, nonce)
 
     @property
     def log_age(self) -> float:

@@ -12,6 +12,7 @@ import click
 from quotary.cli.output import emit, json_option
 from quotary.errors import Usage
 from quotary.net.listen import take_address
+from simulator.nvidia import NVIDIAMachine, open_nvidia_vendor
 from simulator.pki import FMSPC, PKI, open_pki
 from simulator.tcb import CURRENT, LATEST, TCB, Publication
 
@@ -43,6 +44,16 @@ def tcb_options(command: F) -> F:
     return command
 
 
+def device_options(command: F) -> F:
+    """Add the simulated machine's GPUs and switches."""
+    for option in (
+        click.option("--switches", type=click.IntRange(0, 4), default=0, help="NVSwitches of the machine."),
+        click.option("--gpus", type=click.IntRange(0, 8), default=0, help="GPUs of the machine (measured)."),
+    ):
+        command = option(command)
+    return command
+
+
 def program_options(command: F) -> F:
     """Add what decides a process's registers."""
     for option in (
@@ -68,9 +79,12 @@ def program_options(command: F) -> F:
 @json_option
 def simulate_init(directory: Path | None, as_json: bool) -> None:
     """Make the simulated vendor if there is none, and print what policies and floors name of it."""
+    nvidia = open_nvidia_vendor(_folder(directory) / "nvidia", _now())
     document = {
         "schema": "quotary/simulator/v1",
         "root_sha256": _vendor(directory, _now()).root_sha256.hex(),
+        "device_root_sha256": nvidia.root_sha256.hex(),
+        "device_rim_root_sha256": nvidia.rim_root_sha256.hex(),
         "platform": "sim-tdx",
         "product": FMSPC.hex(),
         "evaluation_number": LATEST.evaluation_number,
@@ -91,6 +105,7 @@ def simulate_init(directory: Path | None, as_json: bool) -> None:
     "\n\nExit codes: the enclave's own; 128 plus a signal's number where one ended it.",
 )
 @program_options
+@device_options
 @tcb_options
 @directory_option
 def simulate(
@@ -102,6 +117,8 @@ def simulate(
     threads: int | None,
     code: Path | None,
     more: tuple[str, ...],
+    gpus: int,
+    switches: int,
     tcb_svn: str | None,
     sgx_tcb_svn: str | None,
     pce_svn: int | None,
@@ -118,11 +135,13 @@ def simulate(
     tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
     vendor = _vendor(directory, now)
     platform = Platform(vendor, tcb, publication, now)
-    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more, code))
+    devices = _devices(directory, gpus, switches, now)
+    words = policy, model, registry, service, listen, threads, more, code
+    taken = snapshot(enclave_program(*words, gpus + switches))
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     work = _folder(directory) / "run"
     work.mkdir(mode=0o700, exist_ok=True)
-    with MeasuredProcess(taken, platform, work) as child:
+    with MeasuredProcess(taken, platform, work, devices) as child:
         ended = child.wait()
     sys.exit(ended)
 
@@ -144,6 +163,7 @@ def simulate(
     show_default=True,
     help="How long it may run at most.",
 )
+@device_options
 @tcb_options
 @directory_option
 def simulate_vm(
@@ -151,6 +171,8 @@ def simulate_vm(
     port: int,
     memory: int,
     seconds: float,
+    gpus: int,
+    switches: int,
     tcb_svn: str | None,
     sgx_tcb_svn: str | None,
     pce_svn: int | None,
@@ -171,7 +193,8 @@ def simulate_vm(
     loaded = Image.load(image)
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     platform = Platform(vendor, tcb, publication, now)
-    with MeasuredMachine(loaded, memory, port, platform, sys.stderr.buffer) as machine:
+    devices = _devices(directory, gpus, switches, now)
+    with MeasuredMachine(loaded, memory, port, platform, sys.stderr.buffer, devices) as machine:
         code = machine.wait(seconds)
     sys.exit(code)
 
@@ -183,6 +206,7 @@ def simulate_vm(
     "\n\nExit codes: 0, 2, 10 the model differs from its MANIFEST, 30, 40 a file is missing.",
 )
 @program_options
+@device_options
 @json_option
 def measure_process(
     policy: Path,
@@ -193,6 +217,8 @@ def measure_process(
     threads: int | None,
     code: Path | None,
     more: tuple[str, ...],
+    gpus: int,
+    switches: int,
     as_json: bool,
 ) -> None:
     """Predict what ``quotary enclave simulate`` with the same words will measure, as a row for a release."""
@@ -200,9 +226,18 @@ def measure_process(
     from simulator.program import enclave_program
     from simulator.row import describe
 
-    taken = snapshot(enclave_program(policy, model, registry, service, listen, threads, more, code))
-    document, text = describe(taken)
+    words = policy, model, registry, service, listen, threads, more, code
+    taken = snapshot(enclave_program(*words, gpus + switches))
+    document, text = describe(taken, gpus, switches)
     emit(document, text, as_json=as_json)
+
+
+def _devices(directory: Path | None, gpus: int, switches: int, now: datetime) -> NVIDIAMachine | None:
+    if not gpus:
+        if switches:
+            raise Usage("--switches needs --gpus")
+        return None
+    return NVIDIAMachine(open_nvidia_vendor(_folder(directory) / "nvidia", now), 0, gpus, switches, now)
 
 
 def _levels(

@@ -14,13 +14,14 @@ import socket
 import struct
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from quotary.errors import CannotTell, QuotaryError, Refused
 from simulator.child import Child
-from simulator.device import Evidence, serve
+from simulator.device import DeviceEvidence, Evidence, serve
+from simulator.nvidia import NVIDIAMachine, show_devices
 from simulator.process import TEE_FD, Snapshot, command, stage
 from simulator.tdx import Platform
 
@@ -32,8 +33,10 @@ log = logging.getLogger(__name__)
 class MeasuredProcess:
     """A child and its device; use it as a context: leaving kills what is left and removes the folder."""
 
-    def __init__(self, taken: Snapshot, platform: Platform, parent: Path) -> None:
-        self._registers = taken.registers
+    def __init__(
+        self, taken: Snapshot, platform: Platform, parent: Path, devices: NVIDIAMachine | None = None
+    ) -> None:
+        self._registers, self._devices = taken.registers, devices
         self._platform = platform
         self._folder = stage(taken, parent)
         self._socket, theirs = socket.socketpair()
@@ -70,9 +73,13 @@ class MeasuredProcess:
             raise Refused("measured process", "it has ended", "a running one")
         return Evidence(self._platform.quote(self._registers, report_data), self._platform.collateral)
 
+    def show(self, nonces: Sequence[bytes]) -> DeviceEvidence:
+        """Show the machine's GPUs and switches over these nonces."""
+        return show_devices(self._devices, nonces)
+
     def _serve(self) -> None:
         try:
-            serve(SessionChannel(self._socket, self.child.process.pid), self.quote)
+            serve(SessionChannel(self._socket, self.child.process.pid), self)
         except (QuotaryError, OSError) as error:
             log.warning("device.closed", extra={"reason": str(error)})
         finally:

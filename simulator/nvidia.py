@@ -9,12 +9,14 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from quotary.attestation import spdm
+from quotary.errors import Refused
+from simulator.device import DeviceEvidence
 from simulator.keys import Signer, Wish, issue, open_signers, sign_p384_big
 from simulator.ocsp import make_answers
 from simulator.rim import make_rim
@@ -85,11 +87,14 @@ class Device:
 
 
 class NVIDIAMachine:
-    """GPUs and switches that report each other; without switches, GPUs that work alone."""
+    """GPUs and switches that report each other; without switches, GPUs that work alone.
+
+    mode: what the machine's driver says of confidential computing
+    """
 
     def __init__(self, vendor: NVIDIAVendor, number: int, gpus: int, switches: int, now: datetime) -> None:
         """number: 0 to 255, tells machines of one vendor apart; gpus: 1 to 8; switches: 0 to 4."""
-        self.vendor = vendor
+        self.vendor, self.mode = vendor, "on"
         gpu_ids = [_pdi(number, 1, index) for index in range(gpus)]
         switch_ids = [_pdi(number, 2, index) for index in range(switches)]
         self.devices = (
@@ -109,6 +114,12 @@ class NVIDIAMachine:
             for device, nonce in zip(self.devices, nonces, strict=True)
         ]
         return json.dumps(members, separators=(",", ":")).encode()
+
+    def show(self, nonces: Sequence[bytes], now: datetime) -> DeviceEvidence:
+        """Answer nonces at this time; ``Refused`` for another number of them than of devices."""
+        if len(nonces) != len(self.devices):
+            raise Refused("devices", f"{len(nonces)} nonces", f"{len(self.devices)}, one for each device")
+        return DeviceEvidence(self.evidence(nonces), self.collateral(now), self.mode)
 
     def collateral(self, now: datetime) -> dict[str, str]:
         """Give what NVIDIA would publish at this time: manifests, and answers about every certificate."""
@@ -131,6 +142,13 @@ def make_rims(vendor: NVIDIAVendor) -> dict[str, bytes]:
         "vbios": make_rim(chain, "GH100", VBIOS, {index: gpu[index] for index in VBIOS_INDEXES}),
         "switch": make_rim(chain, "LS10", SWITCH_BIOS, dict(enumerate(switch))),
     }
+
+
+def show_devices(machine: NVIDIAMachine | None, nonces: Sequence[bytes]) -> DeviceEvidence:
+    """Answer for a simulated machine that may have no devices at all; NVIDIA's answers are made now."""
+    if machine is None:
+        raise Refused("devices", "a machine without GPUs", "one with them")
+    return machine.show(nonces, datetime.now(UTC).replace(microsecond=0))
 
 
 def _create(now: datetime) -> dict[str, Signer]:

@@ -19,12 +19,14 @@ def enclave_program(
     threads: int | None,
     more: tuple[str, ...],
     checkout: Path | None = None,
+    devices: int = 0,
 ) -> Program:
     """Say what ``quotary enclave serve`` of this installation runs with; every word of it is measured.
 
     threads: of the model, or None to leave it to the libraries
     more:    further words for the command
     checkout: folder with the packages to run instead of this installation's own
+    devices: GPUs and switches that the machine shows
     """
     options = {
         "policy": POLICY,
@@ -34,6 +36,8 @@ def enclave_program(
         "model": MODEL,
         "listen": listen,
     }
+    if devices:
+        options["attest-devices"] = str(devices)
     words = [word for name, value in options.items() for word in (f"--{name}", value)]
     return Program(
         code={name: checkout / name if checkout else _package(name) for name in PACKAGES},

@@ -16,6 +16,7 @@ import socket
 import subprocess
 import tempfile
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -26,8 +27,9 @@ from quotary.attestation.measure.tdx import TDXLaunch, measure
 from quotary.canonical import Fields
 from quotary.errors import CannotTell, Malformed, QuotaryError, Refused
 from simulator.child import Child
-from simulator.device import Evidence, serve
+from simulator.device import DeviceEvidence, Evidence, serve
 from simulator.launch import hang_up
+from simulator.nvidia import NVIDIAMachine, show_devices
 from simulator.tdx import Platform, Registers
 
 PORT = "quotary.tee"
@@ -90,9 +92,15 @@ class MeasuredMachine:
     """
 
     def __init__(
-        self, image: Image, memory_mib: int, port: int, platform: Platform, console: IO[bytes]
+        self,
+        image: Image,
+        memory_mib: int,
+        port: int,
+        platform: Platform,
+        console: IO[bytes],
+        devices: NVIDIAMachine | None = None,
     ) -> None:
-        self._registers = registers(image, memory_mib)
+        self._registers, self._devices = registers(image, memory_mib), devices
         self._platform = platform
         self._code: int | None = None
         self._folder = Path(tempfile.mkdtemp(prefix="quotary-vm-"))
@@ -143,9 +151,13 @@ class MeasuredMachine:
             raise Refused("measured machine", "it is off", "a running one")
         return Evidence(self._platform.quote(self._registers, report_data), self._platform.collateral)
 
+    def show(self, nonces: Sequence[bytes]) -> DeviceEvidence:
+        """Show the machine's GPUs and switches over these nonces."""
+        return show_devices(self._devices, nonces)
+
     def _serve(self) -> None:
         try:
-            serve(_Stream(self._socket), self.quote)
+            serve(_Stream(self._socket), self)
         except (QuotaryError, OSError) as error:
             log.warning("device.closed", extra={"reason": str(error)})
         finally:

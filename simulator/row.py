@@ -6,25 +6,32 @@ from collections.abc import Mapping
 from quotary.attestation.measure.process import ProcessImage, manifest, measure
 from quotary.attestation.measure.profiles import profile_sha256
 from quotary.statements.measurement import REGISTERS, measurement_id
+from simulator.nvidia import DRIVER, SWITCH_BIOS, VBIOS
 from simulator.process import Snapshot
 
 PLATFORM, PROFILE = "sim-tdx", "process/v1"
 
 
-def describe(taken: Snapshot) -> tuple[Mapping[str, object], str]:
+def describe(taken: Snapshot, gpus: int = 0, switches: int = 0) -> tuple[Mapping[str, object], str]:
     """Give rows and material as ``quotary measure run`` does, and lines for people.
 
     The row's ``require`` is short, because what it leaves out is demanded: RTMR0 zero, no debug.
+    gpus, switches: the simulator's own, which the row demands
     """
     registers = measure(taken.image).registers
     covered = {name: registers[name] for name in REGISTERS["tdx"]}
     measurement = measurement_id(PLATFORM, covered)
+    demanded = [
+        {"architecture": "gh100", "count": gpus, "drivers": [DRIVER], "vbios": [VBIOS]},
+        {"architecture": "ls10", "count": switches, "drivers": ["none"], "vbios": [SWITCH_BIOS]},
+    ]
+    devices = [each for each in demanded if each["count"]]
     row = {
         "platform": PLATFORM,
         "profile": PROFILE,
         "profile_sha256": profile_sha256(PROFILE).hex(),
         "registers": {name: value.hex() for name, value in covered.items()},
-        "require": {"configuration": "none"},
+        "require": {"configuration": "none", **({"devices": devices} if devices else {})},
     }
     document = {
         "schema": "quotary/measure-process/v1",

@@ -41,7 +41,8 @@ SETTINGS = {
     "quotary.log": r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9._/-]*)?",
     "quotary.network": rf"{ADDRESS}/[0-9]{{1,2}},{ADDRESS}",
     "quotary.listen": r"[1-9][0-9]{0,4}",
-    "quotary.tee": r"virtio:[a-z0-9.-]{1,64}",
+    "quotary.tee": r"virtio:[a-z0-9.-]{1,64}|tdx|snp|nitro|auto",
+    "quotary.devices": r"[1-9][0-9]?",
     "quotary.run": r"serve|check|imports",
 }
 POLICY_DISK = "policy"
@@ -103,6 +104,7 @@ class Settings:
             "--service": self.get("service"),
             "--log": self.get("log"),
             "--tee": self.get("tee"),
+            "--attest-devices": self.get("devices"),
             "--listen": f"0.0.0.0:{self.get('listen')}" if self.get("listen") and verb == "serve" else None,
             "--model": "/srv/model" if self.get("model") else None,
         }

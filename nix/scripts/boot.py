@@ -13,7 +13,7 @@ from typing import Any
 
 MAX_LENGTH = 2047
 WORD = re.compile(r"[A-Za-z0-9._-]+(=[A-Za-z0-9._:/,@+-]+)?")
-SETTINGS = ("service", "log", "network", "listen", "tee", "run")
+SETTINGS = ("service", "log", "network", "listen", "tee", "devices", "run")
 
 
 def build(what: dict[str, Any], out: Path) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise
 from pathlib import Path
+from typing import Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import load_der_x509_certificate
@@ -58,6 +59,13 @@ MAX_ANSWER = 4 << 20
 FRESH, FOR_GOOD = timedelta(hours=1), timedelta(days=3650)
 
 _SPL = {"bootloader": "blSPL", "tee": "teeSPL", "snp": "snpSPL", "microcode": "ucodeSPL", "fmc": "fmcSPL"}
+
+
+class Answers(Protocol):
+    """What vendors answered before, by address."""
+
+    def find(self, url: str) -> Answer | None: ...
+    def keep(self, url: str, answer: Answer) -> None: ...
 
 
 class Cache:
@@ -107,7 +115,7 @@ class Fetcher:
     """
 
     transport: Transport
-    cache: Cache
+    cache: Answers
     services: Services
     now: datetime
     registry: str = ""

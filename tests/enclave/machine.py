@@ -48,9 +48,9 @@ class ToldMachine:
     def renew(self, believed: SelfCheck) -> SelfCheck:
         return self._found(believed.document)
 
-    def attest(self, keyset: bytes, believed: SelfCheck, nonce: bytes | None) -> bytes:
+    def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes:
         place = NonceProof(0, 0 if nonce is None else 1, ())
-        return replace(believed.document, keyset=keyset, nonce=place).encode()
+        return replace(believed.document, nonce=place).encode()
 
     def _found(self, document: AttestationDocument) -> SelfCheck:
         if self.error is not None:

@@ -103,20 +103,20 @@ def test_a_policy_without_rules_for_enclaves_starts_none(tmp_path: Path) -> None
     path = tmp_path / "p.json"
     path.write_bytes(canonical(document, multiline=True))
     with pytest.raises(Refused, match="no member enclave"):
-        boot.open_setup(path, "http://127.0.0.1:1", "chat", "fd:0")
+        boot.open_setup(path, "http://127.0.0.1:1", "chat", "fd:0", 0)
     document["enclave"] = {"poll_seconds": 1, "plaintext": "refused"}
     path.write_bytes(canonical(document, multiline=True))
     with pytest.raises(Refused, match="no owner keys for other"):
-        boot.open_setup(path, "http://127.0.0.1:1", "other", "fd:0")
-    assert boot.open_setup(path, "http://127.0.0.1:1", "chat", "fd:0").rules.poll_seconds == 1
+        boot.open_setup(path, "http://127.0.0.1:1", "other", "fd:0", 0)
+    assert boot.open_setup(path, "http://127.0.0.1:1", "chat", "fd:0", 0).rules.poll_seconds == 1
 
 
 def test_a_policy_that_cannot_be_read_starts_nothing(tmp_path: Path) -> None:
     with pytest.raises(CannotTell, match="cannot be read"):
-        boot.open_setup(tmp_path / "none.json", "http://127.0.0.1:1", "chat", "fd:0")
+        boot.open_setup(tmp_path / "none.json", "http://127.0.0.1:1", "chat", "fd:0", 0)
     (tmp_path / "large.json").write_bytes(b"x" * (boot.MAX_POLICY + 1))
     with pytest.raises(Malformed):
-        boot.open_setup(tmp_path / "large.json", "http://127.0.0.1:1", "chat", "fd:0")
+        boot.open_setup(tmp_path / "large.json", "http://127.0.0.1:1", "chat", "fd:0", 0)
 
 
 def test_a_floor_raised_above_a_real_machine_is_final(tmp_path: Path) -> None:

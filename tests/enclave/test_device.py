@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from enclave.device import Evidence, StreamDevice, open_device
+from enclave.device import DeviceEvidence, Evidence, StreamDevice, open_device
 from quotary.canonical import canonical, parse_canonical
-from quotary.errors import CannotTell, Malformed, Usage
+from quotary.errors import CannotTell, Malformed, Refused, Usage
 
 REPLY = canonical({"collateral": {"tcb_info": "line\nline"}, "quote": "AAECAw=="}, multiline=True)
 
@@ -74,6 +74,34 @@ def test_a_device_that_does_not_speak_the_protocol_is_given_up(peer, answer: byt
         device.quote(bytes(64))
     with pytest.raises(CannotTell, match="given up"):
         device.quote(bytes(64))
+
+
+DEVICES = {"collateral": {"rim": "CTxhLz4="}, "devices": "W10=", "mode": "on"}
+
+
+@pytest.mark.parametrize("mode", ["on", "protected PCIe"])
+def test_a_device_shows_gpus_over_the_nonces_of_their_places(peer, mode: str) -> None:  # type: ignore[no-untyped-def]
+    device, asked = peer(frame(canonical({**DEVICES, "mode": mode})), close=False)
+    assert device.devices([b"a" * 32, b"b" * 32]) == DeviceEvidence(b"[]", {"rim": "\t<a/>"})
+    assert parse_canonical(asked[0], 4096) == {"op": "devices", "nonces": ["61" * 32, "62" * 32]}
+
+
+@pytest.mark.parametrize("mode", ["off", "devtools", "not in production", "ON"])
+def test_gpus_that_their_host_can_look_into_are_refused(peer, mode: str) -> None:  # type: ignore[no-untyped-def]
+    device, _ = peer(frame(canonical({**DEVICES, "mode": mode})), close=False)
+    for _ in range(2):
+        with pytest.raises(Refused, match=f"confidential mode: found {mode}, wanted on or protected PCIe"):
+            device.devices([bytes(32)])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"mode": ""}, {"devices": ""}, {"collateral": {"a": "/w=="}}, {"collateral": {"a": 1}}, {"x": 1}],
+)
+def test_gpus_in_another_form_are_not_believed(peer, change: dict[str, object]) -> None:  # type: ignore[no-untyped-def]
+    device, _ = peer(frame(canonical({**DEVICES, **change})))
+    with pytest.raises(CannotTell, match="does not answer"):
+        device.devices([bytes(32)])
 
 
 def test_a_device_that_says_nothing_is_given_up_in_time() -> None:
