@@ -35,6 +35,7 @@ SECTIONS = {
         ("nvidia", "rim", "devices", "ocsp"),
         ("test_nvidia", "test_rim", "test_devices", "test_ocsp"),
     ),
+    "A token of NVIDIA's service": (("nras",), ("test_nras",)),
 }
 # Modules without named checks of evidence: formats, and what a builder makes before a log knows it.
 WITHOUT = {"binding", "measure/idblock", "measure/sigstruct"}
@@ -120,7 +121,7 @@ def test_a_real_file_ends_at_the_check_beside_it(vectors: Path) -> None:
 
 
 def test_files_that_are_no_evidence_are_read_by_nobody(vectors: Path) -> None:
-    text = section("NVIDIA devices and manifests").split("Bytes that are no evidence")[1]
+    text = section("A token of NVIDIA's service").split("Bytes that are no evidence")[1]
     malformed, unsupported = (set(re.findall(FILES, part)) for part in text.split("`unsupported`"))
     assert len(malformed) > 5
     assert {outcomes(entries(vectors)[file]) for file in malformed} == {("malformed",)}

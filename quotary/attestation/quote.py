@@ -4,15 +4,17 @@ Which format some bytes have is read from the bytes; whose they are is decided b
 Collateral is a JSON object of texts whose members depend on the format (``docs/evidence.md`` and
 ``docs/evidence-snp-nitro-nvidia.md``): Intel's nine documents; AMD's ``chain`` and ``crl``; for NVIDIA any
 number of reference manifests, of answers about certificates as ``ocsp:…`` in base64, and ``chain`` where the
-report comes without its list; for Azure what the hardware needs, and the ``quote`` in hex where that is TDX.
+report comes without its list; for a token of NVIDIA's service its key set ``jwks``; for Azure what the
+hardware needs, and the ``quote`` in hex where that is TDX.
 """
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
-from quotary.attestation import amd, devices, hcl, nitro, nvidia, rim, sgx, snp, tdx
+from quotary.attestation import amd, devices, hcl, nitro, nras, nvidia, rim, sgx, snp, tdx
 from quotary.attestation.collateral import Collateral
 from quotary.attestation.devices import DeviceEvidence
 from quotary.attestation.facts import Check, Facts
@@ -24,9 +26,10 @@ from quotary.canonical import hexbytes, unb64
 from quotary.errors import CannotTell, Malformed
 
 TDX, SGX, SNP, NITRO, AZURE = "tdx", "sgx", "snp", "nitro", "azure"
-NVIDIA_REPORT, NVIDIA_LIST = "nvidia report", "nvidia list"
-OCSP, QUOTE = "ocsp:", "quote"
+NVIDIA_REPORT, NVIDIA_LIST, NVIDIA_TOKEN = "nvidia report", "nvidia list", "nvidia token"
+OCSP, QUOTE, KEY_SET = "ocsp:", "quote", "jwks"
 NOT_CHECKED = "not checked"
+_TOKEN = re.compile(rb'\s*\[\s*\[\s*"JWT"')
 MANIFEST_WANTED = "the values of signed reference manifests"
 
 
@@ -48,12 +51,23 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What the vendor signed. ``facts`` is None for NVIDIA evidence, which has ``devices`` instead."""
+    """What the vendor signed.
+
+    facts:   None for NVIDIA evidence, which has ``devices`` or ``claims`` instead
+    claims:  what NVIDIA's service says that it found; no device's evidence was verified
+    """
 
     kind: str
     facts: Facts | None
     devices: tuple[DeviceFacts, ...]
     checks: tuple[Check, ...]
+    claims: nras.Claims | None = None
+
+    @property
+    def simulated(self) -> bool:
+        """Say whether any of it was signed under a simulator's root."""
+        parts = (self.facts, *self.devices, self.claims)
+        return any(part.simulated for part in parts if part is not None)
 
 
 def recognise(data: bytes) -> str:
@@ -62,6 +76,8 @@ def recognise(data: bytes) -> str:
         return AZURE
     if data.startswith(b"\x11\xe0"):
         return NVIDIA_REPORT
+    if _TOKEN.match(data[:64]):
+        return NVIDIA_TOKEN
     if data[:64].lstrip().startswith(b"["):
         return NVIDIA_LIST
     if data.startswith((b"\x84\x44", b"\xd2\x84")):
@@ -159,6 +175,16 @@ def _nvidia(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
     return Verified(recognise(data), None, found, tuple(checks))
 
 
+def _nvidia_token(data: bytes, members: Mapping[str, str], terms: Terms) -> Verified:
+    if members.keys() != {KEY_SET}:
+        raise CannotTell("NVIDIA's token needs its service's key set", next_command="add --fetch")
+    if len(terms.nonces) > 1:
+        raise Malformed("a token of NVIDIA's service answers one nonce for all its devices")
+    nonce = terms.nonces[0] if terms.nonces else None
+    claims = nras.verify(nras.Bundle.parse(data), members[KEY_SET], nonce, terms.now, terms.roots)
+    return Verified(NVIDIA_TOKEN, None, (), claims.checks, claims)
+
+
 def _fresh(check: Check) -> Check:
     if check.name != "device nonce":
         return check
@@ -185,5 +211,6 @@ _VERIFIERS: Mapping[str, Callable[[bytes, Mapping[str, str], Terms], Verified]] 
         AZURE: _azure,
         NVIDIA_REPORT: _nvidia,
         NVIDIA_LIST: _nvidia,
+        NVIDIA_TOKEN: _nvidia_token,
     }
 )

@@ -75,6 +75,13 @@ NVIDIA_RIM_ROOT = Root(
     bytes.fromhex("12977b5115acb0381179279fffeb5a8c4d264971ebb32298023a465fa41df5d1"),
     "NVIDIA CoRIM signing Root CA",
 )
+# NVIDIA's attestation service: the CA of its signing keys, RSA-2048, until December 2029. It is no root: its
+# own issuer, "Attestation Service CA 001", is published nowhere, so this certificate itself is pinned.
+NVIDIA_NRAS_ISSUER = Root(
+    "nvidia-nras",
+    bytes.fromhex("2df8907cf4d6c277b855d407ec178a649930a8e73f7294e8fce66e6ee27c5175"),
+    "NVIDIA Attestation Service GPU Intermediate 004",
+)
 VENDOR_ROOTS = (
     INTEL_SGX_ROOT,
     INTEL_ENCLAVE_ROOT,
@@ -84,6 +91,7 @@ VENDOR_ROOTS = (
     AWS_NITRO_ROOT,
     NVIDIA_DEVICE_ROOT,
     NVIDIA_RIM_ROOT,
+    NVIDIA_NRAS_ISSUER,
 )
 
 

@@ -1,14 +1,27 @@
 """What evidence says, field by field, for ``quotary quote inspect``: parsed, and believed by nobody."""
 
+import json
 from collections.abc import Mapping
 
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nitro import NitroDocument
-from quotary.attestation.quote import AZURE, NITRO, NVIDIA_REPORT, SGX, SNP, TDX, device_evidence, recognise
+from quotary.attestation.nras import Bundle
+from quotary.attestation.quote import (
+    AZURE,
+    NITRO,
+    NVIDIA_REPORT,
+    NVIDIA_TOKEN,
+    SGX,
+    SNP,
+    TDX,
+    device_evidence,
+    recognise,
+)
 from quotary.attestation.sgx import SGXQuote
 from quotary.attestation.snp import SNPReport
 from quotary.attestation.spdm import DeviceReport
 from quotary.attestation.tdx import TDXQuote
+from quotary.cli.output import word
 
 Fields = Mapping[str, str]
 
@@ -31,12 +44,24 @@ def fields_of(data: bytes) -> tuple[str, Fields]:
         return f"Azure HCL report over {report.platform}", rest
     if kind == NVIDIA_REPORT:
         return "NVIDIA report", _device(DeviceReport.parse(data))
+    if kind == NVIDIA_TOKEN:
+        return _token(Bundle.parse(data))
     evidence = device_evidence(data, {})
     found = {}
     for index, item in enumerate(evidence):
         found[f"{index} certificate"] = item.chain[0].subject_text
         found |= {f"{index} {name}": value for name, value in _device(item.report).items()}
     return f"NVIDIA evidence, {len(evidence)} devices", found
+
+
+def _token(bundle: Bundle) -> tuple[str, Fields]:
+    tokens = {"overall": bundle.overall} | {name: token for name, (token, _) in bundle.devices.items()}
+    found = {
+        f"{name} {claim}": word(json.dumps(value))
+        for name, token in tokens.items()
+        for claim, value in sorted({"kid": token.key_id, **token.claims}.items())
+    }
+    return f"token of NVIDIA's attestation service, {len(bundle.devices)} devices", found
 
 
 def _snp(data: bytes) -> tuple[str, Fields]:

@@ -10,6 +10,7 @@ import click
 
 from quotary.attestation.facts import Facts
 from quotary.attestation.kept import MAX_KEPT, NONCE_LENGTH, Kept
+from quotary.attestation.nras import ClaimedDevice
 from quotary.attestation.quote import Terms, Verified, verify_quote
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
 from quotary.canonical import hexbytes
@@ -17,14 +18,14 @@ from quotary.cli.fields import fields_of
 from quotary.cli.files import read_bytes, read_json
 from quotary.cli.making import TIME
 from quotary.cli.options import offline_option
-from quotary.cli.output import emit, json_option
+from quotary.cli.output import emit, json_option, word
 from quotary.client.clock import SystemClock
 from quotary.client.collateral import Cache, Fetcher, gather
 from quotary.client.disk import write_new
 from quotary.errors import Malformed, Refused
 from quotary.net.transport import HTTP, Offline
 from quotary.net.vendors import Services
-from quotary.statements.facts import facts_document, outcome
+from quotary.statements.facts import SERVICE, facts_document, outcome
 from quotary.statements.measurement import measurement_id
 
 FILE = click.Path(path_type=Path)
@@ -59,7 +60,12 @@ def inspect(file: Path, as_json: bool) -> None:
 @click.argument("file", type=FILE)
 @click.option("--collateral", type=FILE, help="The vendor's documents: a JSON object of texts.")
 @click.option("--at", type=TIME, help="Time to hold certificates against, UTC; now if not said.")
-@click.option("--nonce", "nonces", multiple=True, help="Nonce in hex, one for each NVIDIA device in order.")
+@click.option(
+    "--nonce",
+    "nonces",
+    multiple=True,
+    help="Nonce in hex, one for each NVIDIA device in order; one for a token of NVIDIA's service.",
+)
 @click.option("--simulator-root", "simulator_root_hex", help="SHA-256 of a simulator's root, in hex.")
 @click.option("--simulation", is_flag=True, help="Accept that it proves nothing about hardware.")
 @click.option("--fetch", is_flag=True, help="Ask the vendor's services for what --collateral lacks.")
@@ -83,6 +89,8 @@ def verify(
     as_json: bool,
 ) -> None:
     """Verify that the vendor signed the evidence in FILE; registers and TCB are shown, not judged.
+
+    Of a token of NVIDIA's attestation service it is verified that NVIDIA said so, not that it is so.
 
     FILE may be what --keep wrote; then it brings its collateral and its time.
     """
@@ -155,10 +163,21 @@ def _text(found: Verified) -> str:
     for device in found.devices:
         driver = f", driver {device.driver}" if device.driver else ""
         lines.append(f"{device.platform} {device.architecture} {device.kind}{driver}, VBIOS {device.vbios}")
-    lines.append("the vendor signed this; no policy, log or nonce in report data was looked at")
-    if any(each.simulated for each in (found.facts, *found.devices) if each is not None):
+    if found.claims is None:
+        lines.append("the vendor signed this; no policy, log or nonce in report data was looked at")
+    else:
+        lines += [_said(device) for device in found.claims.devices]
+        lines.append(f"{SERVICE} says so; the devices' own evidence was not verified here")
+    if found.simulated:
         lines.append("SIMULATED evidence, proves nothing about hardware")
     return "\n".join(lines)
+
+
+def _said(device: ClaimedDevice) -> str:
+    driver = f", driver {word(device.driver)}" if device.driver else ""
+    return (
+        f"{device.name} {word(device.model)}{driver}, VBIOS {word(device.vbios)}, serial {word(device.ueid)}"
+    )
 
 
 def _summary(facts: Facts) -> list[str]:

@@ -25,8 +25,10 @@ from quotary.attestation.hcl import HCLReport
 from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
 from quotary.attestation.quote import (
     AZURE,
+    KEY_SET,
     NVIDIA_LIST,
     NVIDIA_REPORT,
+    NVIDIA_TOKEN,
     OCSP,
     QUOTE,
     SGX,
@@ -158,6 +160,15 @@ class Fetcher:
         ids = [vbios_rim_id(device)] + ([driver_rim_id(device)] if device.kind == "gpu" else [])
         return {name: self._manifest(name) for name in ids}
 
+    def key_set(self) -> dict[str, str]:
+        """Give the keys of NVIDIA's attestation service; each is there for about two days only."""
+        try:
+            return {
+                KEY_SET: self._get(f"{self.services.nras}/.well-known/jwks.json", FRESH).body.decode("utf-8")
+            }
+        except UnicodeDecodeError as error:
+            raise CannotTell("NVIDIA's service answers with something else than a key set") from error
+
     def answers(self, chain: Sequence[Certificate]) -> dict[str, str]:
         """Give what NVIDIA's responder says of each certificate below the root of a chain.
 
@@ -208,7 +219,7 @@ def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetche
     A Nitro document needs none. NVIDIA devices are verified first, for their versions name the manifests.
     """
     kind, found = recognise(data), dict(members)
-    if source.registry and not members:
+    if source.registry and not members and kind in (TDX, SGX, SNP):
         source.take_from_registry(data)
     if kind == TDX and not members:
         return source.intel(TDXQuote.parse(data))
@@ -222,6 +233,8 @@ def gather(data: bytes, members: Mapping[str, str], terms: Terms, source: Fetche
             return source.amd(SNPReport.parse(report.hardware))
     if kind == AZURE and members.keys() == {QUOTE}:
         return found | source.intel(TDXQuote.parse(hexbytes(text := members[QUOTE], len(text) // 2)))
+    if kind == NVIDIA_TOKEN and not members:
+        return source.key_set()
     if kind in (NVIDIA_REPORT, NVIDIA_LIST):
         for device in verify_quote(data, members, terms).devices:
             found = source.nvidia(device) | found

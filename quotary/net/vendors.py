@@ -35,6 +35,7 @@ class Services:
     amd: str = "https://kdsintf.amd.com"
     nvidia: str = "https://rim.attestation.nvidia.com"
     ocsp: str = "https://ocsp.ndis.nvidia.com"
+    nras: str = "https://nras.attestation.nvidia.com"
 
     def url(self, path: str) -> str:
         """Give the address of a document whose path begins with its service: ``intel/sgx/…``."""

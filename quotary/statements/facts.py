@@ -3,11 +3,14 @@
 Every check says ``ok`` or ``not checked``; one that failed raised, and there are no facts.
 """
 
+from dataclasses import asdict
+
 from quotary.attestation.facts import Check, Facts
 from quotary.attestation.nvidia import DeviceFacts
 from quotary.attestation.quote import NOT_CHECKED, Verified
 from quotary.statements.measurement import measurement_id
 
+SERVICE = "NVIDIA's remote attestation service"
 SCHEMA = "quotary/facts/v1"
 
 
@@ -16,6 +19,9 @@ def facts_document(found: Verified) -> dict[str, object]:
     document: dict[str, object] = {"schema": SCHEMA, "kind": found.kind}
     if found.facts is not None:
         document |= _facts(found.facts)
+    elif found.claims is not None:
+        document |= {"said_by": SERVICE, "simulated": found.simulated}
+        document |= {"claimed_devices": [asdict(device) for device in found.claims.devices]}
     else:
         document |= {"devices": [_device(device) for device in found.devices]}
     return document | {"checks": [check_document(check) for check in found.checks]}

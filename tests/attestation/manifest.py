@@ -4,7 +4,6 @@
 facts beside the files (times, collateral, origins) are those of the collection's own manifest.
 """
 
-import base64
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -15,14 +14,25 @@ from typing import Any
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from quotary.attestation import amd, hcl, nitro, nvidia, rim, sgx, sgx_appraisal, snp, snp_appraisal, tdx
+from quotary.attestation import (
+    amd,
+    hcl,
+    nitro,
+    nras,
+    nvidia,
+    rim,
+    sgx,
+    sgx_appraisal,
+    snp,
+    snp_appraisal,
+    tdx,
+)
 from quotary.attestation.appraise import appraise
 from quotary.attestation.certificates import (
     Certificate,
     RevocationList,
     parse_certificate,
     parse_chain,
-    require_issuer,
     verify_chain,
     verify_p256,
 )
@@ -282,18 +292,20 @@ def _root(entry: Entry, run: Run | None) -> str:
 
 def _intermediates(entry: Entry, run: Run | None) -> str:
     for certificate in x509.load_pem_x509_certificates(entry.data):
-        select_root(VENDOR_ROOTS, "nvidia", (parse_certificate(certificate.public_bytes(Encoding.DER)),))
+        found = parse_certificate(certificate.public_bytes(Encoding.DER))
+        select_root(VENDOR_ROOTS, nras.PLATFORM, (found,))
     return ACCEPTED
 
 
 def _service_chain(entry: Entry, run: Run | None) -> str:
-    leaf, *_ = (parse_certificate(base64.b64decode(text)) for text in json.loads(entry.data)["x5c"])
-    require_issuer("nras chain", leaf, _pem(entry, "nvidia-nras-gpu-intermediate-004"), 0)
-    return "issued by an intermediate without a pinned root"
+    key_set = json.dumps({"keys": [{"kid": "this", **json.loads(entry.data)}]})
+    chain = nras.signing_chain(key_set, "this")
+    nras.require_certified(chain, chain[0].not_before, VENDOR_ROOTS)
+    return ACCEPTED
 
 
 def _service_token(entry: Entry, run: Run | None) -> str:
-    parse_evidence(entry.data)
+    nras.verify(nras.Bundle.parse(entry.data), '{"keys":[]}', None, NOW, VENDOR_ROOTS)
     return ACCEPTED
 
 

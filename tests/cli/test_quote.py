@@ -15,6 +15,8 @@ from tests.attestation import test_sgx as sgx
 from tests.attestation import test_snp as snp
 from tests.attestation import test_tdx_vectors as tdx
 from tests.cli.conftest import Ran, Run
+from tests.fakes import nras
+from tests.fakes.aws import issue
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 
@@ -247,6 +249,44 @@ def test_a_kept_verdict_is_repeated_from_one_file(run: Run, vectors: Path, tmp_p
     assert run("quote", "verify", kept, "--offline", "--json").out == first.out
     assert run("quote", "verify", kept, "--at", "2040-01-01").code in (10, 11)
     assert run("quote", "verify", vectors / found.file, *words).code == 2
+
+
+def test_a_token_of_nvidias_service_is_nvidias_word_and_said_to_be(run: Run, tmp_path: Path) -> None:
+    service = nras.Service(issue("Attestation Service", organisation="SIMULATED EVIDENCE"))
+    file = tmp_path / "token.json"
+    file.write_bytes(service.bundle())
+    root = service.roots[0].fingerprint.hex()
+    words = ("--at", moment(nras.NOW), "--simulation", "--simulator-root", root)
+    refused(run("quote", "verify", file, *words), CannotTell, "add --fetch")
+    collateral = written(tmp_path, jwks=service.key_set())
+    ran = run("quote", "verify", file, *words, "--collateral", collateral)
+    assert ran.code == 0, ran.err
+    assert "GPU-0 GH100 A01 GSP BROM, driver 580.159.03" in ran.out
+    assert "says so; the devices' own evidence was not verified here" in ran.out
+    assert "not checked" in ran.out
+    assert "SIMULATED" in ran.out
+    found = run(
+        "quote", "verify", file, *words, "--collateral", collateral, "--nonce", nras.NONCE.hex(), "--json"
+    )
+    document = json.loads(found.out)
+    assert (document["said_by"], document["simulated"]) == ("NVIDIA's remote attestation service", True)
+    assert "not checked" not in {check["outcome"] for check in document["checks"]}
+    refused(
+        run("quote", "verify", file, *words[:2], "--collateral", collateral),
+        tdx.Refused,
+        "simulated evidence",
+    )
+    two = ("--nonce", "00" * 32, "--nonce", "11" * 32)
+    refused(run("quote", "verify", file, *words, "--collateral", collateral, *two), Malformed, "one nonce")
+    shown = run("quote", "inspect", file)
+    assert (shown.code, "GPU-0 measres" in shown.out, "nothing is verified" in shown.out) == (0, True, True)
+
+
+def test_the_real_token_is_shown_and_not_verified(run: Run, vectors: Path, tmp_path: Path) -> None:
+    file = vectors / "nvidia/nras-detached-eat-hopper-v3.json"
+    assert "x-nvidia-overall-att-result true" in " ".join(run("quote", "inspect", file).out.split())
+    collateral = written(tmp_path, jwks='{"keys":[]}')
+    refused(run("quote", "verify", file, "--collateral", collateral), Rejected, "nras key")
 
 
 def test_kept_evidence_of_devices_keeps_their_nonces(run: Run, vectors: Path, tmp_path: Path) -> None:

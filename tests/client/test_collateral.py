@@ -72,7 +72,7 @@ def vendors() -> Iterator[Vendors]:
 
 
 def fetcher(vendors: Vendors, folder: Path, now: datetime, transport: Transport | None = None) -> Fetcher:
-    services = Services(vendors.url, f"{vendors.url}/root.crl", *[vendors.url] * 3)
+    services = Services(vendors.url, f"{vendors.url}/root.crl", *[vendors.url] * 4)
     return Fetcher(transport or HTTP(), Cache(folder / "kept"), services, now)
 
 
@@ -313,6 +313,11 @@ def test_whatever_the_evidence_its_collateral_is_gathered(
     assert gather(report(vectors, NAME), {"chain": "", "crl": "none"}, terms, source)["crl"] == "none"
     assert set(gather(switch, {"chain": chain.decode()}, terms, source)) == {"chain", name}
     assert gather(nitro, {}, terms, source) == {}
+    # A registry has nothing for it, and is not asked.
+    assert gather(nitro, {}, terms, replace(source, registry=vendors.url)) == {}
+    vendors.documents["/.well-known/jwks.json"] = (b'{"keys":[]}', {})
+    token = (vectors / "nvidia/nras-detached-eat-hopper-v3.json").read_bytes()
+    assert gather(token, {}, terms, source) == {"jwks": '{"keys":[]}'}
     wrapper = (vectors / "snp/milan-v2-azure-hcl-report.bin").read_bytes()
     with pytest.raises(CannotTell, match="version 2"):
         gather(wrapper, {}, terms, source)

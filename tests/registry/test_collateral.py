@@ -98,7 +98,7 @@ def test_a_vendor_that_is_away_costs_freshness_only(
 
 def away(tmp_path: Path, registry: str, transport: HTTP | Offline | None = None) -> Fetcher:
     """A client whose only way leads to the registry."""
-    nowhere = Services(*["http://127.0.0.1:1"] * 5)
+    nowhere = Services(*["http://127.0.0.1:1"] * 6)
     return Fetcher(transport or HTTP(), Cache(tmp_path / "cache"), nowhere, datetime.now(UTC), registry)
 
 

@@ -16,19 +16,20 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from quotary.attestation import cbor, devices, nitro, ocsp, rim, sgx, snp, spdm, tdx
+from quotary.attestation import cbor, devices, nitro, nras, ocsp, rim, sgx, snp, spdm, tdx
 from quotary.attestation.binding import Binding
 from quotary.attestation.certificates import RevocationList, parse_chain
 from quotary.attestation.collateral import MEMBERS, Collateral
 from quotary.attestation.document import AttestationDocument
 from quotary.attestation.hcl import HCLReport
 from quotary.attestation.intel_json import TDX, QEIdentityDocument, TCBInfo
+from quotary.attestation.kept import Kept
 from quotary.attestation.measure import ccel, dstack, eif
 from quotary.canonical import canonical, parse_canonical
 from quotary.client.policy import Policy
 from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature
 from quotary.client.sealed import Head, PrivateKey, ResponseHead, open_request, seal_request
-from quotary.errors import InvalidProof, Malformed, NotAuthorised, QuotaryError, Unsupported
+from quotary.errors import InvalidProof, Malformed, NotAuthorised, QuotaryError, Rejected, Unsupported
 from quotary.statements.bundle import parse_bundle
 from quotary.statements.envelope import Envelope
 from quotary.statements.keyset import Keyset
@@ -47,6 +48,7 @@ from quotary.tlog.witness import AddCheckpoint
 from simulator.pki import PKI
 from simulator.tdx import Platform
 from tests.fakes import amd, aws, log, nvidia, vendor
+from tests.fakes import nras as attestation
 from tests.fakes import ocsp as responders
 from tests.fakes import sgx as enclave
 from tests.fakes.machine import World, hardware
@@ -97,6 +99,7 @@ REAL = {
     "cbor": "nitro/*.cose",
     "spdm report": "nvidia/*.report",
     "rim": "nvidia/rim/*",
+    "nras bundle": "nvidia/nras-detached-*",
     "eif": "measure/nitro/*.eif",
     "ccel": "**/*ccel.bin",
     "note": "tlog/notes/*.checkpoint",
@@ -297,10 +300,18 @@ def _of_vendors() -> dict[str, Parser]:
     gpu = nvidia.device(nvidia.authority(), bytes(8))
     listed = nvidia.evidence_list([gpu], [nvidia.NONCE])
     manifest = nvidia.rim(nvidia.rim_signer(), "GH100", "1", [nvidia.resource(1, [bytes(48)])])
+    service = attestation.Service()
     image = eif.EIF(b"kernel" * 9, "console=ttyS0", (b"boot" * 7, b"root" * 5), b"{}", b"\x80").encode()
     return {
         "tdx quote": Parser(tdx.TDXQuote.parse, (good.quote, vendor.make(vendor.Recipe()).quote)),
         "sgx quote": Parser(sgx.SGXQuote.parse, (enclave.make(vendor.Recipe()).quote,)),
+        "nras bundle": Parser(nras.Bundle.parse, (service.bundle(),)),
+        "nras key set": Parser(
+            _text(lambda text: nras.signing_chain(text, attestation.KEY_ID)),
+            (service.key_set().encode(),),
+            (Malformed, Rejected),
+        ),
+        "kept evidence": Parser(Kept.parse, (bytes(Kept(listed, {"a": "b"}, aws.NOW, (bytes(32),))),)),
         "ocsp answer": Parser(ocsp.Answer.parse, (responders.answer(gpu.chain[1], gpu.chain[2]),)),
         "collateral": Parser(_members, (members,)),
         "tcb info": Parser(

@@ -198,6 +198,24 @@ TARGETS = {
         {f"{ATTESTATION}nvidia.py": ("verify", "_firmware_id", "_architecture")},
         ("tests/attestation/test_nvidia.py",),
     ),
+    "nras": Target(
+        {
+            f"{ATTESTATION}nras.py": (
+                "parse",
+                "verify",
+                "signing_chain",
+                "require_certified",
+                "_require_said",
+                "_require_fresh",
+                "_require_nonce",
+                "_require_digests",
+                "_require_result",
+                "_device",
+            ),
+            f"{ATTESTATION}jws.py": ("parse", "verify", "time", "unb64url", "_object"),
+        },
+        ("tests/attestation/test_nras.py", "tests/attestation/test_jws.py"),
+    ),
     "ocsp": Target(
         {f"{ATTESTATION}ocsp.py": ("parse", "good_until", "_read", "_require_signed", "_require_named")},
         ("tests/attestation/test_ocsp.py",),
