@@ -2,11 +2,10 @@
 
 ``proven_batches`` gives the entries, at most 256 at a time, each proven under a checkpoint before anybody
 looks into it. ``Replay`` runs F1 over them (docs/formats/f1.md) and compares the map root of every state
-entry with the one that it derived itself. What is remembered lies in ``client.replay_store``; in memory is
-one batch, and F1's own state.
+entry with the one that it derived itself. What is remembered lies in ``client.replay_store``; in memory are
+the open interval and the hashes of the map's prefixes (``tlog.trie_summary``).
 """
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -15,12 +14,13 @@ from quotary.client.opener import Opener
 from quotary.client.replay_store import Progress, ReplayStore
 from quotary.client.source import Files
 from quotary.errors import InvalidProof, Malformed, Rejected
-from quotary.statements.f1 import F1, Closed
+from quotary.statements.delegation import Delegation
+from quotary.statements.f1 import F1
 from quotary.statements.opened import Opened
 from quotary.statements.order import check_interval
 from quotary.statements.outcome import Outcome
+from quotary.statements.state import State
 from quotary.statements.state_entry import MAP_FUNCTION, StateEntry, is_reserved, state_of
-from quotary.tlog import trie
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.frontier import FullTile
 from quotary.tlog.merkle import HASH_LENGTH, leaf_hash, root_of, verify_inclusion, verify_subtree
@@ -33,8 +33,7 @@ from quotary.tlog.tiles import (
     tile_path,
     width_at,
 )
-
-KEEP_PART = 16
+from quotary.tlog.trie_summary import Summary, bits_for
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +119,7 @@ class Replay:
         self._opener = opener
         self._origin = origin
         self.progress = store.progress()
-        self._f1 = self._restored()
+        self._take_up(self.size)
 
     @property
     def size(self) -> int:
@@ -129,39 +128,42 @@ class Replay:
 
     def run(self, files: Files, checkpoint: Checkpoint, note: bytes) -> Iterator[int]:
         """Replay up to a checkpoint, giving the size reached after each batch; raises ``Finding``."""
+        if self._is_stale or self._map.bits < bits_for(checkpoint.size):
+            self._take_up(checkpoint.size)
         proven = proven_batches(files, checkpoint, self.size, note)
-        for batch in self._opener.ahead(proven, checkpoint.size - self.size):
-            try:
-                with self._store.transaction():
-                    after = self._take(files, checkpoint, note, batch)
-                    self._store.save(after)
-            except BaseException:
-                # F1 may have taken what the store gave back: both must stand where the batch before ended.
-                self._f1 = self._restored()
-                raise
-            self.progress = after
-            yield self.size
+        try:
+            for batch in self._opener.ahead(proven, checkpoint.size - self.size):
+                self._land(files, checkpoint, note, batch)
+                yield self.size
+        finally:
+            self._save()
         self._finish(files, checkpoint, note)
-        kept = self._store.remembered_size()
-        # It costs as much as the state is large: a cosigner must not pay that with every checkpoint.
-        if self.size - kept > kept // KEEP_PART:
-            self._store.remember(self._f1.dump(), self.progress)
 
-    def _restored(self) -> F1:
-        """Take F1 as the last run left it, feed it with what had effect since, compare that with the map."""
-        f1, size = F1(self._origin, verify=self._opener.verify), 0
-        data = self._store.remembered(self.progress)
-        if data is not None:
-            f1 = F1.load(self._origin, data, self._store.effective, self._opener.verify)
-            size = self._store.remembered_size()
-        digests: dict[bytes, bytes] = {}
-        for ts, entries in self._store.intervals(size):
-            for key, record in f1.close(entries, ts).changes.items():
-                digests[key] = hashlib.sha256(record).digest()
-        for key, digest in digests.items():
-            if trie.lookup(self._store, self.progress.map_root, key) != digest:
-                raise Malformed(f"the audit store {self._store.path} is damaged: remove it and audit again")
-        return f1
+    def _take_up(self, size: int) -> None:
+        """Take F1's state from the store, after a look at whether it gives the map; ready for ``size``."""
+        self._known = self._store.state()
+        self._map = Summary(self._known.pairs, bits_for(size))
+        self._is_stale = False
+        if self._map.root != self.progress.map_root:
+            raise Malformed(f"the audit store {self._store.path} is damaged: remove it and audit again")
+
+    def _land(self, files: Files, checkpoint: Checkpoint, note: bytes, batch: Batch) -> None:
+        """Take a batch whole or not at all; it is on disk at once where it ends an interval."""
+        try:
+            with self._store.transaction():
+                after = self._take(files, checkpoint, note, batch)
+                if after.states != self.progress.states or self._store.is_full:
+                    self._store.save(after)
+        except BaseException:
+            self._is_stale = True  # state and map may have taken what the store gave back
+            raise
+        self.progress = after
+
+    def _save(self) -> None:
+        """Bring to disk what was taken of an interval that is still open."""
+        if self._store.progress().frontier.size != self.size:
+            with self._store.transaction():
+                self._store.save(self.progress)
 
     def _take(self, files: Files, checkpoint: Checkpoint, note: bytes, batch: Batch) -> Progress:
         progress = self.progress
@@ -207,15 +209,19 @@ class Replay:
             state.check_follows(before.state)
         except Rejected as error:
             raise Finding("state", error.found, error.wanted, shown) from error
-        self._check_order(index, state, shown)
-        closed = self._f1.decide(self._statements(), state.ts)
-        root = self._map_root(before.map_root, closed)
+        first = 0 if before.state is None else before.state.index + 1
+        changed = State(self._known)
+        f1 = F1(self._origin, changed, first, self._opener.verify)
+        self._check_order(index, state, f1.log_delegation, shown)
+        closed = f1.decide(self._statements(), state.ts)
+        self._known.absorb(changed.new, closed.changes, self._store.waited)
+        root = self._map.update(closed.changes)
         committed = state.maps.get(MAP_FUNCTION)
         if committed != root:
             shown += [Exhibit(f"entry {number}", waited) for number, waited in self._store.waiting(4096)]
             found = "none" if committed is None else committed.hex()
             raise Finding("map root", f"{found} in entry {index}", f"{root.hex()}, by F1", shown)
-        self._store.settle({outcome.index for outcome in closed.outcomes if outcome.effect}, state.ts)
+        self._store.settle()
         self._opener.settle(index)
         return before.closed(state, root, _count(closed.outcomes))
 
@@ -224,10 +230,12 @@ class Replay:
             if not is_reserved(entry):
                 yield index, self._opener.opened(index, entry)
 
-    def _check_order(self, index: int, state: StateEntry, shown: list[Exhibit]) -> None:
+    def _check_order(
+        self, index: int, state: StateEntry, log: Delegation | None, shown: list[Exhibit]
+    ) -> None:
         """An order is of the roots in force before it, alone in its interval, named where it ends the log."""
         try:
-            order = check_interval(self._origin, self._store.waiting(), state, self._f1.log_delegation)
+            order = check_interval(self._origin, self._store.waiting(), state, log)
         except (Malformed, Rejected) as error:
             shown += [Exhibit(f"entry {number}", waited) for number, waited in self._store.waiting(4096)]
             raise Finding(
@@ -235,10 +243,6 @@ class Replay:
             ) from error
         if order is not None:
             self._store.obey(index - 1, order.encode())
-
-    def _map_root(self, root: bytes, closed: Closed) -> bytes:
-        values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
-        return trie.update(self._store, root, values)
 
     def _finish(self, files: Files, checkpoint: Checkpoint, note: bytes) -> None:
         """The edge of the tree, its root, and the state entry that ends it."""

@@ -1,35 +1,33 @@
 """What an auditor keeps of a log between two runs: an SQLite file of his own (0600), one writer at a time.
 
-Frontier, newest state entry, the trie's nodes, the entries that had effect and those whose interval is still
-open. All of one batch lands in one transaction, so that a crash leaves the audit where a batch ended. F1's
-state is written at the end of a run that grew the log enough; entries that had effect since then are fed
-to it again.
+Frontier, newest state entry, F1's state (``client.replay_state``), and the entries whose interval is still
+open. What belongs together lands in one transaction, at the latest when an interval or a run ends, so that
+a crash leaves the audit where a batch ended.
 """
 
 import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import chain
 from pathlib import Path
 
+from quotary.client.replay_state import SCHEMA, StoredState
 from quotary.errors import CannotTell, Malformed
 from quotary.statements.state_entry import StateEntry
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 
-VERSION = 1
-MAX_FRESH = 1 << 14
+VERSION = 2
+MAX_WAITING = 1 << 24
 CACHE_KIB = 1 << 16
 
+_FACTS = "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID"
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS nodes (hash BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS waiting (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS effective
-  (entry_index INTEGER PRIMARY KEY, ts INTEGER NOT NULL, entry BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 """
 
@@ -61,7 +59,7 @@ class Progress:
 
 
 class ReplayStore:
-    """One log's audit; also the ``NodeStore`` of its trie. Use as a context manager."""
+    """One log's audit. Use as a context manager."""
 
     def __init__(self, folder: Path, origin: str) -> None:
         self.path = folder / "audit.db"
@@ -77,7 +75,8 @@ class ReplayStore:
             os.close(self._lock)
             raise CannotTell(f"another audit uses {folder}", next_command="name another --store") from error
         self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
-        self._fresh: dict[bytes, bytes] = {}
+        self._open: dict[int, bytes] = {}
+        self._length = 0
         try:
             self._begin(origin)
         except sqlite3.DatabaseError as error:
@@ -114,7 +113,9 @@ class ReplayStore:
         )
 
     def save(self, progress: Progress) -> None:
-        """Keep how far this run came."""
+        """Keep how far this run came, with the entries that wait."""
+        self._database.executemany("INSERT INTO waiting VALUES (?, ?)", self._open.items())
+        self._open, self._length = {}, 0
         document = {
             "frontier": bytes(progress.frontier).hex(),
             "state": None if progress.state is None else progress.state.encode().decode(),
@@ -136,49 +137,46 @@ class ReplayStore:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """Land everything inside, or nothing."""
+        before = dict(self._open), self._length
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
-            self._flush()
+            self._database.execute("COMMIT")
         except BaseException:
-            self._fresh.clear()
-            self._database.execute("ROLLBACK")
+            self._open, self._length = before
+            if self._database.in_transaction:
+                self._database.execute("ROLLBACK")
             raise
-        self._database.execute("COMMIT")
-
-    def get(self, node_hash: bytes) -> bytes:
-        if (fresh := self._fresh.get(node_hash)) is not None:
-            return fresh
-        row = self._database.execute("SELECT data FROM nodes WHERE hash = ?", (node_hash,)).fetchone()
-        if row is None:
-            raise Malformed(f"the audit store {self.path} lacks a trie node: remove it and audit again")
-        return bytes(row[0])
-
-    def get_all(self, node_hashes: Sequence[bytes]) -> Mapping[bytes, bytes]:
-        return {node_hash: self.get(node_hash) for node_hash in node_hashes}
-
-    def put(self, node_hash: bytes, data: bytes) -> None:
-        self._fresh[node_hash] = data
-        if len(self._fresh) >= MAX_FRESH:
-            self._flush()
 
     def wait(self, index: int, entry: bytes) -> None:
-        """Keep an entry until its state entry comes."""
-        self._database.execute("INSERT INTO waiting VALUES (?, ?)", (index, entry))
+        """Keep an entry until its state entry comes; ``save`` brings it to disk."""
+        self._open[index] = entry
+        self._length += len(entry)
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether more of the open interval waits in memory than should."""
+        return self._length > MAX_WAITING
 
     def waiting(self, limit: int = -1) -> Iterator[tuple[int, bytes]]:
         """Give the entries of the open interval, one at a time."""
         rows = self._database.execute("SELECT * FROM waiting ORDER BY entry_index LIMIT ?", (limit,))
-        for index, entry in rows:
-            yield index, bytes(entry)
+        for number, item in enumerate(chain(rows, self._open.items())):
+            if number == limit:
+                return
+            yield item
 
-    def settle(self, effective: set[int], ts: int) -> None:
-        """End the interval: of its entries, those with effect are kept for F1."""
-        self._database.executemany(
-            "INSERT INTO effective SELECT entry_index, ?, entry FROM waiting WHERE entry_index = ?",
-            [(ts, index) for index in sorted(effective)],
-        )
+    def waited(self, index: int) -> bytes:
+        """Give one of them."""
+        if index in self._open:
+            return self._open[index]
+        row = self._database.execute("SELECT entry FROM waiting WHERE entry_index = ?", (index,)).fetchone()
+        return bytes(row[0])
+
+    def settle(self) -> None:
+        """End the interval."""
         self._database.execute("DELETE FROM waiting")
+        self._open, self._length = {}, 0
 
     def obey(self, index: int, order: bytes) -> None:
         """Keep an order of the roots."""
@@ -189,53 +187,28 @@ class ReplayStore:
         rows = self._database.execute("SELECT * FROM orders ORDER BY entry_index")
         return tuple((index, bytes(entry)) for index, entry in rows)
 
-    def remember(self, f1: bytes, progress: Progress) -> None:
-        """Keep F1's state at the end of a run, with the size and the map root that it belongs to."""
-        head = progress.frontier.size.to_bytes(8) + progress.map_root
-        self.keep("f1", head + f1)
-
-    def remembered_size(self) -> int:
-        """Say to which size F1's state is kept; 0 for none."""
-        row = self._database.execute("SELECT substr(value, 1, 8) FROM facts WHERE name = 'f1'").fetchone()
-        return 0 if row is None else int.from_bytes(row[0])
-
-    def remembered(self, progress: Progress) -> bytes | None:
-        """Read F1's state; ``Malformed`` where it does not belong to ``progress``."""
-        found = self.fact("f1")
-        if found is None:
-            return None
-        size, root = int.from_bytes(found[:8]), found[8:40]
-        if size > progress.frontier.size or (size == progress.frontier.size and root != progress.map_root):
-            raise Malformed(f"the audit store {self.path} is damaged: remove it and audit again")
-        return found[40:]
-
-    def effective(self, index: int) -> bytes:
-        """Read an entry that had effect."""
-        query = "SELECT entry FROM effective WHERE entry_index = ?"
-        row = self._database.execute(query, (index,)).fetchone()
-        if row is None:
-            raise Malformed(f"the audit store {self.path} lacks entry {index}: remove it and audit again")
-        return bytes(row[0])
-
-    def intervals(self, start: int) -> Iterator[tuple[int, Iterator[tuple[int, bytes]]]]:
-        """Give the entries that had effect, from an index on, each with the log time of its interval."""
-        query = "SELECT entry_index, ts, entry FROM effective WHERE entry_index >= ? ORDER BY entry_index"
-        rows = self._database.execute(query, (start,))
-        for index, ts, entry in rows:
-            yield ts, iter([(index, bytes(entry))])
-
-    def _flush(self) -> None:
-        """Write the nodes of this transaction, in the order in which they lie on disk."""
-        self._database.executemany("INSERT OR IGNORE INTO nodes VALUES (?, ?)", sorted(self._fresh.items()))
-        self._fresh.clear()
+    def state(self) -> StoredState:
+        """Give F1's state as of the newest state entry."""
+        return StoredState(self._database, self.path)
 
     def _begin(self, origin: str) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-        self._database.executescript(_SCHEMA)
+        self._database.execute(_FACTS)
         known = self.fact("origin")
+        if known == origin.encode() and self.fact("version") == b"1":
+            self._renew()
+        self._database.executescript(_SCHEMA + SCHEMA)
         if known is None:
             self.keep("origin", origin.encode())
             self.keep("version", str(VERSION).encode())
         elif known != origin.encode() or self.fact("version") != str(VERSION).encode():
             raise Malformed(f"{self.path} is the audit of {known.decode()}, not of {origin}")
+
+    def _renew(self) -> None:
+        """Begin again at entry 0, as what version 1 wrote of F1 is not read; the checkpoints stay known."""
+        with self.transaction():
+            for table in ("nodes", "waiting", "effective", "orders"):
+                self._database.execute(f"DROP TABLE {table}")
+            self._database.execute("DELETE FROM facts WHERE name IN ('progress', 'f1')")
+            self.keep("version", str(VERSION).encode())

@@ -6,7 +6,7 @@ says what each entry did and which records changed. It costs only the new entrie
 over the records' digests) is kept by the caller, who chooses where its nodes live.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from quotary.errors import Malformed
@@ -23,7 +23,6 @@ from quotary.statements.release import Release
 from quotary.statements.revocation import Rebuild, Revocation
 from quotary.statements.rules import Entry, delegate, rebuild, release, revoke, set_floor
 from quotary.statements.schema import Statement
-from quotary.statements.snapshot import decode_state, encode_state
 from quotary.statements.state import Effect, Known, State
 from quotary.statements.state_entry import MAX_TS, is_reserved
 
@@ -66,18 +65,6 @@ class F1:
     def copy(self) -> "F1":
         """Make an F1 that goes on separately from here."""
         return F1(self._origin, self._state.copy(), self._next, self._verify)
-
-    def dump(self) -> bytes:
-        """Write the state (``statements/snapshot.py``); it must all be in memory."""
-        return encode_state(self._origin, self._next, self._state.new)
-
-    @classmethod
-    def load(
-        cls, origin: str, data: bytes, entry_at: Callable[[int], bytes], verify: Verify = verify
-    ) -> "F1":
-        """Go on from a state that ``dump`` wrote over the same log; ``Malformed`` if it is not whole."""
-        following, changes = decode_state(origin, data, entry_at)
-        return cls(origin, State(new=changes), following, verify)
 
     @property
     def origin(self) -> str:

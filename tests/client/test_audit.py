@@ -16,7 +16,7 @@ from quotary.client.finding import Finding, keep
 from quotary.client.opener import Opener
 from quotary.client.policy import Policy
 from quotary.client.replay import Batch, Replay
-from quotary.client.replay_store import MAX_FRESH, Progress, ReplayStore
+from quotary.client.replay_store import Progress, ReplayStore
 from quotary.client.source import CHECKPOINT, Files
 from quotary.errors import CannotTell, Malformed, Refused
 from quotary.statements.state_entry import StateEntry
@@ -411,14 +411,13 @@ def test_a_tile_that_says_otherwise_than_last_time_is_refused(log: FakeLog, stor
         audit(log, store)
 
 
-def test_f1_is_taken_up_again_as_it_was_left_also_when_little_came_since(tmp_path: Path) -> None:
+def test_f1_is_taken_up_again_as_it_was_left(tmp_path: Path) -> None:
     log = log_of(releases=100)
     for number in range(3):
         log.append(log.maker.release(f"later {number}"), log.maker.release("x", signers=["owner1"]))
         log.close(TS + 200 + number)
         with ReplayStore(tmp_path, ORIGIN) as store:
             found = audit(log, store)
-            assert store.remembered_size() == 110
         assert found.outcomes["threshold"] == number + 1
 
 
@@ -426,8 +425,11 @@ def test_a_store_that_lost_a_delegation_is_refused(log: FakeLog, tmp_path: Path)
     with ReplayStore(tmp_path, ORIGIN) as store:
         audit(log, store)
     with closing(sqlite3.connect(tmp_path / "audit.db")) as database, database:
-        database.execute("DELETE FROM effective WHERE entry_index = 0")
-    with ReplayStore(tmp_path, ORIGIN) as store, pytest.raises(Malformed, match="lacks entry 0"):
+        database.execute("DELETE FROM delegations WHERE entry_index = 0")
+    log.append(log.maker.release("later"))
+    log.close(TS + 9)
+    # That is no finding: the log did nothing wrong.
+    with ReplayStore(tmp_path, ORIGIN) as store, pytest.raises(CannotTell, match="is damaged"):
         audit(log, store)
 
 
@@ -470,20 +472,53 @@ def test_a_log_that_goes_on_after_its_end_is_a_finding(log: FakeLog, store: Repl
     assert found.value.check == "state"
 
 
-def test_a_trie_node_of_a_transaction_that_failed_is_gone(store: ReplayStore) -> None:
-    name, many = bytes(32), [number.to_bytes(32) for number in range(1, MAX_FRESH + 2)]
+def test_what_was_taken_of_a_batch_that_failed_is_taken_again(log: FakeLog, store: ReplayStore) -> None:
+    # The lie stands behind a state entry of the same batch, so that an interval was closed and given back.
+    lie = MemorySource(files_of(with_state(log, maps={"F1": bytes(32)})))
+    auditor = Auditor(policy_of(log), store, lambda done, size: None)
+    with pytest.raises(Finding, match="map root"):
+        auditor.derive(Files(lie), lie.files[CHECKPOINT])
+    assert store.progress() == Progress()
+    store._database.execute("DELETE FROM facts WHERE name = 'note'")  # the next log is another one
+    assert auditor.audit(Files(source_of(log))).map_root == log.map_root
 
-    def failing() -> None:
-        with store.transaction():
-            store.put(name, b"node")
-            assert store.get(name) == b"node"
-            raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
-        failing()
-    with pytest.raises(Malformed, match="lacks a trie node"):
-        store.get(name)
-    with store.transaction():
-        for other in many:
-            store.put(other, other)
-    assert store.get_all(many) == dict(zip(many, many, strict=True))
+def test_entries_that_wait_for_long_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = log_of(releases=600, interval=10_000)
+    source = source_of(log)
+    monkeypatch.setattr("quotary.client.replay_store.MAX_WAITING", 300_000)
+    sizes = []
+    with ReplayStore(tmp_path, ORIGIN) as store:
+        auditor = Auditor(
+            policy_of(log), store, lambda size, of: sizes.append((size, _waiting_on_disk(store)))
+        )
+        assert auditor.audit(Files(source)).map_root == log.map_root
+    assert sizes == [(256, 252), (512, 508), (len(log.entries), 0)]
+
+
+def _waiting_on_disk(store: ReplayStore) -> int:
+    count: int = store._database.execute("SELECT count(*) FROM waiting").fetchone()[0]
+    return count
+
+
+def test_a_store_of_the_first_version_is_begun_again_and_remembers_the_checkpoint(
+    log: FakeLog, tmp_path: Path
+) -> None:
+    note = source_of(log).files[CHECKPOINT]
+    with closing(sqlite3.connect(tmp_path / "audit.db")) as database, database:
+        database.executescript(_FIRST_VERSION)
+        facts = {"origin": ORIGIN.encode(), "version": b"1", "note": note, "progress": b"{}", "f1": b"x"}
+        database.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
+    with ReplayStore(tmp_path, ORIGIN) as store:
+        with pytest.raises(Finding, match="rollback"):
+            audit(log, store, MemorySource(files_of(log.entries[:4])))
+        assert audit(log, store).fresh == len(log.entries)
+
+
+_FIRST_VERSION = """
+CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE nodes (hash BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE waiting (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+CREATE TABLE effective (entry_index INTEGER PRIMARY KEY, ts INTEGER NOT NULL, entry BLOB NOT NULL);
+CREATE TABLE orders (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+"""

@@ -1,0 +1,108 @@
+"""F1's state in the audit store answers as the one in memory does, after every interval."""
+
+import base64
+import json
+import sqlite3
+import subprocess
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quotary.client.replay_state import SCHEMA, StoredState
+from quotary.errors import CannotTell
+from quotary.statements.f1 import F1
+from quotary.statements.state import State
+from quotary.statements.state_entry import is_reserved, state_of
+from quotary.tlog import trie
+from quotary.tlog.trie_summary import Summary
+from tests.fakes.authority import ORIGIN, TS, Authority
+from tests.registry.test_state import LENGTH, VECTORS, WALKS, Names
+from tests.web.test_second_implementation import LEAST_NODE, REPOSITORY, node_version
+
+
+@pytest.fixture
+def database() -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as opened:
+        opened.executescript(SCHEMA)
+        yield opened
+
+
+@pytest.mark.parametrize("case", VECTORS)
+def test_both_states_give_the_same_changes_and_answers_on_the_vectors(
+    case: dict[str, Any], database: sqlite3.Connection
+) -> None:
+    compare(case, database)
+
+
+@pytest.mark.parametrize("seed", range(WALKS))
+def test_both_states_give_the_same_changes_and_answers_on_random_logs(
+    seed: int, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if node_version() < LEAST_NODE:
+        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
+    monkeypatch.setattr("quotary.client.replay_state._KEPT", 3)
+    program = ["node", "tests/web/walks.mjs", str(seed), "1", str(LENGTH)]
+    done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, check=True, timeout=60)
+    (case,) = json.loads(done.stdout)["cases"]
+    compare(case, database)
+
+
+def compare(case: dict[str, Any], database: sqlite3.Connection) -> None:
+    """Feed a log to both; after each interval another object, without memory, must know all of it."""
+    log = [base64.b64decode(entry) for entry in case["log"]]
+    names, path = Names(log), Path("audit.db")
+    stored, memory = StoredState(database, path), State()
+    whole = F1(case["origin"], memory)
+    first = 0
+    for index, entry in enumerate(log):
+        found = state_of(entry)
+        if found is None:
+            continue
+        interval = [item for item in enumerate(log[first:index], first) if not is_reserved(item[1])]
+        changed = State(stored)
+        closed = F1(case["origin"], changed, first).close(interval, found.ts)
+        assert closed == whole.close(interval, found.ts)
+        stored.absorb(changed.new, closed.changes, log.__getitem__)
+        names.compare(stored, memory)
+        assert Summary(stored.pairs, 3).root == found.maps["F1"]
+        first = index + 1
+    names.compare(StoredState(database, path), memory)
+
+
+def story(database: sqlite3.Connection) -> tuple[StoredState, list[bytes]]:
+    by, state = Authority(), StoredState(database, Path("audit.db"))
+    log = [by.genesis(), by.allocation(), by.delegation(), by.release("r1")]
+    changed = State(state)
+    closed = F1(ORIGIN, changed).close(enumerate(log), TS)
+    state.absorb(changed.new, closed.changes, log.__getitem__)
+    return StoredState(database, Path("audit.db")), log
+
+
+def test_a_record_that_is_not_the_one_of_the_map_is_refused(database: sqlite3.Connection) -> None:
+    state, _ = story(database)
+    for key, _ in list(state.pairs(bytes(32), b"\xff" * 32)):
+        assert state.record(key) is not None
+    database.execute("UPDATE records SET record = CAST(record || ' ' AS BLOB)")
+    for key, _ in list(state.pairs(bytes(32), b"\xff" * 32)):
+        with pytest.raises(CannotTell, match="is damaged"):
+            state.record(key)
+
+
+def test_a_delegation_that_is_gone_or_another_one_is_refused(database: sqlite3.Connection) -> None:
+    state, log = story(database)
+    database.execute("UPDATE delegations SET entry = ? WHERE entry_index = 0", (log[1],))
+    with pytest.raises(CannotTell, match="is damaged"):
+        state.held("log")
+    database.execute("DELETE FROM delegations")
+    with pytest.raises(CannotTell, match="is damaged"):
+        state.held("log")
+
+
+def test_an_empty_state_has_the_empty_map(database: sqlite3.Connection) -> None:
+    state = StoredState(database, Path("audit.db"))
+    assert Summary(state.pairs, 4).root == trie.EMPTY
+    assert state.held("log") is None
+    assert state.sequence("log", "delegation") == 0
