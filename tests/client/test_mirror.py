@@ -11,6 +11,7 @@ from quotary.client.policy import Policy
 from quotary.client.replay_store import ReplayStore
 from quotary.client.source import CHECKPOINT, Files, FolderSource
 from quotary.errors import CannotTell, Malformed, Refused
+from quotary.tlog.tiles import entries_path, partial_widths, tile_path
 from tests.fakes.authority import ORIGIN, TS
 from tests.fakes.files import MemorySource, files_of, source_of
 from tests.fakes.log import FakeLog, policy_bytes, policy_document, signed_note
@@ -47,6 +48,20 @@ def test_a_copy_is_byte_for_byte_what_the_log_published(tmp_path: Path, releases
         log.checkpoint.root,
         len(log.entries),
     )
+
+
+def test_no_partial_tile_is_asked_for_that_the_verified_checkpoint_does_not_have(tmp_path: Path) -> None:
+    log = log_of(300)
+    source = source_of(log)
+    copy(log, tmp_path / "copy", source)
+    with ReplayStore(tmp_path / "store", ORIGIN) as store:
+        Auditor(policy_of(log), store, lambda done, size: None).audit(Files(source))
+    first, *later = source.reads
+    widths = partial_widths(len(log.entries))
+    partial = {path for path in later if ".p/" in path}
+    assert first == CHECKPOINT
+    assert partial <= {tile_path(0, 1, widths[0]), tile_path(1, 0, widths[1]), entries_path(1, widths[0])}
+    assert partial
 
 
 def test_a_copy_is_audited_offline(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from collections.abc import Iterator
 import pytest
 
 from quotary.tlog.merkle import leaf_hash, root_of
+from quotary.tlog.note import ED25519, Note
 from quotary.tlog.tiles import TILE_WIDTH, TilePath, encode_entry_bundle, entries_path, tile_path
 from registry.errors import NotPublished
+from registry.identity import read_public
 from registry.public import PublicLog
 from tests.fakes.inprocess import Local, local
 
@@ -85,3 +87,28 @@ def test_over_http_a_partial_of_each_width_is_a_prefix_until_the_published_size(
         "tile/64/000",
     ):
         assert client.get(f"/{path}").status_code == 400, path
+
+
+def test_checkpoint_tiles_and_bundles_have_the_media_types_and_caching_of_the_specification(
+    log: Local,
+) -> None:
+    client = log.client()
+    for path, kind, caching in (
+        ("checkpoint", "text/plain; charset=utf-8", "public, max-age=2"),
+        (tile_path(0, 0), "application/octet-stream", "public, max-age=31536000, immutable"),
+        (tile_path(1, 0, 1), "application/octet-stream", "public, max-age=31536000, immutable"),
+        (entries_path(0), "application/octet-stream", "public, max-age=31536000, immutable"),
+    ):
+        answer = client.get(f"/{path}")
+        assert (answer.status_code, answer.content_type, answer.headers["Cache-Control"]) == (
+            200,
+            kind,
+            caching,
+        )
+
+
+def test_a_checkpoint_carries_an_ed25519_signature_of_its_log(log: Local) -> None:
+    note = Note.parse(log.client().get("/checkpoint").data)
+    keys = [key for key in read_public(log.config.keys / "public").log if key.alg == ED25519]
+    assert [key.name for key in keys] == [note.text.partition("\n")[0]]
+    assert note.verify(keys) == {keys[0]: ()}

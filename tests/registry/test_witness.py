@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from quotary.canonical import b64
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note, SigningKey, VerifierKey
-from registry.witness_app import create_app, create_witness
+from registry.witness_app import create_app, create_witness, open_witness
 
 HASHES = [leaf_hash(b"%d" % i) for i in range(9)]
 
@@ -108,3 +109,70 @@ def test_a_size_in_a_second_spelling_is_malformed(folder: Path, log_key: Signing
 
 def test_an_old_size_beyond_the_checkpoint_is_malformed(folder: Path, log_key: SigningKey) -> None:
     assert post(folder, request_of(log_key, 4, 3))[0] == 400
+
+
+def test_a_bad_line_of_a_known_key_is_not_authorised(folder: Path, log_key: SigningKey) -> None:
+    good = request_of(log_key, 0, 3)
+    at = good.rindex(b" ") + 20
+    assert post(folder, good[:at] + (b"A" if good[at : at + 1] != b"A" else b"B") + good[at + 1 :])[0] == 403
+    stranger = SigningKey.log("stranger.example.org", Ed25519PrivateKey.generate())
+    text = str(Checkpoint("log.example.org", 3, root_of(HASHES[:3])))
+    assert post(folder, good + stranger.line(text, 1).encode())[0] == 200
+
+
+def test_a_conflict_has_the_newest_size_in_its_own_media_type(folder: Path, log_key: SigningKey) -> None:
+    client = client_of(folder)
+    assert client.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 200
+    for old, size in ((0, 5), (2, 5), (4, 5), (0, 0)):
+        answer = client.post("/add-checkpoint", data=request_of(log_key, old, size))
+        found = (answer.status_code, answer.data, answer.content_type)
+        assert found == (409, b"3\n", "text/x.tlog.size")
+
+
+def test_an_empty_log_has_one_root_and_a_first_checkpoint_needs_no_proof(
+    folder: Path, log_key: SigningKey
+) -> None:
+    empty = sign_checkpoint(Checkpoint("log.example.org", 0, bytes(32)), [log_key], 1)
+    assert post(folder, b"old 0\n\n" + empty)[0] == 422
+    assert post(folder, request_of(log_key, 0, 3, [HASHES[0]]))[0] == 422
+    assert post(folder, request_of(log_key, 0, 0))[0] == 200
+    assert post(folder, request_of(log_key, 0, 3))[0] == 200
+
+
+def test_an_answer_is_lines_of_cosignatures_with_a_time(folder: Path, log_key: SigningKey) -> None:
+    answer = client_of(folder).post("/add-checkpoint", data=request_of(log_key, 0, 3))
+    assert answer.text.startswith("\u2014 witness.example.org ")
+    assert answer.text.endswith("\n")
+    note = Note.parse(request_of(log_key, 0, 3).partition(b"\n\n")[2] + answer.data)
+    key = open_witness(folder)._key.verifier
+    ((time,),) = note.verify([key]).values()
+    assert time > 1_700_000_000
+
+
+def test_the_newest_checkpoint_has_the_lines_of_log_and_witness_and_before_there_is_none(
+    folder: Path, log_key: SigningKey
+) -> None:
+    client, path = client_of(folder), f"/{hashlib.sha256(b'log.example.org').hexdigest()}/checkpoint"
+    assert client.get(path).status_code == 404
+    assert client.get(f"/{hashlib.sha256(b'other').hexdigest()}/checkpoint").status_code == 404
+    line = client.post("/add-checkpoint", data=request_of(log_key, 0, 3)).data
+    assert client.get(path).data == request_of(log_key, 0, 3).partition(b"\n\n")[2] + line
+    assert client.get(path.upper().replace("CHECKPOINT", "checkpoint")).status_code == 404
+
+
+def test_of_two_histories_at_once_only_one_is_cosigned(folder: Path, log_key: SigningKey) -> None:
+    """Check and memory are one step, in one process and between two."""
+    bodies = [request_of(log_key, 0, 3, hashes=[leaf_hash(b"%d" % n)] * 9) for n in range(24)]
+    apps = [create_app(str(folder)) for _ in range(2)]
+
+    def submit(number: int) -> int:
+        return apps[number % 2].test_client().post("/add-checkpoint", data=bodies[number]).status_code
+
+    with ThreadPoolExecutor(12) as pool:
+        assert sorted(pool.map(submit, range(24))) == [200] + [409] * 23
+
+
+def test_only_posts_are_submissions(folder: Path) -> None:
+    client = client_of(folder)
+    answers = [client.get("/add-checkpoint"), client.put("/add-checkpoint"), client.delete("/add-checkpoint")]
+    assert [answer.status_code for answer in answers] == [405, 405, 405]

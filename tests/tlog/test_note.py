@@ -2,9 +2,11 @@
 
 import base64
 import dataclasses
+import hashlib
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
@@ -218,6 +220,34 @@ def test_a_line_under_a_known_name_with_another_key_id_is_ignored():
     stranger = keys.SigningKey.cosigner(keys.ORIGIN, keys.ed25519_private("stranger"))
     note = Note.parse(NOTE + stranger.line(TEXT, NOW).encode())
     assert stranger.verifier not in note.verify(VERIFIERS)
+
+
+def test_a_line_with_a_known_key_id_under_another_name_is_ignored():
+    known = SIGNERS[0].verifier
+    for name in ("other.example", keys.ORIGIN + "/x", keys.ORIGIN.upper()):
+        stranger = str(Signature(name, known.key_id, bytes(64)))
+        assert Note.parse(NOTE + stranger.encode()).verify([known]) == {known: ()}
+        with pytest.raises(InvalidSignature, match="no known key"):
+            Note.parse((TEXT + "\n" + stranger).encode()).verify([known])
+
+
+def test_key_ids_are_those_of_the_specification():
+    for signer in SIGNERS:
+        key = signer.verifier
+        data = key.name.encode() + b"\n" + bytes([key.alg]) + key.public
+        assert key.key_id == hashlib.sha256(data).digest()[:4]
+    public = spki(ECDSA_PRIVATE.public_key())
+    assert VerifierKey.of("any", ECDSA, public).key_id == hashlib.sha256(public).digest()[:4]
+
+
+def test_the_ed25519_message_is_that_of_the_specification():
+    assert (
+        cosignature.ed25519_message(TEXT, 1679315147) == b"cosignature/v1\ntime 1679315147\n" + TEXT.encode()
+    )
+    line = Signature.parse(SIGNERS[2].line(TEXT, 5)[:-1])
+    public = Ed25519PublicKey.from_public_bytes(SIGNERS[2].verifier.public)
+    public.verify(line.signature[8:], b"cosignature/v1\ntime 5\n" + TEXT.encode())
+    assert line.signature[:8] == (5).to_bytes(8)
 
 
 def test_two_keys_of_one_name_and_key_id_are_malformed():

@@ -245,6 +245,43 @@ def test_what_is_no_policy_is_malformed(lines):
         policy(*lines)
 
 
+def test_a_key_is_listed_once_whatever_its_name():
+    renamed = [keys.SigningKey.log("other.example", LOGS[0].private).verifier.vkey()]
+    renamed.append(keys.SigningKey.cosigner("other.example", WITNESSES["one"].private).verifier.vkey())
+    for line in (f"log {renamed[0]}", f"witness six {renamed[1]}"):
+        with pytest.raises(Malformed, match="listed twice"):
+            policy(line, "quorum none")
+
+
+def test_names_are_octets_and_no_letters():
+    """A Kelvin sign is no K, and neither is a letter with its accent beside it the letter with its accent."""
+    for name, other in (
+        ("K", "\u212a"),
+        ("\u00e9", "e\u0301"),
+        ("a", "A"),
+        ("ss", "\u00df"),
+        ("x", "x\u200b"),
+    ):
+        lines = (f"witness {name} {keys.witness_key('six').verifier.vkey()}", f"group {other} any {name}")
+        assert policy(*lines, f"quorum {other}").groups[other].members == (name,)
+        with pytest.raises(Malformed, match="not defined above"):
+            policy(lines[0], f"quorum {other}")
+
+
+def test_the_text_of_a_note_that_no_listed_key_signed_is_not_read():
+    """Whoever reads it first can be told anything by anybody."""
+    text = "neither an origin nor a size\n"
+    stranger = keys.log_key("stranger.example", "stranger")
+    for data in (
+        (text + "\n" + stranger.line(text, NOW)).encode(),
+        sign_checkpoint(CHECKPOINT, [stranger], NOW),
+    ):
+        with pytest.raises(InvalidSignature, match="no known key"):
+            policy("quorum none").verify(data)
+    with pytest.raises(Malformed, match="checkpoint"):
+        policy("quorum none").verify((text + "\n" + LOGS[0].line(text, NOW)).encode())
+
+
 def test_a_policy_without_a_log_is_malformed():
     with pytest.raises(Malformed, match="no log"):
         TlogPolicy.parse("quorum none\n")
