@@ -89,9 +89,10 @@ def test_only_a_production_gpu_without_developers_tools_is_confidential(
     assert (mode in nvml.CONFIDENTIAL) == (mode in ("on", "protected PCIe"))
 
 
-def test_a_driver_that_knows_no_confidential_mode_is_off_and_needs_no_readiness() -> None:
-    found = ask_driver(Library(failing={SETTINGS: 3, READY: 3}))
-    assert (found.mode, found.ready) == ("off", True)
+def test_outside_confidential_mode_nobody_waits_for_readiness() -> None:
+    for library in (Library(failing={SETTINGS: 3}, ready=0), Library(settings=(2, 0, 0, 0), ready=0)):
+        found = ask_driver(library)
+        assert (found.mode, found.ready) == ("off", True)
     assert not ask_driver(Library(ready=0)).ready
 
 
