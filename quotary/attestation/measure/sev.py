@@ -6,6 +6,7 @@ endian.
 
 import hashlib
 import uuid
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from quotary.attestation.layout import Layout, fields, little
@@ -19,6 +20,7 @@ from quotary.attestation.measure.guids import (
 from quotary.errors import Malformed
 
 PAGE = 4096
+FOUR_GIB = 1 << 32
 SEC_MEM, SECRETS, CPUID, SVSM_CAA, KERNEL_HASHES = 1, 2, 3, 4, 0x10
 MAX_SECTIONS = 64
 MAX_SECTION = 64 << 30
@@ -60,8 +62,19 @@ class SEVFirmware:
 def sev_firmware(firmware: bytes) -> SEVFirmware:
     """Read SEV-SNP metadata; raises ``Malformed`` for firmware that SNP cannot start."""
     table = guid_table(firmware)
-    start = len(firmware) - word(table, SEV_METADATA_OFFSET, "SEV metadata")
-    header = _HEADER.read(firmware[start : start + 16] if start >= 0 else b"")
+    found = sev_sections(firmware, table)
+    if any(section.gpa + section.size > FOUR_GIB - len(firmware) for section in found):
+        raise Malformed("firmware asks for memory that the firmware itself takes")
+    hashes = table.get(SEV_HASH_TABLE, bytes(8))
+    if len(hashes) != 8:
+        raise Malformed("firmware's hash table entry is not of 8 bytes")
+    return SEVFirmware(word(table, SEV_RESET_BLOCK, "reset block"), little(hashes[:4]), found)
+
+
+def sev_sections(image: bytes, table: Mapping[uuid.UUID, bytes]) -> tuple[SEVSection, ...]:
+    """Read the sections of an image with this GUID table, in file order."""
+    start = len(image) - word(table, SEV_METADATA_OFFSET, "SEV metadata")
+    header = _HEADER.read(image[start : start + 16] if start >= 0 else b"")
     count = little(header["count"])
     if header["signature"] != b"ASEV" or little(header["version"]) != 1:
         raise Malformed("firmware has no SEV metadata of version 1")
@@ -70,22 +83,26 @@ def sev_firmware(firmware: bytes) -> SEVFirmware:
     found = []
     for index in range(count):
         at = start + 16 + 12 * index
-        values = {name: little(value) for name, value in _SECTION.read(firmware[at : at + 12]).items()}
+        values = {name: little(value) for name, value in _SECTION.read(image[at : at + 12]).items()}
         found.append(SEVSection(**values))
-    hashes = table.get(SEV_HASH_TABLE, bytes(8))
-    if len(hashes) != 8:
-        raise Malformed("firmware's hash table entry is not of 8 bytes")
-    reset = word(table, SEV_RESET_BLOCK, "reset block")
-    return SEVFirmware(reset, little(hashes[:4]), require_sections(found))
+    return require_sections(found)
 
 
-def require_sections(found: list[SEVSection]) -> tuple[SEVSection, ...]:
-    """Refuse sections that are empty, not of whole pages, too large or of an unknown kind."""
+def require_sections(found: Sequence[SEVSection]) -> tuple[SEVSection, ...]:
+    """Refuse sections that are empty, not of whole pages, too large, of an unknown kind, or that overlap.
+
+    A VMM refuses an empty section, too: firmware that only TDX starts has them.
+    """
     for section in found:
         if section.kind not in _KINDS or not 0 < section.size <= MAX_SECTION:
             raise Malformed(f"SEV section at {section.gpa:#x} of kind {section.kind}, {section.size} bytes")
         if section.gpa % PAGE or section.size % PAGE:
             raise Malformed(f"SEV section at {section.gpa:#x} is not of whole pages")
+    end = 0
+    for section in sorted(found, key=lambda section: section.gpa):
+        if section.gpa < end:
+            raise Malformed(f"SEV sections overlap at {section.gpa:#x}")
+        end = section.gpa + section.size
     return tuple(found)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from quotary.attestation.measure.profiles import SNPProfile
 from quotary.attestation.measure.sev import (
     CPUID,
+    FOUR_GIB,
     KERNEL_HASHES,
     PAGE,
     SEC_MEM,
@@ -22,12 +23,12 @@ from quotary.attestation.measure.sev import (
     sev_firmware,
 )
 from quotary.attestation.measure.trace import ZERO, Measured, Step
+from quotary.attestation.measure.vmsa import real_mode
 from quotary.errors import Malformed
 
 NORMAL, VMSA, ZERO_PAGE, UNMEASURED, SECRETS_PAGE, CPUID_PAGE = 1, 2, 3, 4, 5, 6
 BSP_EIP = 0xFFFFFFF0
 MAX_VCPUS = 512
-FOUR_GIB = 1 << 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,10 +53,8 @@ def measure(launch: SNPLaunch, profile: SNPProfile) -> Measured:
     """Compute ``measurement`` of a launch under a profile, with a step for each page that counts."""
     if len(launch.firmware) % PAGE:
         raise Malformed("firmware is not of whole pages")
-    start = FOUR_GIB - len(launch.firmware)
     digest = LaunchDigest()
-    for offset in range(0, len(launch.firmware), PAGE):
-        digest.page(NORMAL, start + offset, launch.firmware[offset : offset + PAGE], "firmware page")
+    digest.image(FOUR_GIB - len(launch.firmware), launch.firmware, "firmware page")
     return measure_from(digest, sev_firmware(launch.firmware), launch, profile)
 
 
@@ -72,7 +71,7 @@ def measure_from(
         _add(digest, section, firmware, launch.kernel, profile)
     for number in range(launch.vcpus):
         eip = BSP_EIP if number == 0 else firmware.reset_eip
-        page = vmsa(profile, eip, launch.signature, launch.features, first=number == 0)
+        page = real_mode(profile, eip, launch.signature, launch.features, first=number == 0)
         digest.page(VMSA, profile.vmsa_gpa, page, f"vmsa {number}")
     return Measured({"measurement": digest.value}, tuple(digest.steps))
 
@@ -84,50 +83,17 @@ class LaunchDigest:
         self.value = value
         self.steps: list[Step] = []
 
+    def image(self, gpa: int, image: bytes, name: str) -> None:
+        """Add an image of whole pages at this address."""
+        for offset in range(0, len(image), PAGE):
+            self.page(NORMAL, gpa + offset, image[offset : offset + PAGE], name)
+
     def page(self, kind: int, gpa: int, content: bytes | None, name: str) -> None:
         """Add one page; content is None for kinds whose content does not count."""
         contents = ZERO if content is None else hashlib.sha384(content).digest()
         info = struct.pack("<48s48sHBB4xQ", self.value, contents, 0x70, kind, 0, gpa)
         self.value = hashlib.sha384(info).digest()
         self.steps.append(Step("measurement", f"{name} {gpa:#x}", contents, self.value))
-
-
-def vmsa(profile: SNPProfile, eip: int, signature: int, features: int, *, first: bool) -> bytes:
-    """Write the 4096 bytes of a vCPU's first state (AMD APM volume 2, appendix B, VMSA layout)."""
-    page = bytearray(PAGE)
-    code = profile.cs_attributes if first else profile.cs_attributes_ap
-    segments = (
-        (0x000, 0, 0x93, 0),  # es
-        (0x010, 0xF000, code, eip & 0xFFFF0000),  # cs
-        (0x020, 0, profile.ss_attributes, 0),
-        (0x030, 0, 0x93, 0),  # ds
-        (0x040, 0, 0x93, 0),  # fs
-        (0x050, 0, 0x93, 0),  # gs
-        (0x060, 0, 0, 0),  # gdtr
-        (0x070, 0, 0x82, 0),  # ldtr
-        (0x080, 0, 0, 0),  # idtr
-        (0x090, 0, profile.tr_attributes, 0),
-    )
-    for offset, selector, attributes, base in segments:
-        struct.pack_into("<HHIQ", page, offset, selector, attributes, 0xFFFF, base)
-    registers = (
-        (0x0D0, 0x1000),  # efer: SVME
-        (0x148, 0x40),  # cr4: MCE
-        (0x158, 0x10),  # cr0: ET
-        (0x160, 0x400),  # dr7
-        (0x168, 0xFFFF0FF0),  # dr6
-        (0x170, 0x2),  # rflags
-        (0x178, eip & 0xFFFF),  # rip
-        (0x268, profile.g_pat),
-        (0x310, signature if profile.rdx is None else profile.rdx),
-        (0x3B0, features),
-        (0x3E8, 1),  # xcr0
-    )
-    for offset, value in registers:
-        struct.pack_into("<Q", page, offset, value)
-    struct.pack_into("<I", page, 0x408, profile.mxcsr)
-    struct.pack_into("<H", page, 0x410, profile.x87_fcw)
-    return bytes(page)
 
 
 def _ordered(sections: tuple[SEVSection, ...], cpuid_last: bool) -> Iterator[SEVSection]:

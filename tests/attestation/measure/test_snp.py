@@ -103,6 +103,23 @@ def test_the_gce_rules_give_the_published_digest(vectors):
     assert measured.registers["measurement"].hex() == vector["expected"]
 
 
+def test_profiles_write_what_the_published_table_says(vectors):
+    table = load(vectors, "vmsa-profiles.json")["profiles"]
+    for name, row in table.items():
+        found = snp_profile(f"snp/{name}/v1")
+        assert found.cs_attributes == int(row["cs_attr_bsp"], 16), name
+        assert found.cs_attributes_ap == int(row["cs_attr_ap"], 16), name
+        assert found.ss_attributes == int(row["ss_attr"], 16), name
+        assert found.tr_attributes == int(row["tr_attr"], 16), name
+        assert found.g_pat == int(row["g_pat"], 16), name
+        assert found.rdx == (None if row["rdx"] == "vcpu signature" else int(row["rdx"], 16)), name
+        assert (found.mxcsr, found.x87_fcw) == (int(row["mxcsr"], 16), int(row["x87_fcw"], 16)), name
+        assert found.vmsa_gpa == int(row["vmsa_gpa"], 16), name
+        assert found.memory_page_type == {"ZERO": 3, "UNMEASURED": 4}[row["sec_mem_page_type"]], name
+        assert found.cpuid_last == (row["cpuid_page"] == "after all other sections"), name
+    assert len(table) == 6
+
+
 def test_single_pages_give_the_published_prefixes(vectors):
     normal, zero = load(vectors, "gce-fake-firmware.json")["extra_checks"]
     content = b"LGTM" * 4 + bytes(3 * 4096 - 32) + b"LGTM" * 4
@@ -116,7 +133,9 @@ def test_single_pages_give_the_published_prefixes(vectors):
     assert digest.value.hex().startswith(zero["expected_prefix"])
 
 
-def _second_opinion(path: str, vcpus: int, features: int, files: tuple[str, str, str] | None) -> str:
+def _second_opinion(
+    path: str, vcpus: int, features: int, files: tuple[str, str, str] | None, vmm: str = "QEMU"
+) -> str:
     guest = pytest.importorskip("sevsnpmeasure.guest")
     from sevsnpmeasure import vmm_types
     from sevsnpmeasure.sev_mode import SevMode
@@ -131,7 +150,7 @@ def _second_opinion(path: str, vcpus: int, features: int, files: tuple[str, str,
         initrd_path,
         line,
         features,
-        vmm_type=vmm_types.VMMType.QEMU,
+        vmm_type=vmm_types.VMMType[vmm],
     )
     return digest.hex()
 
@@ -150,6 +169,17 @@ def test_a_second_implementation_agrees(vectors, tmp_path, vcpus, features, with
         SNPLaunch(path.read_bytes(), hashes, vcpus, 0x800F12, features), snp_profile(PROFILE)
     )
     assert measured.registers["measurement"].hex() == _second_opinion(str(path), vcpus, features, files)
+
+
+@pytest.mark.parametrize("name", ["ovmf_AmdSev_suffix.bin", "ovmf_OvmfX64_suffix.bin"])
+@pytest.mark.parametrize(
+    ("vmm", "profile"), [("QEMU", PROFILE), ("ec2", "snp/ec2-2026/v1"), ("gce", "snp/gce-milan/v1")]
+)
+def test_a_second_implementation_agrees_about_every_vmm_that_it_knows(vectors, name, vmm, profile):
+    path = vectors / "measure" / "snp" / name
+    for vcpus in (1, 3):
+        measured = snp.measure(SNPLaunch(path.read_bytes(), None, vcpus, 0x800F12, 1), snp_profile(profile))
+        assert measured.registers["measurement"].hex() == _second_opinion(str(path), vcpus, 1, None, vmm)
 
 
 @settings(max_examples=50)
@@ -214,6 +244,18 @@ def test_launches_that_no_vmm_can_start_are_malformed(vectors):
             require_sections([section])
 
 
+def test_sections_that_overlap_each_other_or_the_firmware_are_malformed(vectors):
+    one = SEVSection(0x800000, 8192, 1)
+    assert require_sections([one, SEVSection(0x802000, 4096, 2)])
+    for other in (SEVSection(0x801000, 4096, 2), SEVSection(0x7FF000, 8192, 1), one):
+        with pytest.raises(Malformed, match="overlap"):
+            require_sections([one, other])
+    image = bytearray(firmware(vectors, "ovmf_AmdSev_suffix.bin"))
+    struct.pack_into("<II", image, image.rindex(b"ASEV") + 16, 0xFFFFF000, 4096)
+    with pytest.raises(Malformed, match="itself"):
+        sev_firmware(bytes(image))
+
+
 def test_broken_metadata_is_malformed(vectors):
     image = firmware(vectors, "ovmf_AmdSev_suffix.bin")
     at = image.rindex(b"ASEV")
@@ -231,8 +273,8 @@ def test_a_hash_table_across_a_page_is_malformed():
 
 
 def test_profiles_are_found_by_name_and_kind():
-    assert all(snp_profile(name) for name in names() if name.startswith("snp/"))
-    for name in ("process/v1", "snp/unknown/v1"):
+    assert all(snp_profile(name) for name in names() if name.startswith("snp/") and "svsm" not in name)
+    for name in ("process/v1", "snp/unknown/v1", "snp/qemu-svsm/v1"):
         with pytest.raises(Unsupported):
             snp_profile(name)
 
