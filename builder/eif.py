@@ -21,6 +21,11 @@ def eif_of(folder: Path) -> EIF:
     """Make the enclave image of an image folder, whose files are hashed first."""
     image = Image.load(folder)
     image.verify(folder)
+    return assemble_eif(folder, image)
+
+
+def assemble_eif(folder: Path, image: Image) -> EIF:
+    """Make the enclave image of a folder whose files were hashed."""
     names = [disk.file for disk in image.disks]
     names += [POLICY_DISK] if (folder / POLICY_DISK).exists() and POLICY_DISK not in names else []
     try:

@@ -1,11 +1,16 @@
 """Why two measurements differ: the first input, in the order in which hardware takes them in."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from quotary.attestation.measure.material import recompute
+from quotary.attestation.measure.shape import Shape, parse_shape
 from quotary.attestation.measure.trace import Measured, Step
 from quotary.canonical import Fields, hexbytes
-from quotary.errors import CannotTell, Malformed
+from quotary.errors import CannotTell, Malformed, Unsupported
+from quotary.statements.measurement import base_platform
+from quotary.statements.release import Release
 
 SCHEMA = "quotary/measure-steps/v1"
 MAX_STEPS_FILE = 64 << 20
@@ -48,6 +53,34 @@ def difference(mine: Measured, theirs: Measured) -> str:
     names = {step.register for step in (*mine.steps, *theirs.steps)}
     reached = sorted(name for name in names if mine.registers.get(name) != theirs.registers.get(name))
     return f"{first}; registers that differ: {', '.join(reached) or 'none'}"
+
+
+def against_release(
+    material: Callable[[Sequence[Shape]], Mapping[str, object]], release: Release, platform: str, profile: str
+) -> str:
+    """Say which input of an image is the first that differs from a release's, as far as its material says.
+
+    material: gives the image's own material for the machines of the release's row
+    """
+    rows = [row for row in release.rows if (row.platform, row.profile) == (platform, profile)]
+    if not rows:
+        raise Unsupported(f"the release has no row for {platform} with profile {profile}")
+    base = base_platform(platform)
+    machine = parse_shape(base, rows[0].shape)[0]
+    mine = material([machine])
+    said = difference(
+        recompute(base, profile, machine, mine), recompute(base, profile, machine, release.material)
+    )
+    lines = [str(one.get("command_line", "")) for one in (mine, release.material)]
+    return words_difference(said, *lines)
+
+
+def words_difference(said: str, mine: str, theirs: str) -> str:
+    """Add to what differs the words of the command line that only one side has."""
+    words, others = mine.split(), theirs.split()
+    only = [f"+{word}" for word in words if word not in others]
+    only += [f"-{word}" for word in others if word not in words]
+    return f"{said}; command line: {' '.join(only)}" if said and only else said
 
 
 def _step(item: object) -> Step:

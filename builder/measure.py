@@ -10,22 +10,24 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.eif import eif_of
+from builder.eif import assemble_eif
 from builder.image import Image
-from quotary.attestation.measure.nitro import measure as measure_nitro
+from quotary.attestation.measure.material import FIRMWARE, INITRD, KERNEL, Files, describe
+from quotary.attestation.measure.nitro import Streams, registers, streams
 from quotary.attestation.measure.profiles import (
+    SNPProfile,
+    TDXProfile,
     nitro_profile,
     profile,
     profile_sha256,
     snp_profile,
     tdx_profile,
 )
-from quotary.attestation.measure.rtmr0 import material_of as tdx_material
 from quotary.attestation.measure.sev import KernelHashes, sev_firmware
+from quotary.attestation.measure.shape import Shape, parse_shape, shape_document
 from quotary.attestation.measure.snp import SNPLaunch
 from quotary.attestation.measure.snp import measure as measure_snp
-from quotary.attestation.measure.tdvf import configuration_volume, sections
-from quotary.attestation.measure.tdx import ACPI_BLOBS, TDXLaunch
+from quotary.attestation.measure.tdx import ACPI_BLOBS, TDXLaunch, sha384
 from quotary.attestation.measure.tdx import measure as measure_tdx
 from quotary.attestation.measure.trace import Measured
 from quotary.canonical import Fields
@@ -34,7 +36,6 @@ from quotary.statements.measurement import REGISTERS, base_platform, measurement
 from quotary.statements.row import Row, parse_row
 
 SCHEMA = "quotary/measure/v1"
-MIB = 1 << 20
 MAX_ROWS_FILE = 4 << 20
 PROFILES = {
     "sim-tdx": "tdx/simulated-direct-boot/v1",
@@ -47,95 +48,101 @@ PROFILES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """The machine that a row is for.
+class Loaded:
+    """An image folder whose files were hashed and read once.
 
-    memory:    bytes of the guest's memory; it changes TDX's RTMR0, and RTMR1 below 2.75 GiB
-    vcpus:     number of virtual processors; it changes SNP's launch digest
-    signature: their CPUID signature (function 1, EAX), for SNP
-    acpi:      folder with the VMM's three ACPI blobs, for hardware TDX
+    enclave: its Nitro form, hashed, where somebody asked for it
     """
 
-    memory: int = 512 * MIB
-    vcpus: int = 1
-    signature: int = 0x00A00F11
-    acpi: Path | None = None
+    image: Image
+    files: Files
+    enclave: Streams | None
 
-    def document(self, base: str) -> dict[str, object]:
-        """Return what a row's ``shape`` says of it, so that anybody can compute the row again.
+    @classmethod
+    def of(cls, folder: Path, platforms: Sequence[str]) -> "Loaded":
+        """Read what these platforms start."""
+        image = Image.load(folder)
+        image.verify(folder)
+        firmware, kernel, initrd = ((folder / name).read_bytes() for name in (FIRMWARE, KERNEL, INITRD))
+        wanted = any(base_platform(platform) == "nitro" for platform in platforms)
+        # One formula is known, so its parts are hashed before anybody names it.
+        enclave = streams(assemble_eif(folder, image), nitro_profile(PROFILES["nitro"])) if wanted else None
+        return cls(image, Files(firmware, kernel, initrd, image.command_line), enclave)
 
-        Nothing of the machine changes a Nitro enclave's registers.
-        """
-        if base == "nitro":
-            return {}
+    def compute(self, platform: str, name: str, shape: Shape) -> Measured:
+        """Compute the registers on a platform under a named profile, with every step."""
+        base = base_platform(platform)
+        if base == "nitro" and self.enclave is not None:
+            nitro_profile(name)
+            return registers(self.enclave)
+        if base == "tdx":
+            return _tdx(self.files, tdx_profile(name), shape)
         if base == "snp":
-            return {"vcpus": self.vcpus, "cpuid_signature": f"{self.signature:08x}"}
-        return {"memory_bytes": self.memory}
+            return _snp(self.files, snp_profile(name), shape)
+        raise Unsupported(f"images for {platform} are not built")
+
+    def material(self, shapes: Sequence[Shape]) -> dict[str, object]:
+        """Return what the rows of these machines, and others, can be computed from, and the disks."""
+        disks = {
+            one.serial: {"root": one.root, "blocks": one.blocks, "salt": one.salt} for one in self.image.disks
+        }
+        return {"disks": disks, **describe(self.files, shapes, self.enclave)}
 
 
 def compute(folder: Path, platform: str, name: str, shape: Shape) -> Measured:
     """Compute the registers of an image folder on a platform under a named profile, with every step."""
-    if base_platform(platform) == "nitro":
-        return measure_nitro(eif_of(folder), nitro_profile(name))
-    image = Image.load(folder)
-    image.verify(folder)
-    read = {file: (folder / file).read_bytes() for file in ("firmware", "vmlinuz", "initrd.img")}
-    base = base_platform(platform)
-    if base == "tdx":
-        chosen = tdx_profile(name)
-        acpi = _acpi(shape.acpi) if chosen.acpi == "given" else {}
-        kernel, initrd, line = read["vmlinuz"], read["initrd.img"], image.command_line
-        return measure_tdx(TDXLaunch(read["firmware"], kernel, initrd, line, shape.memory, acpi), chosen)
-    if base == "snp":
-        if not sev_firmware(read["firmware"]).hash_table_gpa:
-            raise Unsupported(
-                "this firmware has no measured direct boot: no place for the kernel's hashes, so an SNP"
-                " machine would start any kernel under the same launch digest",
-                next_command="quotary measure run IMAGE --platform sim-tdx",
-            )
-        hashes = KernelHashes.of(read["vmlinuz"], read["initrd.img"], image.command_line)
-        launch = SNPLaunch(read["firmware"], hashes, shape.vcpus, shape.signature, 1)
-        return measure_snp(launch, snp_profile(name))
-    raise Unsupported(f"images for {platform} are not built")
+    return Loaded.of(folder, (platform,)).compute(platform, name, shape)
+
+
+def measure_image(
+    folder: Path, platforms: Sequence[str], rule: str | None, shapes: Sequence[Shape]
+) -> tuple[list[dict[str, object]], dict[str, object]]:
+    """Return the rows of an image for these platforms and machines, and their material.
+
+    rule: name of a profile, or None for each platform's own
+    """
+    loaded = Loaded.of(folder, platforms)
+    rows = [
+        row
+        for platform in platforms
+        for row in _rows(loaded, platform, rule or default_profile(platform), shapes)
+    ]
+    return rows, loaded.material(shapes)
 
 
 def row_of(platform: str, name: str, shape: Shape, found: Measured) -> dict[str, object]:
     """Return the release's row for computed registers."""
-    base = base_platform(platform)
-    require: dict[str, object] = {"configuration": "none"}
-    if base == "tdx":
-        require["rtmr0"] = {"exact": [found.registers["rtmr0"].hex()]}
-    machine = shape.document(base)
-    return {
-        "platform": platform,
-        "profile": name,
-        "profile_sha256": profile_sha256(name).hex(),
-        "registers": {register: found.registers[register].hex() for register in REGISTERS[base]},
-        "require": require,
-        **({"shape": machine} if machine else {}),
-    }
+    return _row(platform, name, [(shape, found)])
 
 
-def material_of(folder: Path) -> dict[str, object]:
-    """Return what rows of other shapes can be computed from: digests of the launched files, and the disks."""
-    image = Image.load(folder)
-    files = {
-        name: one.sha256 for name, one in image.files.items() if name in ("firmware", "vmlinuz", "initrd.img")
-    }
-    disks = {one.serial: {"root": one.root, "blocks": one.blocks, "salt": one.salt} for one in image.disks}
-    return {"launch": files, "disks": disks, **_firmware_material((folder / "firmware").read_bytes())}
+def material_of(folder: Path, shapes: Sequence[Shape] = ()) -> dict[str, object]:
+    """Return the material of an image folder, without its Nitro form."""
+    return Loaded.of(folder, ()).material(shapes)
 
 
 def registers_of(folder: Path, row: Row) -> Mapping[str, bytes]:
-    """Compute a release's row again from other files, under its own profile and shape."""
+    """Compute a release's row again from other files, under its own profile and for its own machines.
+
+    Where its machines do not agree about a register of the measurement id, the first that differs from the
+    row counts.
+    """
     if profile_sha256(row.profile) != row.profile_sha256:
         raise Unsupported(f"the release's {row.profile} is not the one that this version knows")
-    shape = row.shape or {}
-    memory, vcpus = shape.get("memory_bytes", 512 * MIB), shape.get("vcpus", 1)
-    if not isinstance(memory, int) or not isinstance(vcpus, int):
-        raise Malformed("the row's shape is not of whole numbers")
-    found = compute(folder, row.platform, row.profile, Shape(memory=memory, vcpus=vcpus))
-    return {name: found.registers[name] for name in row.registers}
+    found: Mapping[str, bytes] = {}
+    for shape in parse_shape(base_platform(row.platform), row.shape):
+        measured = compute(folder, row.platform, row.profile, shape)
+        found = {name: measured.registers[name] for name in row.registers}
+        if found != row.registers:
+            break
+    return found
+
+
+def acpi_of(folder: Path) -> dict[str, bytes]:
+    """Hash the three ACPI blobs of a VMM that lie in a folder (48 bytes each)."""
+    try:
+        return {name: sha384((folder / name).read_bytes()) for name in ACPI_BLOBS}
+    except OSError as error:
+        raise CannotTell(f"cannot read the ACPI tables: {error}") from error
 
 
 def save_rows(
@@ -199,21 +206,56 @@ def default_profile(platform: str) -> str:
     return profile(PROFILES[platform]).name
 
 
-def _firmware_material(firmware: bytes) -> dict[str, object]:
-    """What the events of a TDX firmware follow from; nothing for firmware that no TD starts."""
-    try:
-        return {"tdx": tdx_material(sections(firmware), configuration_volume(firmware))}
-    except Malformed:
-        return {}
-
-
-def _acpi(folder: Path | None) -> dict[str, bytes]:
-    if folder is None:
+def _tdx(files: Files, profile: TDXProfile, shape: Shape) -> Measured:
+    if profile.acpi == "given" and not shape.acpi:
         raise Usage(
             "hardware TDX needs the ACPI tables of the machine's shape: RTMR0 is stated exactly or not",
             next_command=f"give --acpi FOLDER with {', '.join(ACPI_BLOBS)}",
         )
-    try:
-        return {name: (folder / name).read_bytes() for name in ACPI_BLOBS}
-    except OSError as error:
-        raise CannotTell(f"cannot read the ACPI tables: {error}") from error
+    acpi = shape.acpi if profile.acpi == "given" else {}
+    launch = TDXLaunch(files.firmware, files.kernel, files.initrd, files.command_line, shape.memory, acpi)
+    return measure_tdx(launch, profile)
+
+
+def _snp(files: Files, profile: SNPProfile, shape: Shape) -> Measured:
+    if not sev_firmware(files.firmware).hash_table_gpa:
+        raise Unsupported(
+            "this firmware has no measured direct boot: no place for the kernel's hashes, so an SNP"
+            " machine would start any kernel under the same launch digest",
+            next_command="quotary measure run IMAGE --platform sim-tdx",
+        )
+    hashes = KernelHashes.of(files.kernel, files.initrd, files.command_line)
+    launch = SNPLaunch(files.firmware, hashes, shape.vcpus, shape.signature, shape.features)
+    return measure_snp(launch, profile)
+
+
+def _rows(loaded: Loaded, platform: str, name: str, shapes: Sequence[Shape]) -> list[dict[str, object]]:
+    # Machines that differ in RTMR0 alone share a measurement id, and so a row with all their values.
+    base = base_platform(platform)
+    together: dict[tuple[bytes, ...], list[tuple[Shape, Measured]]] = {}
+    seen: list[object] = []
+    for shape in shapes:
+        if (document := shape.document(base)) in seen:
+            continue
+        seen.append(document)
+        found = loaded.compute(platform, name, shape)
+        covered = tuple(found.registers[register] for register in REGISTERS[base])
+        together.setdefault(covered, []).append((shape, found))
+    return [_row(platform, name, machines) for machines in together.values()]
+
+
+def _row(platform: str, name: str, machines: Sequence[tuple[Shape, Measured]]) -> dict[str, object]:
+    base = base_platform(platform)
+    require: dict[str, object] = {"configuration": "none"}
+    if base == "tdx":
+        require["rtmr0"] = {"exact": sorted({found.registers["rtmr0"].hex() for _, found in machines})}
+    shape = shape_document(base, [one for one, _ in machines])
+    values = machines[0][1].registers
+    return {
+        "platform": platform,
+        "profile": name,
+        "profile_sha256": profile_sha256(name).hex(),
+        "registers": {register: values[register].hex() for register in REGISTERS[base]},
+        "require": require,
+        **({"shape": shape} if shape else {}),
+    }

@@ -4,27 +4,19 @@ from pathlib import Path
 
 import click
 
-from builder.explain import difference, load_steps, steps_document
-from builder.measure import MIB, Shape, compute, default_profile, id_of, material_of, row_of, save_rows
+from builder import statement
+from builder.explain import against_release, difference, load_steps, steps_document, words_difference
+from builder.image import Image
+from builder.machines import FOLDER, machine_options, machines, platform_option, profile_option
+from builder.measure import Loaded, compute, default_profile, id_of, measure_image, save_rows
+from quotary.attestation.measure.shape import Shape
 from quotary.cli.output import emit, json_option
-from quotary.statements.measurement import REGISTERS, base_platform
+from quotary.errors import Malformed, Unsupported, Usage
+from quotary.statements.recompute import verify_row
+from quotary.statements.release import Release
 
-FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
+FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
 EXIT_CODES = "Exit codes: 0, 2, 10 a file is not the one in boot.json, 20, 30, 40."
-
-platform_option = click.option(
-    "--platform", "platforms", multiple=True, default=("sim-tdx",), show_default=True, help="May be repeated."
-)
-profile_option = click.option(
-    "--profile", help="How registers are computed. [default: the platform's newest]"
-)
-memory_option = click.option(
-    "--memory", type=click.IntRange(64), default=512, show_default=True, help="MiB of the machine."
-)
-vcpus_option = click.option(
-    "--vcpus", type=click.IntRange(1, 512), default=1, show_default=True, help="For SNP."
-)
-acpi_option = click.option("--acpi", type=FOLDER, help="The VMM's ACPI blobs, for hardware TDX.")
 
 
 @click.group(
@@ -36,14 +28,13 @@ def measure_group() -> None:
 
 @measure_group.command(
     name="run",
-    epilog=f"\b\nExample:\n  quotary measure run image --platform sim-tdx --out rows.json\n\n{EXIT_CODES}",
+    epilog="\b\nExample:\n  quotary measure run image --platform sim-tdx --memory 512 --memory 2048"
+    f" --out rows.json\n\n{EXIT_CODES}",
 )
 @click.argument("folder", type=FOLDER)
 @platform_option
 @profile_option
-@memory_option
-@vcpus_option
-@acpi_option
+@machine_options
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="File of rows for quotary release new."
 )
@@ -51,73 +42,118 @@ def measure_group() -> None:
 def run(
     folder: Path,
     platforms: tuple[str, ...],
-    profile: str | None,
-    memory: int,
-    vcpus: int,
+    rule: str | None,
+    memory: tuple[int, ...],
+    vcpus: tuple[int, ...],
+    cpu: tuple[int, ...],
     acpi: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
-    """Compute the registers and measurement ids of the image in FOLDER from its files."""
-    shape = Shape(memory=memory * MIB, vcpus=vcpus, acpi=acpi)
-    rows, lines = [], []
-    for platform in platforms:
-        name = profile or default_profile(platform)
-        found = compute(folder, platform, name, shape)
-        row = row_of(platform, name, shape, found)
-        rows.append(row)
-        machine = shape.document(base_platform(platform)) or "any machine"
-        lines += [f"{platform}, profile {name}, {machine}"]
-        lines += [
-            f"  {register}  {found.registers[register].hex()}"
-            for register in REGISTERS[base_platform(platform)]
-        ]
-        lines += [f"  measurement id  {id_of(row)}"]
-    material = material_of(folder)
+    """Compute the registers and measurement ids of the image in FOLDER from its files.
+
+    There is a row for each machine that shows other registers: --memory (for TDX), --vcpus and --cpu may be
+    repeated.
+    """
+    rows, material = measure_image(folder, platforms, rule, machines(memory, vcpus, cpu, acpi))
     if out is not None:
         save_rows(out, rows, material)
     ids = [id_of(row) for row in rows]
     document = {"schema": "quotary/measure/v1", "measurements": ids, "rows": rows, "material": material}
-    emit(document, "\n".join(lines), as_json=as_json)
+    emit(document, "\n".join(line for row in rows for line in row_lines(row)), as_json=as_json)
 
 
 @measure_group.command(
     name="explain",
     epilog="\b\nExample:\n  quotary measure explain image --platform sim-tdx"
-    f"\n  quotary measure explain image other-image\n\n{EXIT_CODES}",
+    "\n  quotary measure explain image other-image\n  quotary measure explain image release.entry"
+    f"\n\n{EXIT_CODES}",
 )
 @click.argument("folder", type=FOLDER)
 @click.argument("other", type=click.Path(path_type=Path, exists=True), required=False)
 @click.option("--platform", default="sim-tdx", show_default=True)
 @profile_option
-@memory_option
-@vcpus_option
-@acpi_option
+@machine_options
 @json_option
 def explain(
     folder: Path,
     other: Path | None,
     platform: str,
-    profile: str | None,
-    memory: int,
-    vcpus: int,
+    rule: str | None,
+    memory: tuple[int, ...],
+    vcpus: tuple[int, ...],
+    cpu: tuple[int, ...],
     acpi: Path | None,
     as_json: bool,
 ) -> None:
-    """Show every step that led to the registers of the image in FOLDER.
+    """Show every step that led to the registers of the image in FOLDER on one machine.
 
-    With OTHER, another image folder or the --json output of this command for one, name the first input that
-    makes the measurements differ.
+    With OTHER, another image folder, a release or the --json output of this command for an image, name the
+    first input that makes the measurements differ. A release's machine is its own.
     """
-    name, shape = profile or default_profile(platform), Shape(memory=memory * MIB, vcpus=vcpus, acpi=acpi)
-    found = compute(folder, platform, name, shape)
+    name, found = rule or default_profile(platform), machines(memory, vcpus, cpu, acpi)
+    if len(found) != 1:
+        raise Usage("one machine at a time: give --memory, --vcpus and --cpu once")
     if other is not None:
-        theirs = (
-            compute(other, platform, name, shape) if other.is_dir() else load_steps(other, platform, name)
-        )
-        said = difference(found, theirs)
+        said = _explain(folder, other, platform, name, found[0])
         document = {"schema": "quotary/measure-difference/v1", "platform": platform, "profile": name}
         emit(document | {"same": not said, "first": said}, said or "every step is the same", as_json=as_json)
         return
-    text = "\n".join(f"{one.register:<11}  {one.digest.hex()}  {one.name}" for one in found.steps)
-    emit(steps_document(platform, name, found), text, as_json=as_json)
+    measured = compute(folder, platform, name, found[0])
+    text = "\n".join(f"{one.register:<11}  {one.digest.hex()}  {one.name}" for one in measured.steps)
+    emit(steps_document(platform, name, measured), text, as_json=as_json)
+
+
+@measure_group.command(
+    name="check",
+    epilog="\b\nExample:\n  quotary measure check release.entry"
+    "\n\nExit codes: 0 every row, 2, 10 a row has other registers, 20 a row is not checked, 30, 40.",
+)
+@click.argument("file", type=FILE)
+@json_option
+def check(file: Path, as_json: bool) -> None:
+    """Compute every row of the release in FILE again from the release's own material, without its files."""
+    release = release_of(file)
+    rows, unchecked = [], 0
+    for row in release.rows:
+        try:
+            verdict = f"recomputed for {len(verify_row(row, release.material))} machine(s)"
+        except Unsupported as error:
+            verdict, unchecked = f"not checked: {error}", unchecked + 1
+        rows.append({"measurement": row.measurement.hex(), "platform": row.platform, "verdict": verdict})
+    text = "\n".join(f"{one['measurement']}  {one['platform']}\n  {one['verdict']}" for one in rows)
+    emit({"schema": "quotary/measure-check/v1", "rows": rows}, text, as_json=as_json)
+    if unchecked:
+        raise Unsupported(
+            f"{unchecked} of {len(rows)} rows are not checked: their registers need the files themselves",
+            next_command=f"quotary rebuild run {file}",
+        )
+
+
+def release_of(path: Path) -> Release:
+    """Read a release (statement or entry)."""
+    found, _ = statement.statement_of(statement.read(path))
+    if not isinstance(found.predicate, Release):
+        raise Usage(f"{path} is a {found.kind}, not a release")
+    return found.predicate
+
+
+def row_lines(row: dict[str, object]) -> list[str]:
+    """Say a row to people."""
+    registers = row["registers"]
+    assert isinstance(registers, dict), "rows_of writes an object"
+    lines = [f"{row['platform']}, profile {row['profile']}, {row.get('shape', 'any machine')}"]
+    lines += [f"  {name}  {value}" for name, value in registers.items()]
+    return [*lines, f"  measurement id  {id_of(row)}"]
+
+
+def _explain(folder: Path, other: Path, platform: str, name: str, shape: Shape) -> str:
+    if other.is_dir():
+        lines = [Image.load(one).command_line for one in (folder, other)]
+        said = difference(compute(folder, platform, name, shape), compute(other, platform, name, shape))
+        return words_difference(said, *lines)
+    try:
+        release = release_of(other)
+    except Malformed:
+        return difference(compute(folder, platform, name, shape), load_steps(other, platform, name))
+    return against_release(Loaded.of(folder, (platform,)).material, release, platform, name)

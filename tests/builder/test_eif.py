@@ -8,9 +8,10 @@ from click.testing import CliRunner
 
 from builder.build_cli import build_group
 from builder.eif import eif_of, write_eif
-from builder.measure import PROFILES, Shape, compute, default_profile, registers_of, row_of
+from builder.measure import PROFILES, compute, default_profile, registers_of, row_of
 from builder.measure_cli import measure_group
 from quotary.attestation.measure.eif import EIF
+from quotary.attestation.measure.shape import Shape
 from quotary.attestation.measure.trace import Measured
 from quotary.errors import CannotTell, Rejected
 from quotary.statements.measurement import REGISTERS, base_platform

@@ -18,12 +18,13 @@ from builder.build import BUILD, Built, Recipe, build, check
 from builder.choose import choose
 from builder.errors import Interrupted, NotReproducible
 from builder.image import Image
-from builder.measure import Shape, compute, material_of, registers_of, row_of
+from builder.measure import compute, material_of, registers_of, row_of
 from builder.nix import Nix
 from builder.prefetch import Cache
 from builder.rebuild import repeat
 from builder.release import release_predicate
 from builder.statement import Head
+from quotary.attestation.measure.shape import Shape
 from quotary.errors import Unsupported, Usage
 from quotary.statements.release import Release
 from quotary.statements.schema import parse_statement, statement_payload

@@ -16,12 +16,13 @@ import urllib3
 
 from builder.build import Recipe, build
 from builder.choose import choose
-from builder.measure import Shape, compute, material_of, row_of
+from builder.measure import compute, material_of, row_of
 from builder.model import make_model
 from builder.nix import Nix
 from builder.prefetch import Cache
 from builder.release import release_predicate
 from builder.statement import Head
+from quotary.attestation.measure.shape import Shape
 from quotary.statements.envelope import sign
 from quotary.statements.schema import statement_payload
 from simulator.pki import FMSPC, open_pki

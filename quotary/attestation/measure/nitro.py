@@ -7,7 +7,8 @@ debug mode shows zeros.
 """
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from quotary.attestation.measure.eif import EIF
 from quotary.attestation.measure.profiles import NitroProfile
@@ -17,22 +18,50 @@ from quotary.errors import Malformed
 MAX_ROLE = 2048
 
 
+@dataclass(frozen=True, slots=True)
+class Streams:
+    """What each PCR is over: the stream's digest (48 bytes) by the PCR's name, and a step for each part."""
+
+    digests: Mapping[str, bytes]
+    steps: tuple[Step, ...]
+
+
 def measure(image: EIF, profile: NitroProfile) -> Measured:
     """Compute ``pcr0`` to ``pcr2`` of an image, with a step for each part of each."""
-    registers, steps = {}, []
-    rules = (("pcr0", profile.pcr0), ("pcr1", profile.pcr1), ("pcr2", profile.pcr2))
-    for register, names in rules:
-        parts = [part for name in names for part in _parts(image, name)]
-        registers[register], found = _pcr(register, parts)
-        steps += found
-    return Measured(registers, tuple(steps))
+    return registers(streams(image, profile))
+
+
+def streams(image: EIF, profile: NitroProfile) -> Streams:
+    """Hash an image's parts as its PCRs take them in; each large part is read at most twice."""
+    digests, steps, parts = {}, [], _Parts(image)
+    for register, names in (("pcr0", profile.pcr0), ("pcr1", profile.pcr1), ("pcr2", profile.pcr2)):
+        stream = hashlib.sha384()
+        for number, (name, data) in enumerate(one for part in names for one in parts.named(part)):
+            if number:
+                stream.update(data)
+            else:
+                stream = parts.hashed(name, data).copy()
+            digest = parts.hashed(name, data).digest()
+            steps.append(Step(register, name, digest, extended(stream.digest())))
+        digests[register] = stream.digest()
+    return Streams(digests, tuple(steps))
+
+
+def registers(found: Streams) -> Measured:
+    """Give the PCRs of hashed parts."""
+    return Measured({name: extended(digest) for name, digest in found.digests.items()}, found.steps)
+
+
+def extended(digest: bytes) -> bytes:
+    """Extend a PCR of 48 zero bytes with a digest."""
+    return hashlib.sha384(ZERO + digest).digest()
 
 
 def signer_pcr(certificate: bytes) -> bytes:
     """Compute PCR8 of an image whose signer has this certificate (DER); an unsigned image has zeros."""
     if not certificate:
         raise Malformed("PCR8 needs the signing certificate in DER")
-    return hashlib.sha384(ZERO + hashlib.sha384(certificate).digest()).digest()
+    return extended(hashlib.sha384(certificate).digest())
 
 
 def role_pcr(role: str) -> bytes:
@@ -51,26 +80,26 @@ def _text_pcr(text: str, what: str, begin: str) -> bytes:
     return hashlib.sha384(ZERO + text.encode()).digest()
 
 
-def _parts(image: EIF, name: str) -> Sequence[tuple[str, bytes]]:
-    if name == "kernel":
-        return [(name, image.kernel)]
-    if name == "command-line":
-        return [(name, image.command_line.encode())]
-    numbered = [(f"ramdisk {number}", data) for number, data in enumerate(image.ramdisks)]
-    chosen = {"ramdisks": numbered, "ramdisk-first": numbered[:1], "ramdisks-rest": numbered[1:]}
-    if name not in chosen:
-        raise Malformed(f"no rule for the part {name!r}")
-    return chosen[name]
+class _Parts:
+    """The parts of an image, each hashed once."""
 
+    def __init__(self, image: EIF) -> None:
+        self._image = image
+        self._hashed: dict[str, hashlib._Hash] = {}
 
-def _pcr(register: str, parts: Sequence[tuple[str, bytes]]) -> tuple[bytes, list[Step]]:
-    stream, value, steps = hashlib.sha384(), _extended(hashlib.sha384().digest()), []
-    for name, data in parts:
-        stream.update(data)
-        value = _extended(stream.digest())
-        steps.append(Step(register, name, hashlib.sha384(data).digest(), value))
-    return value, steps
+    def hashed(self, name: str, data: bytes) -> "hashlib._Hash":
+        if name not in self._hashed:
+            self._hashed[name] = hashlib.sha384(data)
+        return self._hashed[name]
 
-
-def _extended(digest: bytes) -> bytes:
-    return hashlib.sha384(ZERO + digest).digest()
+    def named(self, name: str) -> Sequence[tuple[str, bytes]]:
+        """Give the parts that a name of the profile stands for."""
+        if name == "kernel":
+            return [(name, self._image.kernel)]
+        if name == "command-line":
+            return [(name, self._image.command_line.encode())]
+        numbered = [(f"ramdisk {number}", data) for number, data in enumerate(self._image.ramdisks)]
+        chosen = {"ramdisks": numbered, "ramdisk-first": numbered[:1], "ramdisks-rest": numbered[1:]}
+        if name not in chosen:
+            raise Malformed(f"no rule for the part {name!r}")
+        return chosen[name]

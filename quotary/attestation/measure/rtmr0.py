@@ -60,6 +60,13 @@ def material_of(sections: Sequence[Section], configuration_volume: bytes) -> dic
     }
 
 
+def address(value: object) -> int:
+    """Read an address as a material's sections have it: 16 hex digits."""
+    if not isinstance(value, str):
+        raise Malformed("an address of a material's section is not text")
+    return int.from_bytes(hexbytes(value, 8), "big")
+
+
 def check_rtmr0(registers: Mapping[str, bytes], free: Sequence[str], replay: Replay | None) -> Check:
     """Explain RTMR0 by the machine's event log, or raise naming the event that has no business there.
 
@@ -99,11 +106,5 @@ def _require_slot(name: str, event: Event, replay: Replay) -> None:
 def _section(item: object) -> Section:
     if not isinstance(item, tuple | list) or len(item) != 3 or not isinstance(item[2], int):
         raise Malformed("material.tdx.sections are of address, size and type")
-    gpa, memory = (_address(value) for value in item[:2])
+    gpa, memory = (address(value) for value in item[:2])
     return Section(0, 0, gpa, memory, item[2], 0)
-
-
-def _address(value: object) -> int:
-    if not isinstance(value, str):
-        raise Malformed("an address of material.tdx.sections is not text")
-    return int.from_bytes(hexbytes(value, 8), "big")

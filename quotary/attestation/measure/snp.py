@@ -67,6 +67,8 @@ def measure_from(
     kinds = [section.kind for section in firmware.sections]
     if launch.kernel is not None and (KERNEL_HASHES not in kinds or not firmware.hash_table_gpa):
         raise Malformed("a kernel is given and the firmware has no place for its hashes")
+    if launch.kernel is not None:
+        digest.steps += _kernel_steps(launch.kernel, digest.value)
     for section in _ordered(firmware.sections, profile.cpuid_last):
         _add(digest, section, firmware, launch.kernel, profile)
     for number in range(launch.vcpus):
@@ -94,6 +96,13 @@ class LaunchDigest:
         info = struct.pack("<48s48sHBB4xQ", self.value, contents, 0x70, kind, 0, gpa)
         self.value = hashlib.sha384(info).digest()
         self.steps.append(Step("measurement", f"{name} {gpa:#x}", contents, self.value))
+
+
+def _kernel_steps(kernel: KernelHashes, value: bytes) -> Iterator[Step]:
+    # The page of hashes is one step; these come before it, so that the file that differs is the one named.
+    for name in ("kernel", "initrd", "command_line"):
+        digest = hashlib.sha384(getattr(kernel, name)).digest()
+        yield Step("measurement", f"SHA-256 of the {name.replace('_', ' ')}", digest, value)
 
 
 def _ordered(sections: tuple[SEVSection, ...], cpuid_last: bool) -> Iterator[SEVSection]:

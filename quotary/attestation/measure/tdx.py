@@ -16,7 +16,7 @@ from quotary.attestation.measure.kernel import measured_kernel
 from quotary.attestation.measure.pe import authenticode
 from quotary.attestation.measure.profiles import TDXProfile
 from quotary.attestation.measure.tdvf import configuration_volume, mrtd, sections
-from quotary.attestation.measure.trace import ZERO, Measured, extend
+from quotary.attestation.measure.trace import ZERO, Measured, Step, extend
 from quotary.errors import Malformed
 
 ACPI_BLOBS = ("acpi-loader", "acpi-rsdp", "acpi-tables")
@@ -40,7 +40,8 @@ class TDXLaunch:
     """What a VMM starts.
 
     memory: bytes of the guest's memory
-    acpi:   the three blobs that QEMU gives firmware by ``ACPI_BLOBS`` name; empty where the profile has none
+    acpi:   SHA-384 of the three blobs that QEMU gives firmware, by ``ACPI_BLOBS`` name; empty where the
+            profile has none
     """
 
     firmware: bytes
@@ -53,14 +54,32 @@ class TDXLaunch:
 
 def measure(launch: TDXLaunch, profile: TDXProfile) -> Measured:
     """Compute the five registers of a launch under a profile, with every step; RTMR3 stays zero."""
-    value, steps = mrtd(launch.firmware, profile.page_order)
-    registers, found = {"mrtd": value}, list(steps)
+    firmware = mrtd(launch.firmware, profile.page_order)
+    length = None if launch.initrd is None else len(launch.initrd)
+    return assemble(firmware, lambda name: event_digest(name, launch, profile), profile, length)
+
+
+def assemble(
+    firmware: tuple[bytes, tuple[Step, ...]],
+    digest: Callable[[str], bytes | None],
+    profile: TDXProfile,
+    initrd: int | None,
+) -> Measured:
+    """Put MRTD, its steps and digests of events together; a register with an unknown event is left out.
+
+    digest: gives an event's digest by its name in the profile, or None
+    initrd: its length in bytes, or None where there is none, and the kernel's stub measures none
+    """
+    registers, found = {"mrtd": firmware[0]}, list(firmware[1])
     for register, names in (("rtmr0", profile.rtmr0), ("rtmr1", profile.rtmr1), ("rtmr2", profile.rtmr2)):
-        # Without an initrd the kernel's stub measures none.
-        present = [name for name in names if name != "initrd" or launch.initrd is not None]
-        events = [(name, event_digest(name, launch, profile)) for name in present]
-        registers[register], more = extend(register, events)
-        found += more
+        present = [name for name in names if name != "initrd" or initrd is not None]
+        if register == "rtmr1" and profile.kernel_rule == "qemu-patched":
+            # QEMU writes the initrd's place into the kernel: where only that differs, this step says so.
+            found.append(Step(register, "length of the initrd", sha384(str(initrd).encode()), ZERO))
+        digests = [(name, one) for name in present if (one := digest(name)) is not None]
+        if len(digests) == len(present):
+            registers[register], more = extend(register, digests)
+            found += more
     registers["rtmr3"] = ZERO
     return Measured(registers, tuple(found))
 
@@ -119,7 +138,7 @@ def _kernel(launch: TDXLaunch, profile: TDXProfile) -> bytes:
 def _acpi(launch: TDXLaunch, profile: TDXProfile, name: str) -> bytes:
     if (name in launch.acpi) != (profile.acpi == "given"):
         raise Malformed(f"the profile takes {profile.acpi} ACPI tables, the launch disagrees about {name}")
-    return sha384(launch.acpi.get(name, b""))
+    return launch.acpi[name] if profile.acpi == "given" else sha384(b"")
 
 
 def sha384(data: bytes) -> bytes:

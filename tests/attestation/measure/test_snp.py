@@ -203,7 +203,7 @@ def test_any_flipped_bit_of_the_firmware_changes_the_digest_or_is_malformed(vect
         ({"vcpus": 2}, "33 steps here, 34 there"),
         ({"signature": 1}, "vmsa 0"),
         ({"features": 3}, "vmsa 0"),
-        ({"kernel": KernelHashes.of(b"k", b"", "")}, "kernel hashes"),
+        ({"kernel": KernelHashes.of(b"k", b"", "")}, "SHA-256 of the kernel"),
     ],
 )
 def test_every_input_of_a_launch_counts_and_its_step_says_so(vectors, change, steps):

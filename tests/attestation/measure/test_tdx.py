@@ -224,7 +224,7 @@ def test_acpi_blobs_are_hashed_as_given(vectors, firmware, image):
     ram = vector["ram_mib"] << 20
     struct.pack_into("<I", blob, length - 684, 0xE0000000 - ram)
     struct.pack_into("<I", blob, length - 684 - 12, ram)
-    acpi = {"acpi-loader": b"l", "acpi-rsdp": b"r", "acpi-tables": bytes(blob)}
+    acpi = dict.fromkeys(tdx.ACPI_BLOBS, bytes(48)) | {"acpi-tables": tdx.sha384(bytes(blob))}
     given_launch = launch(firmware, image, acpi=acpi)
     assert event_digest("acpi-tables", given_launch, tdx_profile(EDK2_202502)).hex() == vector["tables"]
     with pytest.raises(Malformed):
@@ -281,7 +281,7 @@ def cfv_firmware() -> bytes:
         ({"kernel": b""}, ""),
         ({"initrd": b"other!"}, "rtmr2: initrd"),
         ({"command_line": "x"}, "rtmr2: load-options"),
-        ({"initrd": None}, "rtmr1: kernel"),
+        ({"initrd": None}, "rtmr1: length of the initrd"),
     ],
 )
 def test_every_input_counts_and_the_first_difference_names_it(image, change, said):
@@ -297,7 +297,7 @@ def test_every_input_counts_and_the_first_difference_names_it(image, change, sai
 
 
 def test_later_firmware_measures_the_raw_kernel_and_prepends_the_token(image):
-    acpi = dict.fromkeys(tdx.ACPI_BLOBS, b"blob")
+    acpi = dict.fromkeys(tdx.ACPI_BLOBS, tdx.sha384(b"blob"))
     given_launch = launch(cfv_firmware(), image, acpi=acpi)
     measured = tdx.measure(given_launch, tdx_profile(EDK2_202608))
     by_name = {step.name: step.digest for step in measured.steps}
