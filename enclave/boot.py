@@ -149,7 +149,7 @@ class Machine:
         1. GPUs and switches answer nonces of this keyset; the device signs a binding of both.
         2. The registers in that evidence say which bundle to fetch; a hint until the next step.
         3. The whole verification order holds (design section 5).
-        4. The release names the policy under which this was decided.
+        4. The release names the policy under which this was decided, and demands the devices that are shown.
         """
         return self._check(keyset, Trail())
 
@@ -225,9 +225,18 @@ def _judged(setup: Setup, document: AttestationDocument, bundle: bytes, trail: T
         raise Refused(
             "policy", setup.policy.digest.hex(), f"{release.policy_sha256.hex()}, which the release names"
         )
+    _require_demanded(setup, verdict)
     digest = setup.policy.digest.hex()
     own = Check("policy", "ok", digest, digest, f"release {verdict.release}", HERE)
     return SelfCheck(document, bundle, verdict, release, (*verdict.checks, own))
+
+
+def _require_demanded(setup: Setup, verdict: Verdict) -> None:
+    """Refuse devices that nobody verified: whoever shows some may compute on them (``enclave.serve``)."""
+    (row,) = (row for row in verdict.predicate.rows if row.measurement == verdict.measurement_id)
+    demanded = sum(rule.count for rule in row.require.devices)
+    if setup.devices != demanded:
+        raise Refused("devices", f"{setup.devices} to be shown", f"{demanded}, which the release demands")
 
 
 def _devices(setup: Setup, keyset: bytes) -> DeviceEvidence | None:

@@ -1,7 +1,8 @@
 """Where the model may lie: on the CPU, or on a GPU whose driver says that its host cannot look into it.
 
-The driver belongs to the measured image, so its word is enough to refuse; it is no evidence. Only an enclave
-that is simulated anyway may use a GPU that anybody can look into, and only when it is told to.
+The driver belongs to the measured image, so its word is enough to refuse; it is no evidence, and a host could
+make up a GPU. So one is used only where the release demands devices, which the boot check has verified then.
+Only an enclave that is simulated anyway may use one that anybody can look into, and only when it is told to.
 """
 
 import logging
@@ -13,6 +14,15 @@ from quotary.errors import Refused
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
 
 log = logging.getLogger(__name__)
+
+
+def without_evidence(wanted: str) -> str:
+    """Give the CPU where no GPU was verified, or raise ``Refused`` where nothing but a GPU will do."""
+    if wanted == CUDA:
+        raise Refused(
+            "gpu evidence", "a release that demands no devices", "one that does, and --attest-devices"
+        )
+    return CPU
 
 
 def place(wanted: str, ask: Callable[[], Driver], *, simulation: bool) -> str:

@@ -24,7 +24,7 @@ from enclave.boot import Machine, Setup
 from enclave.engine import LanguageModel
 from enclave.environment import check_environment
 from enclave.lifecycle import Phase
-from enclave.placement import place
+from enclave.placement import place, without_evidence
 from enclave.runtime import Enclave, Terms
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
@@ -99,6 +99,13 @@ def serve(options: Options, listener: socket.socket) -> None:
             raise CannotTell(f"the server stopped with {stop.code}") from None
 
 
+def device_of(options: Options) -> str:
+    """Give where the model may be wanted: on a GPU only if the boot check verified it, or in a simulation."""
+    if options.setup.devices or options.setup.policy.simulation:
+        return options.device
+    return without_evidence(options.device)
+
+
 def load_model(folder: Path, digest: bytes, device: str, *, simulation: bool) -> LanguageModel:
     """Choose the device, read the files that have this digest, and only then import a model library."""
     chosen = place(device, lambda: nvml.ask_driver(nvml.load()), simulation=simulation)
@@ -158,7 +165,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def _model(self, digest: bytes) -> LanguageModel:
         options = self._options
         simulation = options.setup.policy.simulation
-        return load_model(options.model, digest, options.device, simulation=simulation)
+        return load_model(options.model, digest, device_of(options), simulation=simulation)
 
 
 def _stopped(server: object, worker: Any) -> None:

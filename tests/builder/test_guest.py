@@ -35,9 +35,20 @@ def test_a_command_line_of_known_words_is_read(init: ModuleType) -> None:
     assert (found.get("listen"), found.get("tee"), found.get("model")) == ("8080", "virtio:quotary.tee", None)
 
 
+@pytest.mark.parametrize("tee", ["tdx", "snp", "nitro", "auto"])
+def test_a_guest_on_real_hardware_may_show_devices(init: ModuleType, tee: str) -> None:
+    found = init.Settings.parse(f"{LINE} quotary.tee={tee} quotary.devices=12")
+    words = found.command(None)
+    assert words[words.index("--tee") + 1] == tee
+    assert words[words.index("--attest-devices") + 1] == "12"
+
+
 @pytest.mark.parametrize(
     "word",
     [
+        "quotary.tee=sgx",
+        "quotary.devices=0",
+        "quotary.devices=100",
         "init=/bin/sh",
         "rdinit=/bin/sh",
         "systemd.unit=x",

@@ -2,12 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
 
 from enclave.boot import Machine, SelfCheck, Setup, consequence
 from enclave.device import DeviceEvidence, Evidence, require_confidential
+from enclave.placement import AUTO, CPU, CUDA
+from enclave.serve import Options, device_of
 from quotary.attestation.binding import gpu_nonce, keyset_digest
 from quotary.attestation.document import AttestationDocument
 from quotary.client.clock import FixedClock
@@ -167,6 +170,32 @@ def test_a_machine_that_is_told_of_no_devices_is_refused_where_the_release_deman
     with pytest.raises(Refused, match="none presented"):
         blind.check(own(box))
     assert box.asked == []
+
+
+def test_devices_that_the_release_does_not_demand_are_not_shown_as_if_verified(
+    boxed: Boxed, vendor: tuple[PKI, Platform]
+) -> None:
+    machine, box = boxed(1, 0)
+    maker = box.world.log.maker
+    named = {"policy_sha256": machine.setup.policy.digest.hex()}
+    box.world.release = maker.release(rows=[authority.row(SEED)], **named)
+    box.world.log.append(box.world.release, maker.rebuild(box.world.release, {SEED: True}))
+    box.world.log.close(box.world.ts)
+    with pytest.raises(Refused, match="devices: found 1 to be shown, wanted 0, which the release demands"):
+        machine.check(own(box))
+
+
+def test_a_model_lies_on_a_gpu_only_where_the_boot_check_verifies_it(boxed: Boxed, tmp_path: Path) -> None:
+    machine, _ = boxed(1, 0)
+    setup = machine.setup
+    production = replace(setup, policy=replace(setup.policy, environment="production"))
+    blind = replace(production, devices=0)
+    for wanted in (AUTO, CPU, CUDA):
+        assert device_of(Options(production, tmp_path, wanted)) == wanted
+        assert device_of(Options(replace(setup, devices=0), tmp_path, wanted)) == wanted
+    assert [device_of(Options(blind, tmp_path, wanted)) for wanted in (AUTO, CPU)] == [CPU, CPU]
+    with pytest.raises(Refused, match="gpu evidence: found a release that demands no devices"):
+        device_of(Options(blind, tmp_path, CUDA))
 
 
 def test_a_floor_that_rises_above_the_gpus_ends_the_process(boxed: Boxed) -> None:
