@@ -4,8 +4,10 @@ Everything in a bundle is proven by what it holds; this module only gathers, and
 """
 
 import hashlib
+from collections.abc import Sequence
 
 from quotary.canonical import Fields, parse_canonical
+from quotary.errors import InvalidProof, Malformed
 from quotary.statements.bundle import AbsenceBundle, Bundle, Included, Proven
 from quotary.statements.envelope import Envelope
 from quotary.statements.floor import TCBFloor
@@ -14,7 +16,7 @@ from quotary.statements.release import Release
 from quotary.statements.schema import Statement, parse_statement
 from quotary.tlog import trie
 from registry.errors import Damaged
-from registry.public import PublicLog, Snapshot
+from registry.public import Place, PublicLog, Snapshot
 
 MAX_RECORD = 1 << 20
 
@@ -26,9 +28,21 @@ class Bundles:
         self._public = public
         self._snapshot = snapshot
         self._tree = public.tree(snapshot)
+        self._entries: dict[int, Included] = {}
+        self._records: dict[bytes, bytes] = {}
+        self._releases: dict[str, int] = {}
         self._proven: dict[bytes, Proven | None] = {}
         self._services: dict[str, tuple[Included, ...]] = {}
         self._products: dict[bytes, tuple[str, str]] | None = None
+
+    def prepare(self, places: Sequence[Place]) -> None:
+        """Fetch in a few queries what the bundles of many measurements need."""
+        read, size = self._public.read, self._snapshot.size
+        keys = [key_measurement(service, measurement) for measurement, service in places]
+        self._public.nodes.prepare(self._snapshot.trie_root, keys)
+        self._records = read.newest_records(keys, size)
+        named = [name for record in self._records.values() if (name := _release_of(record))]
+        self._releases = read.effective(named, size)
 
     def of(self, service: str, measurement: bytes) -> bytes:
         """Give the bundle of a measurement id (32 bytes), or the absence bundle where the map has none."""
@@ -39,12 +53,13 @@ class Bundles:
             proof = trie.prove(self._public.nodes, self._snapshot.trie_root, key)
             return AbsenceBundle(self._snapshot.note, state, key, proof).encode()
         index = self._release_index(status.record)
-        floors = self._floor_keys(index) if index is not None else []
+        release = self._included(index) if index is not None else None
+        floors = self._floor_keys(release.entry) if release is not None else []
         records = [self._cached_record(found) for found in (key_service(service), *floors)]
         return Bundle(
             self._snapshot.note,
             state,
-            self._included(index) if index is not None else None,
+            release,
             self._authority(service),
             (status, *(record for record in records if record is not None)),
         ).encode()
@@ -55,17 +70,23 @@ class Bundles:
         return [item.record for item in found if item is not None]
 
     def _included(self, index: int) -> Included:
-        entry = self._public.entry(index, self._snapshot.size)
-        return Included(index, entry, self._tree.inclusion_path(index))
+        if index not in self._entries:
+            entry = self._public.entry(index, self._snapshot.size)
+            self._entries[index] = Included(index, entry, self._tree.inclusion_path(index))
+        return self._entries[index]
 
     def _record(self, key: bytes) -> Proven | None:
-        record = self._public.read.record(key, self._snapshot.size)
+        record = self._records.get(key) or self._public.read.record(key, self._snapshot.size)
         if record is None:
             return None
         root, digest = self._snapshot.trie_root, hashlib.sha256(record).digest()
-        if (wanted := trie.lookup(self._public.nodes, root, key)) != digest:
-            raise Damaged("record", digest.hex(), wanted.hex() if wanted else "none in the map")
-        return Proven(record, trie.prove(self._public.nodes, root, key))
+        proof = trie.prove(self._public.nodes, root, key)
+        try:
+            trie.verify_presence(root, key, digest, proof)
+        except (InvalidProof, Malformed) as error:
+            wanted = trie.lookup(self._public.nodes, root, key)
+            raise Damaged("record", digest.hex(), wanted.hex() if wanted else "none in the map") from error
+        return Proven(record, proof)
 
     def _cached_record(self, key: bytes) -> Proven | None:
         if key not in self._proven:
@@ -74,11 +95,10 @@ class Bundles:
 
     def _release_index(self, record: bytes) -> int | None:
         """Find the release that a status names; a measurement revoked before its release names none."""
-        fields = Fields(parse_canonical(record, MAX_RECORD), "record")
-        if not fields.has("release"):
-            return None
-        rows = self._public.read.by_statement(fields.text("release"), self._snapshot.size)
-        return next((row.index for row in rows if row.effect), None)
+        name = _release_of(record)
+        if name is None or name in self._releases:
+            return self._releases.get(name or "")
+        return self._public.read.effective([name], self._snapshot.size).get(name)
 
     def _authority(self, service: str) -> tuple[Included, ...]:
         """Give the genesis and the service's effective delegations, in log order."""
@@ -88,9 +108,9 @@ class Bundles:
             self._services[service] = tuple(map(self._included, indices))
         return self._services[service]
 
-    def _floor_keys(self, release: int) -> list[bytes]:
+    def _floor_keys(self, release: bytes) -> list[bytes]:
         """Find the floors of all products of the rows' platforms and of the devices that the rows demand."""
-        predicate = self._statement(release).predicate
+        predicate = _statement(release).predicate
         assert isinstance(predicate, Release)
         names = {row.platform for row in predicate.rows}
         names |= {device.architecture for row in predicate.rows for device in row.require.devices}
@@ -99,10 +119,17 @@ class Bundles:
     def _keys_of(self, names: set[str]) -> list[bytes]:
         if self._products is None:
             rows = self._public.read.by_kind("tcb-floor", self._snapshot.size)
-            found = [self._statement(row.index).predicate for row in rows if row.effect]
+            size = self._snapshot.size
+            found = [_statement(self._public.entry(row.index, size)).predicate for row in rows if row.effect]
             pairs = [(floor.platform, floor.product) for floor in found if isinstance(floor, TCBFloor)]
             self._products = {key_tcb(*pair): pair for pair in pairs}
         return [key for key, pair in self._products.items() if names & set(pair)]
 
-    def _statement(self, index: int) -> Statement:
-        return parse_statement(Envelope.parse(self._public.read.entries(index, index + 1)[0]).payload)
+
+def _release_of(record: bytes) -> str | None:
+    fields = Fields(parse_canonical(record, MAX_RECORD), "record")
+    return fields.optional("release", fields.text)
+
+
+def _statement(entry: bytes) -> Statement:
+    return parse_statement(Envelope.parse(entry).payload)

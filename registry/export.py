@@ -20,6 +20,7 @@ BUNDLES = "api/v1/bundles"
 # Of its time the sequencer gives bundles a tenth, and half where a walk over all of them takes too long.
 SHARE, LATE_SHARE, LATE_SECONDS = 0.1, 0.5, 15.0
 LEAST_SECONDS, LEAST_BUNDLES = 0.01, 2
+AT_ONCE = 16
 
 
 @dataclass(slots=True)
@@ -78,8 +79,11 @@ class Exporter:
         for path in paths_at(snapshot.size):
             self._write_tile(path, snapshot.size, compare=True)
         bundles = Bundles(self._public, snapshot)
-        for place in self._public.measurements(snapshot.size):
-            self._write_bundle(bundles, *place)
+        places = self._public.measurements(snapshot.size)
+        while some := list(islice(places, AT_ONCE)):
+            bundles.prepare(some)
+            for place in some:
+                self._write_bundle(bundles, *place)
         self._write("checkpoint", snapshot.note)
         return snapshot.size
 
@@ -98,11 +102,14 @@ class Exporter:
         end = now + walk.seconds(now, snapshot.note)
         bundles = Bundles(self._public, snapshot)
         left = islice(self._public.measurements(snapshot.size, walk.place), MAX_BUNDLES - walk.count)
-        for number, place in enumerate(left):
-            if number >= LEAST_BUNDLES and time.monotonic() >= end:
-                return False
-            self._write_bundle(bundles, *place)
-            walk.place, walk.count = place, walk.count + 1
+        number = 0
+        while places := list(islice(left, AT_ONCE)):
+            bundles.prepare(places)
+            for place in places:
+                if number >= LEAST_BUNDLES and time.monotonic() >= end:
+                    return False
+                self._write_bundle(bundles, *place)
+                number, walk.place, walk.count = number + 1, place, walk.count + 1
         self._walk = _Walk(last=now)
         return walk.note == snapshot.note
 

@@ -3,12 +3,12 @@
 It costs only what waits: the log's own state is read as it is needed, as of its newest state entry.
 """
 
-import hashlib
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from quotary.statements.envelope import Signature, verify
+from quotary.statements.envelope import Signature
 from quotary.statements.f1 import F1
 from quotary.statements.opened import Opened, open_entry
 from quotary.statements.outcome import Outcome
@@ -21,7 +21,6 @@ from registry.store.state import Kept
 
 MAX_AHEAD = 16_384
 KEPT_ENTRIES = 8192
-KEPT_SIGNATURES = 65_536
 
 
 class Replica:
@@ -32,7 +31,6 @@ class Replica:
         self._origin = origin
         self._states = States(read)
         self._lock = threading.Lock()
-        self._verify = Verified()
         self._opened: Kept[bytes, Opened] = Kept(KEPT_ENTRIES)
         self._ahead = self._begin(EMPTY_HEAD)
         self._ended = ended(read, read.head())
@@ -49,10 +47,8 @@ class Replica:
         with self._lock:
             ahead = self._caught_up(ts)
             self._opened.fill(entries)
-            if len(entries) == 1:
-                return {name: ahead.f1.consider(entry, ts) for name, entry in entries.items()}
-            ahead.known.warm([entry.statement for entry in entries.values() if entry.statement])
-            trial = ahead.f1.copy()
+            _warm(ahead, entries.values())
+            trial = F1(self._origin, State(ahead.state), ahead.next_index)
             return {name: trial.admit(entry, ts) for name, entry in entries.items()}
 
     def _caught_up(self, ts: int) -> "_Ahead":
@@ -63,28 +59,32 @@ class Replica:
             if not oldest or oldest[0].id > self._ahead.last_id or self._ahead.taken > MAX_AHEAD:
                 self._ahead = self._begin(head)
                 # Entries without a state entry of their own: a sequencer stopped between two transactions.
-                for entry in self._read.entries(head.state_index + 1, head.size):
-                    self._take(entry, leaf_hash(entry), ts)
+                left = self._read.entries(head.state_index + 1, head.size)
+                self._take([(leaf_hash(entry), entry) for entry in left], ts)
             self._ahead.size = head.size
             self._ended = self._ended or ended(self._read, head)
-        for row in self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
-            self._take(row.data, row.leaf_hash, ts)
-            self._ended = self._ended or ending(self._read, self._origin, row.data, ts)
-            self._ahead.last_id = row.id
+        if rows := self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
+            self._take([(row.leaf_hash, row.data) for row in rows], ts)
+            for row in rows:
+                self._ended = self._ended or ending(self._read, self._origin, row.data, ts)
+            self._ahead.last_id = rows[-1].id
         return self._ahead
 
     def _begin(self, head: Head) -> "_Ahead":
         first = head.state_index + 1
         known = self._states.at(first)
-        return _Ahead(known, F1(self._origin, State(known), first, self._verify), head.size, first)
+        return _Ahead(known, State(known), head.size, first)
 
-    def _take(self, entry: bytes, name: bytes, ts: int) -> None:
-        """Go on as if an entry were logged; one that this worker judged itself is opened already."""
-        if not is_reserved(entry):
-            opened = self._opened.get(name, lambda: open_entry(entry))
-            self._ahead.f1.decide([(self._ahead.next_index, opened)], ts)
-        self._ahead.next_index += 1
-        self._ahead.taken += 1
+    def _take(self, entries: Sequence[tuple[bytes, bytes]], ts: int) -> None:
+        """Go on as if entries were logged; one that this worker judged itself is opened already."""
+        ahead, opened = self._ahead, {}
+        for index, (name, entry) in enumerate(entries, ahead.next_index):
+            if not is_reserved(entry):
+                opened[index] = self._opened.get(name, partial(open_entry, entry))
+        _warm(ahead, opened.values())
+        F1(self._origin, ahead.state, ahead.next_index, _admitted).decide(opened.items(), ts)
+        ahead.next_index += len(entries)
+        ahead.taken += len(entries)
 
 
 @dataclass(slots=True)
@@ -94,25 +94,21 @@ class _Ahead:
     It goes on while entries that it took are logged, so its indices may fall behind by the state entries
     between them; nobody but admission asks it.
 
-    known:   the state that it stands on; size: of the log when it was looked at last
+    known:   what it stands on; state: with what was taken; size: of the log when it was looked at last
     last_id: of the newest ``pending`` row that was taken; taken: how many were
     """
 
     known: StoredState
-    f1: F1
+    state: State
     size: int
     next_index: int
     last_id: int = 0
     taken: int = 0
 
 
-class Verified:
-    """Checks signatures, and remembers those that hold: an entry that waits is judged again and again."""
+def _warm(ahead: _Ahead, entries: Iterable[Opened]) -> None:
+    ahead.known.warm([entry.statement for entry in entries if entry.statement])
 
-    def __init__(self) -> None:
-        self._holds: Kept[bytes, None] = Kept(KEPT_SIGNATURES)
 
-    def __call__(self, public_key: bytes, signature: Signature, payload: bytes) -> None:
-        """Return if the key signed the payload, else raise ``InvalidSignature``."""
-        covered = hashlib.sha256(public_key + signature.sig + payload).digest()  # both are of fixed length
-        self._holds.get(covered, lambda: verify(public_key, signature, payload))
+def _admitted(_public_key: bytes, _signature: Signature, _payload: bytes) -> None:
+    """Believe a signature of what waits: the worker that let it in verified it, and the sequencer will."""

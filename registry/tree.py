@@ -7,9 +7,11 @@ import hashlib
 from collections.abc import Mapping, Sequence
 
 from quotary.errors import Malformed
+from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import HASH_LENGTH, leaf_hash
 from quotary.tlog.tiles import TILE_WIDTH, encode_entry_bundle
+from quotary.tlog.trie_node import Inner, bit_of, parse_node
 from registry.errors import Damaged, NotPublished
 from registry.store import Reader
 
@@ -82,6 +84,19 @@ class StoredNodes:
             else:
                 missing.append(node_hash)
         return {**found, **self._stored(missing)} if missing else found
+
+    def prepare(self, root: bytes, keys: Sequence[bytes]) -> None:
+        """Fetch the nodes on the ways from ``root`` to keys, with one query a level."""
+        ways: dict[bytes, list[bytes]] = {} if root == trie.EMPTY else {root: list(keys)}
+        while ways:
+            below: dict[bytes, list[bytes]] = {}
+            for node_hash, data in self.get_all(list(ways)).items():
+                node = parse_node(data)
+                if isinstance(node, Inner):
+                    for key in ways[node_hash]:
+                        child = node.right if bit_of(key, node.bit) else node.left
+                        below.setdefault(child, []).append(key)
+            ways = below
 
     def put(self, node_hash: bytes, data: bytes) -> None:
         self.new[node_hash] = data

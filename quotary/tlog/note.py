@@ -127,27 +127,31 @@ class Ed25519Signer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A private key under a name; ``log`` and ``cosigner`` make one."""
+    """A private key and its public half under a name; ``log`` and ``cosigner`` make one."""
 
-    name: str
-    alg: int
+    verifier: VerifierKey
     private: Ed25519Signer | MLDSA44PrivateKey
 
     @classmethod
     def log(cls, name: str, private: Ed25519Signer) -> "SigningKey":
         """Return a log's Ed25519 key (type 0x01); ``name`` is the origin."""
-        return cls(_checked_name(name), ED25519, private)
+        return cls(VerifierKey.of(name, ED25519, private.public_key().public_bytes_raw()), private)
 
     @classmethod
     def cosigner(cls, name: str, private: Ed25519Signer | MLDSA44PrivateKey) -> "SigningKey":
         """Return a witness's key (type 0x04 or 0x06), or a log's own ML-DSA-44 key."""
-        ml_dsa = isinstance(private, MLDSA44PrivateKey)
-        return cls(_checked_name(name), COSIGNATURE_ML_DSA_44 if ml_dsa else COSIGNATURE_ED25519, private)
+        alg = COSIGNATURE_ML_DSA_44 if isinstance(private, MLDSA44PrivateKey) else COSIGNATURE_ED25519
+        return cls(VerifierKey.of(name, alg, private.public_key().public_bytes_raw()), private)
 
     @property
-    def verifier(self) -> VerifierKey:
-        """The public half."""
-        return VerifierKey.of(self.name, self.alg, self.private.public_key().public_bytes_raw())
+    def name(self) -> str:
+        """The name that the signature lines carry."""
+        return self.verifier.name
+
+    @property
+    def alg(self) -> int:
+        """The type byte."""
+        return self.verifier.alg
 
     def line(self, text: str, time: int) -> str:
         """Return the signature line over a note's ``text``; type 0x01 has no use for ``time`` (POSIX)."""

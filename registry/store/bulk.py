@@ -5,7 +5,9 @@ without an ``id`` that the database gives. Names come from our own schema, value
 a statement; errors are SQLAlchemy's.
 """
 
+import json
 from collections.abc import Sequence
+from typing import Any
 
 from sqlalchemy import Column, Connection, Table
 from sqlalchemy.exc import DBAPIError
@@ -44,6 +46,25 @@ def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ANY(%s)", (list(ids),))
     else:
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ?", [(found,) for found in ids])
+
+
+def select_among(
+    connection: Connection, query: str, keys: Sequence[bytes] | Sequence[str], size: int = 0
+) -> Sequence[tuple[Any, Any]]:
+    """Run a query of two columns, in whose text ``{keys}`` stands for a select of the keys as ``key`` and
+    ``{size}`` for a number; it is the same text for any number of keys, so that it is compiled once.
+    """
+    if not keys:
+        return []
+    are_bytes = isinstance(keys[0], bytes)
+    if _is_postgresql(connection):
+        named = f"SELECT key FROM unnest(%(keys)s::{'bytea' if are_bytes else 'text'}[]) AS named (key)"
+        text, values = query.format(keys=named, size="%(size)s"), list(keys)
+        return connection.exec_driver_sql(text, {"keys": values, "size": size}).all()
+    named = f"SELECT {'unhex(value)' if are_bytes else 'value'} AS key FROM json_each(:keys)"
+    text = query.format(keys=named, size=":size")
+    names = json.dumps([key.hex() if isinstance(key, bytes) else key for key in keys])
+    return connection.exec_driver_sql(text, {"keys": names, "size": size}).all()
 
 
 def given(table: Table) -> list[Column[object]]:

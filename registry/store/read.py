@@ -1,21 +1,29 @@
 """Every read. A method that serves the public takes the published size and shows nothing beyond it."""
 
 from collections.abc import Sequence
+from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, func, select, tuple_
+from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, select, tuple_
 
-from registry.store import schema
+from registry.store import bulk, schema
 from registry.store.faults import translated
 from registry.store.rows import Head, OutcomeRow, Published, Signed, StateRows, Waiting
 
 CHUNK = 500
 
+# Asked for each bundle and proof: composing a query costs as much as answering it.
+_ENTRIES = (
+    select(schema.entry.c.data)
+    .where(schema.entry.c.idx >= bindparam("start"), schema.entry.c.idx < bindparam("stop"))
+    .order_by(schema.entry.c.idx)
+)
+
 
 class Reader:
-    """Reads on short transactions of their own."""
+    """Reads; each is one statement, and needs no transaction around it."""
 
     def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+        self._engine = engine.execution_options(single=True)
 
     def head(self) -> Head | None:
         """Give the committed end of the log; None before ``create``."""
@@ -51,9 +59,8 @@ class Reader:
 
     def entries(self, start: int, stop: int) -> list[bytes]:
         """Give the bytes of entries ``start`` to ``stop - 1``."""
-        table = schema.entry
-        query = select(table.c.data).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
-        return self._column(query)
+        with translated(), self._engine.connect() as connection:
+            return list(connection.execute(_ENTRIES, {"start": start, "stop": stop}).scalars())
 
     def leaf_hashes(self, start: int, stop: int) -> list[bytes]:
         table = schema.entry
@@ -69,12 +76,8 @@ class Reader:
 
     def find_all(self, leaf_hashes: Sequence[bytes]) -> dict[bytes, int]:
         """Give the indices of those entries that are logged."""
-        table, found = schema.entry, {}
-        for start in range(0, len(leaf_hashes), CHUNK):
-            some = leaf_hashes[start : start + CHUNK]
-            query = select(table.c.leaf_hash, table.c.idx).where(table.c.leaf_hash.in_(some))
-            found.update({row["leaf_hash"]: int(row["idx"]) for row in self._all(query)})
-        return found
+        query = "SELECT leaf_hash, idx FROM entry WHERE leaf_hash IN ({keys})"
+        return {leaf_hash: int(index) for leaf_hash, index in self._among(query, leaf_hashes)}
 
     def waiting(self, limit: int) -> list[Waiting]:
         """Give admitted entries in the order of their arrival."""
@@ -99,12 +102,8 @@ class Reader:
 
     def waiting_among(self, leaf_hashes: Sequence[bytes]) -> set[bytes]:
         """Give those of these entries that wait."""
-        column = schema.pending.c.leaf_hash
-        found: set[bytes] = set()
-        for start in range(0, len(leaf_hashes), CHUNK):
-            query = select(column).where(column.in_(leaf_hashes[start : start + CHUNK]))
-            found.update(row["leaf_hash"] for row in self._all(query))
-        return found
+        query = "SELECT leaf_hash, id FROM pending WHERE leaf_hash IN ({keys})"
+        return set(dict(self._among(query, leaf_hashes)))
 
     def tile(self, level: int, n: int) -> bytes | None:
         """Give a full tile (8192 bytes); None while it is not full."""
@@ -114,11 +113,8 @@ class Reader:
 
     def nodes(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Give those of these trie nodes that are stored."""
-        table, found = schema.node, {}
-        for start in range(0, len(digests), CHUNK):
-            query = select(table.c.hash, table.c.data).where(table.c.hash.in_(digests[start : start + CHUNK]))
-            found.update({row["hash"]: row["data"] for row in self._all(query)})
-        return found
+        query = "SELECT hash, data FROM node WHERE hash IN ({keys})"
+        return dict(self._among(query, digests))
 
     def record(self, key: bytes, size: int) -> bytes | None:
         """Give the record under a map key as of the state entry at ``size - 1``."""
@@ -228,24 +224,17 @@ class Reader:
 
     def newest_records(self, keys: Sequence[bytes], size: int) -> dict[bytes, bytes]:
         """Give the records of those keys that have one as of the state entry at ``size - 1``."""
-        table, found = schema.record, {}
-        for start in range(0, len(keys), CHUNK):
-            newest = select(table.c.key, func.max(table.c.closed_by).label("at"))
-            newest = newest.where(table.c.key.in_(keys[start : start + CHUNK]), table.c.closed_by < size)
-            by_key = newest.group_by(table.c.key).subquery()
-            same = (table.c.key == by_key.c.key) & (table.c.closed_by == by_key.c.at)
-            found.update({row["key"]: row["data"] for row in self._all(select(table).join(by_key, same))})
-        return found
+        query = (
+            "SELECT key, (SELECT data FROM record WHERE record.key = asked.key AND closed_by < {size}"
+            " ORDER BY closed_by DESC LIMIT 1) FROM ({keys}) AS asked"
+        )
+        return {key: data for key, data in self._among(query, keys, size) if data is not None}
 
-    def had_effect(self, statement_ids: Sequence[str], size: int) -> set[str]:
-        """Give those of the statements that had effect below ``size``."""
-        table = schema.outcome
-        found: set[str] = set()
-        for start in range(0, len(statement_ids), CHUNK):
-            named = table.c.statement_id.in_(statement_ids[start : start + CHUNK])
-            query = select(table.c.statement_id).where(named, table.c.effect == 1, table.c.closed_by < size)
-            found.update(row["statement_id"] for row in self._all(query))
-        return found
+    def effective(self, statement_ids: Sequence[str], size: int) -> dict[str, int]:
+        """Give the indices of those of the statements that had effect below ``size``."""
+        query = "SELECT statement_id, idx FROM outcome WHERE statement_id IN ({keys})"
+        found = self._among(query + " AND effect = 1 AND closed_by < {size}", statement_ids, size)
+        return {name: int(index) for name, index in found}
 
     def newest_sequence(self, service: str, kind: str, size: int) -> int:
         """Give the last effective sequence of a kind below ``size``, 0 where there is none."""
@@ -274,12 +263,8 @@ class Reader:
 
     def denials(self, measurements: Sequence[bytes], size: int) -> dict[bytes, str]:
         """Give the reasons of those ids that no service may use below ``size``."""
-        table, found = schema.denied, {}
-        for start in range(0, len(measurements), CHUNK):
-            named = table.c.measurement.in_(measurements[start : start + CHUNK])
-            query = select(table.c.measurement, table.c.reason).where(named, table.c.closed_by < size)
-            found.update({row["measurement"]: row["reason"] for row in self._all(query)})
-        return found
+        query = "SELECT measurement, reason FROM denied WHERE measurement IN ({keys}) AND closed_by < {size}"
+        return dict(self._among(query, measurements, size))
 
     def signed_by(self, key: bytes, kind: str, start: int, size: int, limit: int) -> list[OutcomeRow]:
         """Give the oldest effective statements of a kind that a key signed, from index ``start`` on."""
@@ -305,6 +290,13 @@ class Reader:
         """Give the index of the state entry that closed the interval of the statement at ``index``."""
         row = self._one(select(schema.outcome.c.closed_by).where(schema.outcome.c.idx == index))
         return int(row["closed_by"]) if row else None
+
+    def _among(
+        self, query: str, keys: Sequence[bytes] | Sequence[str], size: int = 0
+    ) -> Sequence[tuple[Any, Any]]:
+        """Give the two columns of a query (see ``bulk.select_among``)."""
+        with translated(), self._engine.connect() as connection:
+            return bulk.select_among(connection, query, keys, size)
 
     def _one(self, query: Select[*tuple[object, ...]]) -> RowMapping | None:
         with translated(), self._engine.connect() as connection:

@@ -53,7 +53,7 @@ class StoredState:
     def warm(self, statements: Sequence[Statement]) -> None:
         """Fetch what deciding these statements asks for, in few queries."""
         ids = [statement.statement_id for statement in statements]
-        effective = self._read.had_effect(ids, self.size)
+        effective = self._read.effective(ids, self.size)
         self._effective.fill({name: name in effective for name in ids})
         rows = [
             (statement.service, row.measurement)
@@ -105,7 +105,7 @@ class StoredState:
 
     def had_effect(self, statement_id: str) -> bool:
         return self._effective.get(
-            statement_id, lambda: bool(self._read.had_effect([statement_id], self.size))
+            statement_id, lambda: bool(self._read.effective([statement_id], self.size))
         )
 
     def signed_by(self, key: str, service: str, start: int) -> Iterator[Released]:

@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from registry import export
+from registry.bundles import Bundles
 from registry.export import BUNDLES, Exporter
 from registry.public import PublicLog
 from tests.fakes.authority import SERVICE
 from tests.fakes.inprocess import Local, local
+from tests.fakes.queries import counted
 
 ROWS = 40
 
@@ -44,6 +46,20 @@ def test_each_round_writes_a_few_bundles_until_all_are_as_new_as_the_checkpoint(
     exporter, folder = Exporter(PublicLog(log.store.read), tmp_path / "out"), tmp_path / "out"
     assert [exporter.export() for _ in range(3)] == [False, False, True]
     assert checkpoints(folder) == [(folder / "checkpoint").read_bytes()] * ROWS
+
+
+def test_bundles_are_gathered_together(log: Local, tmp_path: Path) -> None:
+    Exporter(PublicLog(log.store.read), tmp_path / "before").export()
+    public = PublicLog(log.store.read)
+    places = list(public.measurements(public.snapshot().size))[:16]
+    bundles = Bundles(public, public.snapshot())
+    with counted(log.store) as queries:
+        bundles.prepare(places)
+        made = {place: bundles.of(place[1], place[0]) for place in places}
+    # Apart they ask for the record, the release and each node on the way: over a hundred statements.
+    assert len(queries) < 40
+    alone = Bundles(public, public.snapshot())
+    assert made == {place: alone.of(place[1], place[0]) for place in places}
 
 
 def test_a_checkpoint_that_comes_meanwhile_makes_another_walk(log: Local, tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def test_every_entry_tile_and_record_is_read_back(either: Store) -> None:
     assert read.by_kind("release", 299) == []
     assert read.state_after(0) == 299
     assert read.newest_records([b"k" * 32, b"x" * 32], 300) == {b"k" * 32: b"record"}
-    assert read.had_effect(["sha256:00", "sha256:01"], 300) == {"sha256:00"}
+    assert read.effective(["sha256:00", "sha256:01"], 300) == {"sha256:00": 0}
     assert read.newest_sequence("chat", "release", 300) == 1
     assert read.holders(b"m" * 32, 300) == ("chat",)
     assert read.denials([b"d" * 32], 300) == {b"d" * 32: "bad"}
@@ -112,7 +112,7 @@ def test_what_a_later_state_entry_committed_is_not_seen_by_an_earlier_one(either
     either.write.integrate(batch_of(either))
     read = either.read
     assert read.newest_records([b"k" * 32], 299) == {}
-    assert read.had_effect(["sha256:00"], 299) == set()
+    assert read.effective(["sha256:00"], 299) == {}
     assert read.newest_sequence("chat", "release", 299) == 0
     assert read.holders(b"m" * 32, 299) == ()
     assert read.denials([b"d" * 32], 299) == {}

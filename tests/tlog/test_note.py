@@ -64,6 +64,28 @@ def test_a_note_by_all_our_key_types_verifies():
     assert Checkpoint.parse(note.text) == CHECKPOINT
 
 
+def test_a_device_is_asked_once_for_its_public_half():
+    device = Device(keys.ed25519_private("log"))
+    signer = keys.SigningKey.log(keys.ORIGIN, device)
+    for _ in range(3):
+        note = Note.parse((TEXT + "\n" + signer.line(TEXT, NOW)).encode())
+        assert note.verify([signer.verifier]) == {signer.verifier: ()}
+    assert device.asked == 1
+
+
+class Device:
+    def __init__(self, private):
+        self.private = private
+        self.asked = 0
+
+    def sign(self, data, /):
+        return self.private.sign(data)
+
+    def public_key(self):
+        self.asked += 1
+        return self.private.public_key()
+
+
 def test_a_cosignature_is_a_line_to_append():
     line = cosignature.cosign(TEXT, keys.witness_key("w3"), NOW + 1)
     note = Note.parse(NOTE + line.encode())
