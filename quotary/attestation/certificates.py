@@ -90,6 +90,7 @@ class RevocationList:
             until = parsed.next_update_utc
             critical = [extension.oid for extension in parsed.extensions if extension.critical]
             _ = parsed.issuer  # Parsed on first use; ``verify`` compares it before it checks the signature.
+            _require_whole_bytes(parsed.public_bytes(Encoding.DER), parsed.signature)
         except _UNREADABLE as error:
             raise Malformed("a revocation list cannot be read") from error
         if until is None or critical:
@@ -196,8 +197,17 @@ def verify_p256(what: str, key: object, signature: bytes, message: bytes) -> Non
         ) from error
 
 
+def _require_whole_bytes(der: bytes, signature: bytes) -> None:
+    # The signature is the BIT STRING at the end; in front of its bytes stands how many last bits are unused.
+    # Nothing signs that number and no reader of signatures looks at it: another one is a second spelling.
+    if der[-len(signature) - 1]:
+        raise Malformed("a signature that does not end with a whole byte")
+
+
 def _read(parsed: x509.Certificate) -> Certificate:
     key = parsed.public_key()
+    der = parsed.public_bytes(Encoding.DER)
+    _require_whole_bytes(der, parsed.signature)
     if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
         raise Malformed("a certificate's key is neither EC nor RSA")
     if isinstance(key, rsa.RSAPublicKey) and key.key_size > MAX_RSA_BITS:
@@ -224,7 +234,7 @@ def _read(parsed: x509.Certificate) -> Certificate:
     names = [attribute for name in (parsed.subject, parsed.issuer) for attribute in name]
     common = parsed.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
     return Certificate(
-        fingerprint=hashlib.sha256(parsed.public_bytes(Encoding.DER)).digest(),
+        fingerprint=hashlib.sha256(der).digest(),
         subject_text=parsed.subject.rfc4514_string(),
         common_name=str(common[0].value) if len(common) == 1 else "",
         organisations=tuple(str(name.value) for name in names if name.oid == NameOID.ORGANIZATION_NAME),

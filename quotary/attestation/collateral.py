@@ -65,9 +65,12 @@ class Collateral:
         if set(members) != set(MEMBERS):
             odd = sorted(set(members) ^ set(MEMBERS))
             raise Malformed(f"collateral has not exactly its nine members: {odd[0]!r}")
+        # The vendor has one signer for both documents, whose chain is then written twice and read once.
+        texts = {members["tcb_info_issuer_chain"], members["qe_identity_issuer_chain"]}
+        chains = {text: parse_chain(text.encode(), 2) for text in texts}
         return cls(
-            _document(members, "tcb_info"),
-            _document(members, "qe_identity"),
+            _document(members, "tcb_info", chains),
+            _document(members, "qe_identity", chains),
             RevocationList.parse(_hex(members["root_ca_crl"])),
             RevocationList.parse(_hex(members["pck_crl"])),
             parse_chain(members["pck_crl_issuer_chain"].encode(), 2),
@@ -128,12 +131,11 @@ def _verify_document(
     verify_p256(f"{what} signature", signer.key, document.signature, document.text.encode())
 
 
-def _document(members: Mapping[str, str], name: str) -> SignedDocument:
-    return SignedDocument(
-        members[name],
-        hexbytes(members[f"{name}_signature"], 64),
-        parse_chain(members[f"{name}_issuer_chain"].encode(), 2),
-    )
+def _document(
+    members: Mapping[str, str], name: str, chains: Mapping[str, tuple[Certificate, ...]]
+) -> SignedDocument:
+    signature = hexbytes(members[f"{name}_signature"], 64)
+    return SignedDocument(members[name], signature, chains[members[f"{name}_issuer_chain"]])
 
 
 def _hex(text: str) -> bytes:

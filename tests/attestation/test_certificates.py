@@ -6,7 +6,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.x509.oid import NameOID
 
-from quotary.attestation.certificates import Certificate, RevocationList, parse_chain, verify_p256
+from quotary.attestation.certificates import (
+    Certificate,
+    RevocationList,
+    parse_certificate,
+    parse_chain,
+    verify_p256,
+)
 from quotary.errors import Malformed, Rejected
 from tests.fakes import vendor
 from tests.fakes.vendor import DAY, NOW, Recipe
@@ -82,3 +88,25 @@ def test_names_and_bits_are_read_from_the_right_place():
     digest = hashes.Hash(hashes.SHA256())
     digest.update(der)
     assert len(found["pck"].fingerprint) == len(digest.finalize())
+
+
+def even(make):
+    """Make something until the last bit of its signature is zero: only then may that bit be called unused."""
+    return next(found for found in iter(make, None) if not found.signature[-1] & 1)
+
+
+def with_an_unused_bit(der, signature):
+    return der[: -len(signature) - 1] + b"\1" + signature
+
+
+def test_a_signature_has_one_spelling_of_its_last_bits():
+    chain = vendor.certificates(Recipe())
+    listed = even(
+        lambda: x509.load_der_x509_crl(vendor.revocation_list(Recipe(), "root", chain, ("ca", "signing")))
+    )
+    found = even(lambda: vendor.certificates(Recipe())["pck"])
+    der = serialization.Encoding.DER
+    for parse, good in ((parse_certificate, found), (RevocationList.parse, listed)):
+        assert parse(good.public_bytes(der))
+        with pytest.raises(Malformed, match="whole byte"):
+            parse(with_an_unused_bit(good.public_bytes(der), good.signature))

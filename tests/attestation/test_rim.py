@@ -138,12 +138,21 @@ def test_a_root_that_was_not_named_is_refused(vectors: Path) -> None:
         rim.verify(document, (), inside(document), (INTEL_SGX_ROOT,))
 
 
-def test_bytes_all_over_a_manifest_matter_unless_nothing_signs_them(vectors: Path) -> None:
-    data = data_of(vectors, "driver-gh100-545.00")
+@pytest.mark.parametrize(
+    ("name", "step"),
+    [
+        *((name, 23 if name == "driver-gh100-545.00" else 499) for name in GENUINE),
+        *(pytest.param(name, 3, marks=pytest.mark.soak) for name in GENUINE),
+    ],
+)
+def test_bytes_all_over_a_manifest_matter_unless_nothing_signs_them(
+    vectors: Path, name: str, step: int
+) -> None:
+    data = data_of(vectors, name)
     good = RIMDocument.parse(data)
     facts = rim.verify(good, (), inside(good), VENDOR_ROOTS)
     seen = set()
-    for at in range(0, len(data), 23):
+    for at in range(0, len(data), step):
         changed = bytearray(data)
         changed[at] ^= 1 << (at % 7)
         try:
