@@ -19,6 +19,7 @@ from quotary.client.trust import ProcessMemory
 from quotary.client.verify import verify_bundle
 from quotary.tlog.note import Note
 from tests.fakes.attempt import Attempt
+from tests.fakes.gpus import GPUs, nvidia_vendor
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import World, hardware
 
@@ -73,6 +74,20 @@ def main() -> None:
             bundle,
             "200 ms",
         )
+        one, twelve = composite(Path(folder), 1, 0), composite(Path(folder), 8, 4)
+        show("the same with 8 GPUs and 4 switches", twelve, "the same with one GPU", one, "150 ms")
+
+
+def composite(folder: Path, gpus: int, switches: int) -> float:
+    """Processor time of a judgement with devices; every certificate, manifest and answer is verified anew."""
+    world = World(*hardware(folder), gpus=GPUs.of(nvidia_vendor(folder), gpus, switches)).publish()
+    attempt, took = Attempt.of(world), []
+    for _ in range(20):
+        attempt.memory = ProcessMemory()
+        started = time.process_time()
+        attempt.judge()
+        took.append(1000 * (time.process_time() - started))
+    return statistics.median(took)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """GPUs and switches beside the CPU: what a row demands is proven together, and everything foreign is refused."""
 
+import time
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import replace
@@ -379,3 +380,20 @@ def test_a_simulation_refuses_devices_of_another_simulator(
     other = open_nvidia_vendor(tmp_path_factory.mktemp("other") / "nvidia", authority.NOW)
     show(attempt, NVIDIAMachine(other, 1, 8, 4, authority.NOW).devices)
     assert refused(attempt, Rejected).startswith("root: ")
+
+
+def test_twelve_devices_are_judged_in_not_many_times_what_one_costs(
+    vendor: Hardware, nvidia: NVIDIAVendor, attempt: Attempt
+) -> None:
+    """What they share is verified for each, and nothing grows with their square: by count, not by milliseconds."""
+    one = Attempt.of(World(*vendor, gpus=GPUs.of(nvidia, 1, 0)).publish())
+    took = {}
+    for name, each in (("one", one), ("twelve", attempt)):
+        took[name] = min(processor_seconds(each) for _ in range(5))
+    assert took["twelve"] < 8 * took["one"], took
+
+
+def processor_seconds(attempt: Attempt) -> float:
+    started = time.process_time()
+    attempt.judge()
+    return time.process_time() - started
