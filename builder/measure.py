@@ -145,6 +145,17 @@ def acpi_of(folder: Path) -> dict[str, bytes]:
         raise CannotTell(f"cannot read the ACPI tables: {error}") from error
 
 
+def demanding(rows: Sequence[Mapping[str, object]], devices: object) -> list[dict[str, object]]:
+    """Let each row demand these devices; ``Malformed`` where a release could not say so."""
+    found: list[dict[str, object]] = []
+    for row in rows:
+        require = row["require"]
+        assert isinstance(require, dict)
+        found.append({**row, "require": {**require, "devices": devices}})
+        parse_row(found[-1])
+    return found
+
+
 def save_rows(
     path: Path, rows: Sequence[Mapping[str, object]], material: Mapping[str, object]
 ) -> dict[str, object]:

@@ -8,8 +8,9 @@ from builder import statement
 from builder.explain import against_release, difference, load_steps, steps_document, words_difference
 from builder.image import Image
 from builder.machines import FOLDER, machine_options, machines, platform_option, profile_option
-from builder.measure import Loaded, compute, default_profile, id_of, measure_image, save_rows
+from builder.measure import Loaded, compute, default_profile, demanding, id_of, measure_image, save_rows
 from quotary.attestation.measure.shape import Shape
+from quotary.cli.files import read_json
 from quotary.cli.output import emit, json_option
 from quotary.errors import Malformed, Unsupported, Usage
 from quotary.statements.recompute import verify_row
@@ -35,6 +36,7 @@ def measure_group() -> None:
 @platform_option
 @profile_option
 @machine_options
+@click.option("--devices", type=FILE, help="JSON file: the devices that each row demands (GPUs, switches).")
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), help="File of rows for quotary release new."
 )
@@ -47,6 +49,7 @@ def run(
     vcpus: tuple[int, ...],
     cpu: tuple[int, ...],
     acpi: Path | None,
+    devices: Path | None,
     out: Path | None,
     as_json: bool,
 ) -> None:
@@ -56,6 +59,8 @@ def run(
     repeated.
     """
     rows, material = measure_image(folder, platforms, rule, machines(memory, vcpus, cpu, acpi))
+    if devices is not None:
+        rows = demanding(rows, read_json(devices))
     if out is not None:
         save_rows(out, rows, material)
     ids = [id_of(row) for row in rows]

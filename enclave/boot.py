@@ -265,7 +265,8 @@ def _document(
         shown,
         place,
         None,
-        device_collateral={} if devices is None else devices.collateral,
+        evidence.event_log,
+        {} if devices is None else devices.collateral,
     )
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from quotary.attestation import cbor
+from quotary.attestation.measure.ccel import MAX_LOG
 from quotary.errors import CannotTell, Malformed
 
 T = TypeVar("T")
 
 REPORT_DATA_LENGTH = 64
 TSM = Path("/sys/kernel/config/tsm/report")
+CCEL = Path("/sys/firmware/acpi/tables/data/CCEL")
 TDX_GUEST, SEV_GUEST, NSM = (Path("/dev") / name for name in ("tdx_guest", "sev-guest", "nsm"))
 PROVIDERS = {"tdx_guest": "tdx", "sev_guest": "snp"}
 TD_REPORT_LENGTH = 1024
@@ -56,6 +58,16 @@ def tsm_report(kernel: Kernel, name: str, report_data: bytes) -> tuple[str, byte
     _require_length(report_data)
     folder = TSM / name
     return _asked(TSM, lambda: _tsm(kernel, folder, report_data))
+
+
+def event_log(kernel: Kernel) -> bytes | None:
+    """Give the guest's event log of its boot, padding included, or None where its firmware left none."""
+    try:
+        return kernel.read(CCEL, MAX_LOG)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise CannotTell(f"{CCEL}: {error.strerror}") from error
 
 
 def td_report(kernel: Kernel, report_data: bytes) -> bytes:

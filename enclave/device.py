@@ -35,10 +35,14 @@ _NAME = re.compile(r"(fd):([0-9]{1,6})|(virtio):([a-z0-9.-]{1,64})")
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """A quote and the vendor's documents by name, as text; neither is believed yet."""
+    """A quote and the vendor's documents by name, as text; neither is believed yet.
+
+    event_log: of the machine's boot, where it has one to show
+    """
 
     quote: bytes
     collateral: Mapping[str, str]
+    event_log: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

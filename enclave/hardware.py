@@ -14,7 +14,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from enclave import nvml
-from enclave.collect import Kernel, nitro_document, snp_report, tsm_report
+from enclave.collect import Kernel, event_log, nitro_document, snp_report, tsm_report
 from enclave.device import (
     Device,
     DeviceEvidence,
@@ -99,9 +99,10 @@ class Hardware:
         platform = self._found.platform
         with self._lock:
             quote = self._collect(report_data)
+            events = event_log(self._kernel) if platform == "tdx" else None
         if platform in KEPT_BY_REGISTRY:
             self._documents.take_from_registry(quote)
-        return Evidence(quote, self._documents.beside(quote, ()))
+        return Evidence(quote, self._documents.beside(quote, ()), events)
 
     def devices(self, nonces: Sequence[bytes]) -> DeviceEvidence:
         function = self._driver()

@@ -13,7 +13,7 @@ from builder.measure_cli import measure_group
 from builder.release import release_predicate
 from quotary.attestation.measure.shape import CPUS, Shape
 from quotary.attestation.measure.tdx import ACPI_BLOBS
-from quotary.errors import CannotTell, Rejected, Unsupported, Usage
+from quotary.errors import CannotTell, Malformed, Rejected, Unsupported, Usage
 from quotary.statements.recompute import verify_row
 from quotary.statements.row import parse_row
 from quotary.statements.schema import statement_payload
@@ -78,6 +78,18 @@ def test_machines_with_other_registers_get_rows_and_those_that_share_an_id_share
     assert {(row["shape"]["vcpus"], row["shape"]["cpuid_signature"]) for row in rows[2:]} == {
         (count, signature) for count in (1, 2) for signature in (f"{CPUS['EPYC-Genoa']:08x}", "00800f12")
     }
+
+
+def test_each_row_demands_the_devices_that_a_file_names(tmp_path: Path) -> None:
+    folder, listed = image(tmp_path / "image", FILES), tmp_path / "devices.json"
+    demanded = [{"architecture": "gh100", "count": 1, "drivers": ["580.95.05"], "vbios": ["96.00.DA.00.11"]}]
+    listed.write_text(json.dumps(demanded))
+    words = ("run", folder, "--platform", "sim-tdx", "--memory=512", "--memory=8192", "--devices", listed)
+    rows = json.loads(measure(*words, "--json").output)["rows"]
+    assert [row["require"]["devices"] for row in rows] == [demanded] * len(rows)
+    assert all(row["require"]["rtmr0"] for row in rows)
+    listed.write_text(json.dumps([*demanded, {"architecture": "ls10"}]))
+    assert isinstance(measure(*words).exception, Malformed)
 
 
 def test_odd_machines_are_refused_before_anything_is_read(tmp_path: Path, acpi: Path) -> None:

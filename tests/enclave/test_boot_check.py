@@ -30,7 +30,7 @@ class Simulated:
 
     def quote(self, report_data: bytes) -> Evidence:
         platform = self.world.platform
-        return Evidence(platform.quote(registers(self.seed), report_data), platform.collateral)
+        return Evidence(platform.quote(registers(self.seed), report_data), platform.collateral, b"events")
 
 
 @dataclass(slots=True)
@@ -75,6 +75,7 @@ def own(served: Served, service: str = SERVICE) -> bytes:
 def test_a_machine_that_runs_a_release_under_its_policy_may_serve(vendor: tuple[PKI, Platform]) -> None:
     found, served = machine(vendor)
     believed = found.check(own(served))
+    assert believed.document.event_log == b"events"
     assert believed.verdict.release == authority.statement_id_of(served.world.release)
     assert served.asked == [(SERVICE, served.world.measurement)]
     last = believed.checks[-1]

@@ -25,6 +25,7 @@ class Tree:
     def __init__(self, provider: str, answer: Callable[[bytes], bytes], disturbed: int = 0) -> None:
         self.provider, self.answer, self.disturbed = provider, answer, disturbed
         self.folders: dict[Path, dict[str, bytes]] = {}
+        self.events: bytes | OSError = FileNotFoundError(errno.ENOENT, "No such file or directory")
         self.generation = 0
 
     def create(self, folder: Path) -> None:
@@ -42,6 +43,10 @@ class Tree:
         self.generation += 1
 
     def read(self, file: Path, limit: int) -> bytes:
+        if file == collect.CCEL:
+            if isinstance(self.events, OSError):
+                raise self.events
+            return self.events
         if file.name == "generation":
             return b"%d\n" % self.generation
         if file.name == "outblob":
@@ -113,6 +118,16 @@ def test_a_folder_that_somebody_else_has_is_left_alone() -> None:
     with pytest.raises(CannotTell, match="File exists"):
         collect.tsm_report(tree, "a", DATA)
     assert TSM / "a" in tree.folders
+
+
+def test_an_event_log_is_shown_where_firmware_left_one() -> None:
+    tree = Tree("tdx_guest", bytes)
+    assert collect.event_log(tree) is None
+    tree.events = b"events and padding"
+    assert collect.event_log(tree) == b"events and padding"
+    tree.events = PermissionError(errno.EACCES, "Permission denied")
+    with pytest.raises(CannotTell, match="CCEL: Permission denied"):
+        collect.event_log(tree)
 
 
 def test_a_td_report_comes_from_its_driver() -> None:

@@ -1,6 +1,7 @@
 """``--tee tdx``, ``snp``, ``nitro`` and ``auto`` against kernels, drivers and vendors of our own."""
 
 import struct
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from enclave import collect
-from enclave.device import StreamDevice
+from enclave.device import Evidence, StreamDevice
 from enclave.hardware import Documents, Hardware, open_tee
 from quotary.client.clock import FixedClock
 from quotary.client.detect import TSM, USABLE, Found
@@ -106,6 +107,21 @@ def test_a_tdx_guest_shows_its_quote_and_asks_its_vendor(vectors: Path) -> None:
     with pytest.raises(CannotTell, match=r"intel\.example.*tcb\?fmspc=b0c06f000000.* status 404"):
         device.quote(DATA)
     assert network.asked[0] == "https://log.example/api/v1/collateral/tdx/b0c06f000000"
+
+
+def test_a_tdx_guest_shows_the_event_log_of_its_boot(vectors: Path) -> None:
+    quote = (vectors / "tdx" / "v4-b0c06f-dcapqvl-uptodate.quote").read_bytes()
+    tree = Tree("tdx_guest", lambda _: quote)
+    tree.events = b"events"
+
+    class Kept(Documents):
+        def take_from_registry(self, evidence: bytes) -> None: ...
+        def beside(self, evidence: bytes, nonces: Sequence[bytes]) -> Mapping[str, str]:
+            return {"tcb_info": "{}"}
+
+    kept = Kept(Network(), "", FixedClock(NOW))
+    found = Hardware(Found("tdx", USABLE, f"/{TSM}", ""), tree, kept).quote(DATA)
+    assert found == Evidence(quote, {"tcb_info": "{}"}, b"events")
 
 
 def test_a_guest_of_another_kind_than_the_command_line_names_is_said_to_be_so() -> None:
