@@ -5,6 +5,7 @@ from pathlib import Path
 
 import click
 
+from quotary.errors import Usage
 from registry.cli_options import EXITS, folder_option, token_options, token_place
 
 NEW_FILE = click.Path(path_type=Path, dir_okay=False)
@@ -148,7 +149,11 @@ def log(folder: Path, file: Path) -> None:
         click.echo(f"next: quotary registry keys retire --dir {folder}, after the overlap", err=True)
 
 
-@click.command(epilog="Example: quotary registry succeed --dir log2 --predecessor log\n\n" + EXITS)
+@click.command(
+    epilog="\b\nExamples:\n  quotary registry succeed --dir log2 --predecessor log\n"
+    "  quotary registry succeed --dir log2 --predecessor log --root a.pem --root b.pem --threshold 2\n\n"
+    + EXITS
+)
 @folder_option
 @click.option(
     "--predecessor",
@@ -156,18 +161,32 @@ def log(folder: Path, file: Path) -> None:
     type=click.Path(path_type=Path, file_okay=False, exists=True),
     help="Folder of the closed registry.",
 )
-def succeed(folder: Path, predecessor: Path) -> None:
+@click.option(
+    "--root",
+    "root_files",
+    type=OLD_FILE,
+    multiple=True,
+    help="Secret key of one of the new roots, read once; repeatable. Without it one is made here.",
+)
+@click.option("--threshold", type=click.IntRange(1, 64), help="How many of them sign.  [default: all]")
+def succeed(folder: Path, predecessor: Path, root_files: tuple[Path, ...], threshold: int | None) -> None:
     """Begin a log made with `init --successor`: its genesis, and what it takes over from a closed log.
 
-    Services, revocations and floors of the closed log are said again by new roots, whose keys are made here.
+    Services, revocations and floors of the closed log are said again, signed by the new log's roots.
     """
     from registry.config import load_config
+    from registry.keys import load_ed25519
+    from registry.setup import Roots
     from registry.succession import begin
 
+    if threshold is not None and threshold > len(root_files):
+        raise Usage(f"--threshold {threshold} of {len(root_files)} roots")
+    roots = Roots(tuple(map(load_ed25519, root_files)), threshold or len(root_files)) if root_files else None
     config = load_config(folder)
-    count = begin(config, load_config(predecessor), datetime.now(UTC))
+    count = begin(config, load_config(predecessor), datetime.now(UTC), roots)
     click.echo(f"entry 0 and {count} statements taken over wait for the first checkpoint")
-    click.echo(f"root keys lie in {config.keys}: move root.pem off this machine", err=True)
+    if roots is None:
+        click.echo(f"root keys lie in {config.keys}: move root.pem off this machine", err=True)
     click.echo(f"next: quotary registry serve --dir {folder}", err=True)
 
 

@@ -57,7 +57,7 @@ def create_registry(
     try:
         public = _create(config, witnesses, token)
         if not awaits:
-            _begin(config, genesis or own_genesis(config, now), now)
+            _begin(config, genesis or own_genesis(config, now)[0], now)
         # Last, because it is what says that here is a registry.
         keys.write_durably(config.folder / "registry.toml", config.text().encode("utf-8"))
         return public
@@ -112,20 +112,42 @@ def _begin(config: Config, genesis: bytes, now: datetime) -> None:
     store.close()
 
 
-def own_genesis(config: Config, now: datetime, predecessor: Mapping[str, object] | None = None) -> bytes:
-    """Make the role keys in the keys folder, and the genesis that names them."""
-    made = {role: keys.create_ed25519(config.keys / f"{role}.pem") for role in ROLES}
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """The keys of the role ``root``, of which so many have to sign."""
+
+    keys: tuple[Ed25519PrivateKey, ...]
+    threshold: int
+
+
+def own_genesis(
+    config: Config, now: datetime, roots: Roots | None = None, predecessor: Mapping[str, object] | None = None
+) -> tuple[bytes, Roots]:
+    """Make the role keys in the keys folder, and the genesis that names them.
+
+    roots: keys that are there already; without them one root key is made too
+    """
+    made = {role: (keys.create_ed25519(config.keys / f"{role}.pem"),) for role in ROLES[1:]}
+    roots = roots or Roots((keys.create_ed25519(config.keys / "root.pem"),), 1)
+    named = {"root": roots.keys, **made}
+    issued = now.replace(microsecond=0)
     predicate = {
         "log": config.origin,
         "service": "log",
         "sequence": 1,
-        "issued": time_text(now.replace(microsecond=0)),
-        "expires": time_text(now.replace(microsecond=0) + timedelta(days=365 * GENESIS_YEARS)),
-        "keys": {_key_id(key): b64(spki(raw_public_key(key))) for key in made.values()},
-        "roles": {role: {"keys": [_key_id(key)], "threshold": 1} for role, key in made.items()},
+        "issued": time_text(issued),
+        "expires": time_text(issued + timedelta(days=365 * GENESIS_YEARS)),
+        "keys": {_key_id(key): b64(spki(raw_public_key(key))) for held in named.values() for key in held},
+        "roles": {
+            role: {
+                "keys": sorted(map(_key_id, held)),
+                "threshold": roots.threshold if role == "root" else 1,
+            }
+            for role, held in named.items()
+        },
         **({"predecessor": dict(predecessor)} if predecessor else {}),
     }
-    return sign(statement_payload("delegation", predicate), [made["root"]])
+    return sign(statement_payload("delegation", predicate), roots.keys), roots
 
 
 def _key_id(key: Ed25519PrivateKey) -> str:

@@ -16,16 +16,17 @@ from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.policy import TlogPolicy
 from registry.config import Config
 from registry.identity import read_public
-from registry.keys import load_ed25519
-from registry.setup import own_genesis
+from registry.setup import Roots, own_genesis
 from registry.store import Reader, open_store
 
 MAX_STATEMENTS = 30_000
 """The sequencer closes an interval after 32,768 entries; all of these have to be in the first."""
 
 
-def begin(config: Config, predecessor: Config, now: datetime) -> int:
+def begin(config: Config, predecessor: Config, now: datetime, roots: Roots | None = None) -> int:
     """Let the genesis of ``config`` wait, and what it takes over; give the number of those statements.
+
+    roots: the new log's, which sign all of it; without them one root key is made in the keys folder
 
     1. The new log has no entry. 2. The old one is published to its end, under its own policy, and its order
     names the new log's origin and keys. 3. Everything that is taken over has effect.
@@ -39,11 +40,10 @@ def begin(config: Config, predecessor: Config, now: datetime) -> int:
             raise Refused("successor", "a log with entries", "one made with init --successor")
         state, bound = _closed(predecessor, old.read)
         _check_named(config, old.read, state.index)
-        genesis = own_genesis(config, now, {**bound, "map": state.maps["F1"].hex()})
-        root = load_ed25519(config.keys / "root.pem")
+        genesis, roots = own_genesis(config, now, roots, {**bound, "map": state.maps["F1"].hex()})
         found = _heritage(old.read, state.index + 1, int(now.timestamp()))
         made = payloads(found, config.origin, now.replace(microsecond=0))
-        entries = [genesis, *(sign(payload, [root]) for payload in made)]
+        entries = [genesis, *(sign(payload, roots.keys) for payload in made)]
         _check_effect(config.origin, entries, int(now.timestamp()))
         store.write.enqueue([(leaf_hash(entry), entry) for entry in entries], int(now.timestamp()))
         return len(made)

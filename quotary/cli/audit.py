@@ -1,8 +1,8 @@
 """``quotary audit``: check everything that a log ever said, and with a key, say so."""
 
-import hashlib
 import os
 import threading
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,26 +12,27 @@ from quotary.canonical import time_text
 from quotary.cli.files import read_bytes
 from quotary.cli.options import policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option
+from quotary.cli.predecessor import Before, before_of, predecessor_options
+from quotary.cli.replaying import FINDINGS, default_store, files_of, progress
 from quotary.client.audit import Audited, Auditor
 from quotary.client.cosigner import Cosigner, CosignServer
 from quotary.client.finding import Finding, keep
+from quotary.client.inheritance import Inherited, Successor
 from quotary.client.keys import load
 from quotary.client.log import MAX_NOTE
 from quotary.client.opener import Opener
 from quotary.client.policy import Policy
 from quotary.client.replay_store import ReplayStore
 from quotary.client.second_opinion import cross_check, entries_of
-from quotary.client.source import Files, FolderSource, HTTPSource
+from quotary.client.source import Files
 from quotary.errors import CannotTell, Usage
-from quotary.net.transport import HTTP
 from quotary.tlog.note import SigningKey
-
-FINDINGS = "findings"
 
 
 @click.command(
     epilog="\b\nExamples:\n  quotary audit https://log.example.org --policy policy.json\n"
     "  quotary audit ./copy --policy policy.json --cross-check\n"
+    "  quotary audit ./log2 --policy 2.json --predecessor ./log --predecessor-policy 1.json\n"
     "  quotary audit https://log.example.org --policy policy.json --cosign a.key --name a.example.net\n\n"
     "Exit codes: 0, 2, 10 a finding, 11, 20, 30, 40."
 )
@@ -64,6 +65,7 @@ FINDINGS = "findings"
     type=click.IntRange(1, 256),
     help="Processes that verify signatures.  [default: one for each processor; 1: all in this process]",
 )
+@predecessor_options
 @json_option
 def audit(
     log: str,
@@ -78,6 +80,8 @@ def audit(
     name: str | None,
     bind: str,
     jobs: int | None,
+    old_log: str | None,
+    old_policy: Path | None,
     as_json: bool,
 ) -> None:
     """Check everything that LOG, an address or a folder made by `quotary mirror`, has ever said.
@@ -91,14 +95,20 @@ def audit(
     others = [read_bytes(path, MAX_NOTE) for path in notes]
     if (key_file is None) != (name is None):
         raise Usage("--cosign and --name belong together")
-    with ReplayStore(folder, policy.origin) as opened, Opener(jobs or os.cpu_count() or 1) as opener:
+    if old_log is not None and (continuous or key_file is not None):
+        raise Usage("a predecessor is compared once, without --continuous and --cosign")
+    jobs = jobs or os.cpu_count() or 1
+    before = before_of(old_log, old_policy, policy, store and store / "predecessor", jobs)
+    with ReplayStore(folder, policy.origin) as opened, Opener(jobs) as opener:
         try:
             if key_file is not None and name is not None:
                 _cosign(log, policy, opened, SigningKey.cosigner(name, load(key_file)), bind)
                 return
             auditor = Auditor(policy, opened, progress, opener)
             while True:
-                _round(auditor, files, others, policy, second=second, patient=continuous, as_json=as_json)
+                _round(
+                    auditor, files, others, policy, before, second=second, patient=continuous, as_json=as_json
+                )
                 if not continuous:
                     return
                 threading.Event().wait(interval)
@@ -113,6 +123,7 @@ def _round(
     files: Files,
     others: list[bytes],
     policy: Policy,
+    before: Before | None,
     *,
     second: bool,
     patient: bool,
@@ -122,12 +133,14 @@ def _round(
     try:
         found = auditor.audit(files, others)
         paths = cross_check(files, auditor.note, entries_of(files, auditor.note)) if second else None
+        successor = Successor(found, auditor.note, files, policy.tlog.logs)
+        inherited = before.compare(successor, progress) if before else None
     except CannotTell as error:
         if not patient:
             raise
         click.echo(f"waiting: {error}", err=True)
     else:
-        emit(_document(found, paths), _text(found, paths, policy), as_json=as_json)
+        emit(_document(found, paths, inherited), _text(found, paths, inherited, policy), as_json=as_json)
 
 
 def _cosign(log: str, policy: Policy, store: ReplayStore, key: SigningKey, bind: str) -> None:
@@ -156,28 +169,7 @@ def _cosign(log: str, policy: Policy, store: ReplayStore, key: SigningKey, bind:
             click.echo("stopped", err=True)
 
 
-def files_of(log: str, policy: Policy) -> Files:
-    """Read a log from its address or from a folder."""
-    if log.startswith(("http://", "https://")):
-        return Files(HTTPSource(HTTP(plain_http=policy.simulation), log))
-    if not Path(log).is_dir():
-        raise Usage(f"neither an address nor a folder: {log}")
-    return Files(FolderSource(Path(log)))
-
-
-def default_store(origin: str) -> Path:
-    """Name the folder in which this user's audits of a log are remembered."""
-    base = os.environ.get("XDG_STATE_HOME")
-    state = Path(base) if base else Path.home() / ".local" / "state"
-    return state / "quotary" / "audit" / hashlib.sha256(origin.encode()).hexdigest()[:32]
-
-
-def progress(done: int, size: int) -> None:
-    """Say on stderr how far it is."""
-    click.echo(f"{done} of {size} entries", err=True)
-
-
-def _document(found: Audited, paths: int | None) -> dict[str, object]:
+def _document(found: Audited, paths: int | None, inherited: Inherited | None) -> dict[str, object]:
     document: dict[str, object] = {
         "schema": "quotary/audit/v1",
         "origin": found.origin,
@@ -197,10 +189,12 @@ def _document(found: Audited, paths: int | None) -> dict[str, object]:
         document["quorum_time"] = _time(found.quorum_at)
     if paths is not None:
         document["cross_checked_paths"] = paths
+    if inherited is not None:
+        document["predecessor"] = asdict(inherited)
     return document
 
 
-def _text(found: Audited, paths: int | None, policy: Policy) -> str:
+def _text(found: Audited, paths: int | None, inherited: Inherited | None, policy: Policy) -> str:
     quorum = "no quorum in the policy" if found.quorum_at is None else _time(found.quorum_at)
     outcomes = ", ".join(f"{count} {code}" for code, count in found.outcomes.items())
     lines = [
@@ -219,6 +213,9 @@ def _text(found: Audited, paths: int | None, policy: Policy) -> str:
         )
     if paths is not None:
         lines.append(f"  pymerkle    agrees on the roots and on {paths} inclusion paths")
+    if inherited is not None:
+        said = f"{inherited.statements} statements take over all that had to be"
+        lines.append(f"  succession  from {inherited.origin}, audited to its end at {inherited.size}: {said}")
     if policy.simulation:
         lines.append("  SIMULATION  this log is about simulated evidence")
     return "\n".join(lines)

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import click
 
-from quotary.cli.audit import files_of, progress
 from quotary.cli.options import policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option
+from quotary.cli.replaying import files_of, progress
 from quotary.client.finding import Finding, keep
 from quotary.client.mirror import mirror as make_copy
 from quotary.errors import CannotTell

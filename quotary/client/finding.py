@@ -27,6 +27,7 @@ CHECKS = (
     "rollback",
     "root",
     "state",
+    "succession",
     "tile",
 )
 """Every name that a finding can have."""
@@ -36,7 +37,8 @@ CHECKS = (
 class Exhibit:
     """One piece of evidence.
 
-    name: ``checkpoint``, ``remembered`` (a signed note seen before), ``entry <index>``, ``path <index>``
+    name: ``checkpoint``, ``remembered`` (a signed note seen before), ``predecessor`` (the
+          last note of the log before), ``entry <index>``, ``path <index>``
           (inclusion path of that entry, 32 bytes a hash), or the path of a tile
     """
 

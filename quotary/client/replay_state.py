@@ -53,6 +53,13 @@ class StoredState:
         query = "SELECT key, digest FROM records WHERE key BETWEEN ? AND ?"
         return self._database.execute(query, (first, last))
 
+    def records(self) -> Iterator[Record]:
+        """Give every record of the map, in the order of its keys."""
+        for (key,) in self._database.execute("SELECT key FROM records ORDER BY key").fetchall():
+            record = self.record(key)
+            assert record is not None, "the key was just read"
+            yield record
+
     def absorb(self, new: Changes, records: Mapping[bytes, bytes], entry_at: Callable[[int], bytes]) -> None:
         """Write what an interval changed.
 

@@ -44,7 +44,7 @@ def files_of(entries: list[bytes], ts: int = TS, origin: str = ORIGIN) -> dict[s
 
 
 def source_of(log: FakeLog) -> MemorySource:
-    return MemorySource(files_of(log.entries))
+    return MemorySource(files_of(log.entries, origin=log.origin))
 
 
 def read(source: MemorySource) -> Files:

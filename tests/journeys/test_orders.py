@@ -1,5 +1,6 @@
 """The log's roots order, against real processes: keys rotate under load, and a frozen log convinces nobody."""
 
+import json
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -238,8 +239,11 @@ def test_a_closed_log_goes_on_in_its_successor_and_nothing_leaves_revoked(run: R
         close = ["--origin", log.authority.origin, "--reason", "retired", "--successor", origin]
         do("order", "close", *close, *(w for v in vkeys for w in ("--vkey", v)), "--out", tmp_path / "c.json")
         assert f"{origin} goes on" in obeyed(log, tmp_path / "c.json", tmp_path)
-        assert "3 statements taken over" in do("succeed", *new, "--predecessor", log.folder)
-        assert command("succeed", *map(str, new), "--predecessor", str(log.folder)).returncode == 11
+        roots = [word for name in ("a", "b", "c") for word in ("--root", root_file(tmp_path, f"new-{name}"))]
+        succeed = ("succeed", *new, "--predecessor", log.folder, *roots, "--threshold", 2)
+        assert "3 statements taken over" in do(*succeed)
+        assert not (tmp_path / "log2" / "keys" / "root.pem").exists()
+        assert command(*map(str, succeed)).returncode == 11
         old_policy = policy_file(log, tmp_path / "old.json")
         ran = run("audit", log.address, "--policy", old_policy, "--simulation", "--store", tmp_path / "a1")
         assert ran.code == 0, ran.err
@@ -250,6 +254,7 @@ def test_a_closed_log_goes_on_in_its_successor_and_nothing_leaves_revoked(run: R
         try:
             successor.wait_ready()
             _check_successor(successor, run, tmp_path, last)
+            _check_succession(successor, log, run, tmp_path)
         finally:
             successor.stop_registry()
 
@@ -273,3 +278,22 @@ def _check_successor(log: Log, run: Run, folder: Path, last: Checkpoint) -> None
     policy.write_bytes(policy_bytes(document))
     ran = run("audit", log.address, "--policy", policy, "--simulation", "--store", folder / "a2")
     assert ran.code == 0, ran.err
+
+
+def _check_succession(log: Log, old: Log, run: Run, folder: Path) -> None:
+    """Whoever has both logs sees that one took over everything from the other, which is closed."""
+    policies = ("--policy", folder / "new.json", "--predecessor-policy", folder / "old.json", "--simulation")
+    store = ("--store", folder / "a3")
+    ran = run("audit", log.address, "--predecessor", old.address, *policies, *store, "--json")
+    assert ran.code == 0, ran.err
+    size = old.json("/api/v1/log")["published"]
+    found = {"origin": old.authority.origin, "size": size, "statements": 3}
+    assert json.loads(ran.out)["predecessor"] == found
+    ran = run("audit", log.address, "--predecessor", old.address, *policies, *store)
+    assert f"from {old.authority.origin}, audited to its end at {size}: 3 statements" in ran.out
+    ran = run("audit", log.address, "--predecessor", log.address, *policies, *store)
+    assert (ran.code, "finding about the predecessor" in ran.err) == (10, True)
+    for words in (("--predecessor", old.address), ("--predecessor-policy", folder / "old.json")):
+        assert run("audit", log.address, "--policy", folder / "new.json", "--simulation", *words).code == 2
+    watching = (*policies, *store, "--continuous")
+    assert run("audit", log.address, "--predecessor", old.address, *watching).code == 2

@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 from quotary.errors import Refused
+from quotary.statements.delegation import Delegation
+from quotary.statements.envelope import Envelope, key_id, raw_public_key
 from quotary.statements.order import ShardClosed
+from quotary.statements.schema import parse_statement
 from registry.config import Config
 from registry.identity import PublicKeys
-from registry.setup import create_registry
+from registry.setup import Roots, create_registry
 from registry.store import open_store
 from registry.succession import begin
-from tests.fakes.authority import NOW
+from tests.fakes.authority import NOW, key
 from tests.fakes.inprocess import Local, local
 from tests.vectors.make_orders import CLOSED, FREEZE, SUCCESSOR, order
 
@@ -68,3 +71,28 @@ def test_a_successor_begins_once(old: Local, new: Config, public: PublicKeys) ->
     assert waiting(new) == 1
     with pytest.raises(Refused, match="a log with entries"):
         begin(new, old.config, NOW)
+
+
+def test_the_roots_of_a_successor_may_be_keys_that_are_there_already(
+    old: Local, new: Config, public: PublicKeys
+) -> None:
+    old.loop.round()
+    old.append(order(ShardClosed("retired", SUCCESSOR, public.log)).encode())
+    roots = Roots((key("new1"), key("new2"), key("new3")), 2)
+    begin(new, old.config, NOW, roots)
+    (genesis,) = read_waiting(new)
+    predicate = parse_statement(Envelope.parse(genesis).payload).predicate
+    assert isinstance(predicate, Delegation)
+    ids = {key_id(raw_public_key(made)) for made in roots.keys}
+    assert (set(predicate.roles["root"].keys), predicate.roles["root"].threshold) == (ids, 2)
+    assert {found.keyid for found in Envelope.parse(genesis).signatures} == ids
+    assert {path.name for path in new.keys.glob("*.pem")} >= {"tcb.pem", "security.pem", "rebuilder.pem"}
+    assert not (new.keys / "root.pem").exists()
+
+
+def read_waiting(config: Config) -> list[bytes]:
+    store = open_store(config.database_url)
+    try:
+        return [found.data for found in store.read.waiting(10)]
+    finally:
+        store.close()

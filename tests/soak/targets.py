@@ -86,8 +86,20 @@ TARGETS = {
                 "_check_signature",
             ),
             "quotary/statements/succession.py": ("check_carried", "_revocations", "_floors"),
+            f"{CLIENT}inheritance.py": (
+                "check_succession",
+                "_closing",
+                "_check_keys",
+                "_check_genesis",
+                "_require",
+                "_effective",
+            ),
         },
-        ("tests/statements/test_orders.py", "tests/statements/test_succession.py"),
+        (
+            "tests/statements/test_orders.py",
+            "tests/statements/test_succession.py",
+            "tests/client/test_inheritance.py",
+        ),
     ),
     "tdx": Target(
         {
