@@ -62,8 +62,8 @@ def archive(entries: Iterable[Entry]) -> bytes:
         for parent in _parents(path):
             found.setdefault(parent, folder(parent))
     ordered = sorted(found.values(), key=lambda entry: entry.path.encode())
-    records = [_record(entry, number) for number, entry in enumerate(ordered, 1)]
-    return b"".join(records) + _record(Entry(TRAILER, 0), 0)
+    parts = [part for number, entry in enumerate(ordered, 1) for part in _record(entry, number)]
+    return b"".join([*parts, *_record(Entry(TRAILER, 0), 0)])
 
 
 def _parents(path: str) -> list[str]:
@@ -71,13 +71,13 @@ def _parents(path: str) -> list[str]:
     return ["/".join(parts[: count + 1]) for count in range(len(parts))]
 
 
-def _record(entry: Entry, inode: int) -> bytes:
+def _record(entry: Entry, inode: int) -> tuple[bytes, ...]:
     name = entry.path.encode() + b"\0"
     links = 0 if not entry.mode else 2 if stat.S_ISDIR(entry.mode) else 1
     numbers = (inode, entry.mode, 0, 0, links, 0, len(entry.data), 0, 0, *entry.device, len(name), 0)
     head = b"070701" + b"".join(b"%08X" % number for number in numbers) + name
-    return _padded(head) + _padded(entry.data)
+    return head, _padding(head), entry.data, _padding(entry.data)
 
 
-def _padded(data: bytes) -> bytes:
-    return data + bytes(-len(data) % ALIGN)
+def _padding(data: bytes) -> bytes:
+    return bytes(-len(data) % ALIGN)

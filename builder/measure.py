@@ -12,7 +12,7 @@ from pathlib import Path
 
 from builder.eif import assemble_eif
 from builder.image import Image
-from quotary.attestation.measure.material import FIRMWARE, INITRD, KERNEL, Files, describe
+from quotary.attestation.measure.material import FIRMWARE, INITRD, KERNEL, Files, describe, recompute
 from quotary.attestation.measure.nitro import Streams, registers, streams
 from quotary.attestation.measure.profiles import (
     SNPProfile,
@@ -72,6 +72,7 @@ class Loaded:
     def compute(self, platform: str, name: str, shape: Shape) -> Measured:
         """Compute the registers on a platform under a named profile, with every step."""
         base = base_platform(platform)
+        _require_startable(self.files, base, name, shape)
         if base == "nitro" and self.enclave is not None:
             nitro_profile(name)
             return registers(self.enclave)
@@ -102,12 +103,13 @@ def measure_image(
     rule: name of a profile, or None for each platform's own
     """
     loaded = Loaded.of(folder, platforms)
+    material = loaded.material(shapes)
     rows = [
         row
         for platform in platforms
-        for row in _rows(loaded, platform, rule or default_profile(platform), shapes)
+        for row in _rows(loaded, material, platform, rule or default_profile(platform), shapes)
     ]
-    return rows, loaded.material(shapes)
+    return rows, material
 
 
 def row_of(platform: str, name: str, shape: Shape, found: Measured) -> dict[str, object]:
@@ -218,29 +220,35 @@ def default_profile(platform: str) -> str:
 
 
 def _tdx(files: Files, profile: TDXProfile, shape: Shape) -> Measured:
-    if profile.acpi == "given" and not shape.acpi:
-        raise Usage(
-            "hardware TDX needs the ACPI tables of the machine's shape: RTMR0 is stated exactly or not",
-            next_command=f"give --acpi FOLDER with {', '.join(ACPI_BLOBS)}",
-        )
     acpi = shape.acpi if profile.acpi == "given" else {}
     launch = TDXLaunch(files.firmware, files.kernel, files.initrd, files.command_line, shape.memory, acpi)
     return measure_tdx(launch, profile)
 
 
 def _snp(files: Files, profile: SNPProfile, shape: Shape) -> Measured:
-    if not sev_firmware(files.firmware).hash_table_gpa:
-        raise Unsupported(
-            "this firmware has no measured direct boot: no place for the kernel's hashes, so an SNP"
-            " machine would start any kernel under the same launch digest",
-            next_command="quotary measure run IMAGE --platform sim-tdx",
-        )
     hashes = KernelHashes.of(files.kernel, files.initrd, files.command_line)
     launch = SNPLaunch(files.firmware, hashes, shape.vcpus, shape.signature, shape.features)
     return measure_snp(launch, profile)
 
 
-def _rows(loaded: Loaded, platform: str, name: str, shapes: Sequence[Shape]) -> list[dict[str, object]]:
+def _require_startable(files: Files, base: str, name: str, shape: Shape) -> None:
+    if base == "tdx" and tdx_profile(name).acpi == "given" and not shape.acpi:
+        raise Usage(
+            "hardware TDX needs the ACPI tables of the machine's shape: RTMR0 is stated exactly or not",
+            next_command=f"give --acpi FOLDER with {', '.join(ACPI_BLOBS)}",
+        )
+    if base == "snp" and not sev_firmware(files.firmware).hash_table_gpa:
+        raise Unsupported(
+            "this firmware has no measured direct boot: no place for the kernel's hashes, so an SNP"
+            " machine would start any kernel under the same launch digest",
+            next_command="quotary measure run IMAGE --platform sim-tdx",
+        )
+
+
+def _rows(
+    loaded: Loaded, material: Mapping[str, object], platform: str, name: str, shapes: Sequence[Shape]
+) -> list[dict[str, object]]:
+    # Each file is hashed once, for the material; machines are computed from that, however many they are.
     # Machines that differ in RTMR0 alone share a measurement id, and so a row with all their values.
     base = base_platform(platform)
     together: dict[tuple[bytes, ...], list[tuple[Shape, Measured]]] = {}
@@ -249,7 +257,12 @@ def _rows(loaded: Loaded, platform: str, name: str, shapes: Sequence[Shape]) -> 
         if (document := shape.document(base)) in seen:
             continue
         seen.append(document)
-        found = loaded.compute(platform, name, shape)
+        _require_startable(loaded.files, base, name, shape)
+        try:
+            found = recompute(base, name, shape, material)
+        except Unsupported:
+            # A part is missing because a file is not what the platform starts; the file says why.
+            found = loaded.compute(platform, name, shape)
         covered = tuple(found.registers[register] for register in REGISTERS[base])
         together.setdefault(covered, []).append((shape, found))
     return [_row(platform, name, machines) for machines in together.values()]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from builder.measure import acpi_of, measure_image, registers_of
+from builder.measure import acpi_of, compute, default_profile, measure_image, registers_of, row_of
 from builder.measure_cli import measure_group
 from builder.release import release_predicate
 from quotary.attestation.measure.shape import CPUS, Shape
@@ -174,3 +174,57 @@ def test_a_release_without_such_a_row_explains_nothing(tmp_path: Path) -> None:
     path = released(folder, tmp_path / "release.json", ("sim-tdx",))
     done = measure("explain", folder, path, "--platform", "snp")
     assert isinstance(done.exception, Unsupported)
+
+
+def overlapping() -> bytes:
+    """Firmware whose second SEV section begins inside the first."""
+    data = bytearray(FILES["firmware"])
+    at = data.rindex(b"ASEV") + 16 + 12
+    data[at : at + 4] = (0x801000).to_bytes(4, "little")
+    return bytes(data)
+
+
+def unknown_section() -> bytes:
+    """Firmware with a TDVF section of a type that nobody knows."""
+    data = bytearray(FILES["firmware"])
+    data[data.rindex(b"TDVF") + 16 + 24] = 9
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("platform", "change", "error", "said"),
+    [
+        ("sim-tdx", {"firmware": FILES["firmware"][:-4096]}, Malformed, "no TDVF metadata"),
+        ("sim-tdx", {"firmware": FILES["firmware"][4096:]}, Malformed, "more data than memory or file"),
+        ("sim-tdx", {"firmware": b""}, Malformed, "TDVF"),
+        ("sim-tdx", {"firmware": unknown_section()}, Malformed, "type 9"),
+        ("sim-tdx", {"vmlinuz": b"MZ"}, Malformed, "setup header"),
+        ("sim-tdx", {"vmlinuz": firmware.kernel()[:0x300]}, Malformed, "header"),
+        ("snp", {"firmware": overlapping()}, Malformed, "overlap"),
+        ("snp", {"firmware": FILES["firmware"][:4096]}, Malformed, "SEV metadata"),
+        (
+            "snp",
+            {"firmware": firmware.firmware(hash_table=0)},
+            Unsupported,
+            "no place for the kernel's hashes",
+        ),
+        ("snp", {"firmware": bytes((64 << 20) + 4096)}, Malformed, "at most"),
+    ],
+)
+def test_what_no_machine_can_start_is_named_and_writes_nothing(
+    tmp_path: Path, platform: str, change: dict[str, bytes], error: type[Exception], said: str
+) -> None:
+    folder = image(tmp_path / "image", FILES | change)
+    done = measure("run", folder, "--platform", platform, "--out", tmp_path / "rows.json")
+    assert isinstance(done.exception, error), done.exception
+    assert said in str(done.exception)
+    assert not (tmp_path / "rows.json").exists()
+
+
+def test_rows_from_material_are_those_from_the_files(tmp_path: Path, acpi: Path) -> None:
+    folder = image(tmp_path / "image", FILES)
+    machine = Shape(memory=1 << 30, vcpus=3, acpi=acpi_of(acpi))
+    rows, _ = measure_image(folder, ALL, None, [machine])
+    for platform, row in zip(ALL, rows, strict=True):
+        direct = compute(folder, platform, default_profile(platform), machine)
+        assert row == row_of(platform, default_profile(platform), machine, direct)

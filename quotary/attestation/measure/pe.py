@@ -24,8 +24,9 @@ def authenticode(image: bytes) -> bytes:
         raise Malformed("PE image ends inside its headers") from error
 
 
-def _authenticode(image: bytes) -> bytes:
-    if image[:2] != b"MZ":
+def _authenticode(data: bytes) -> bytes:
+    image = memoryview(data)
+    if data[:2] != b"MZ":
         raise Malformed("not a PE image: no MZ")
     (start,) = struct.unpack_from("<I", image, 0x3C)
     signature, _, count, _, _, _, optional_length, _ = struct.unpack_from("<4sHHIIIHH", image, start)
@@ -58,7 +59,7 @@ def _authenticode(image: bytes) -> bytes:
     return state.digest()
 
 
-def _sections(image: bytes, table: int, count: int) -> list[tuple[int, int]]:
+def _sections(image: memoryview, table: int, count: int) -> list[tuple[int, int]]:
     found = []
     for index in range(count):
         size, offset = struct.unpack_from("<II", image, table + 40 * index + 16)

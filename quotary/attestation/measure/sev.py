@@ -74,7 +74,9 @@ def sev_firmware(firmware: bytes) -> SEVFirmware:
 def sev_sections(image: bytes, table: Mapping[uuid.UUID, bytes]) -> tuple[SEVSection, ...]:
     """Read the sections of an image with this GUID table, in file order."""
     start = len(image) - word(table, SEV_METADATA_OFFSET, "SEV metadata")
-    header = _HEADER.read(image[start : start + 16] if start >= 0 else b"")
+    if not 0 <= start <= len(image) - 16:
+        raise Malformed(f"firmware has no SEV metadata: they would begin at {start} of {len(image)} bytes")
+    header = _HEADER.read(image[start : start + 16])
     count = little(header["count"])
     if header["signature"] != b"ASEV" or little(header["version"]) != 1:
         raise Malformed("firmware has no SEV metadata of version 1")
