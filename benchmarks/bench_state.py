@@ -2,7 +2,7 @@
 
 Releases with one row each, the dearest for the map, go through F1 into SQLite, 4096 an interval. Run:
 ``.venv/bin/python benchmarks/bench_state.py [FEW MANY]`` (default 30,000 and 100,000). Both sizes give a line
-through 1,000,000 and 10,000,000. The reference of the same run is the state in memory, as an auditor has it.
+through 1,000,000 and 10,000,000. The reference of the same run is the state in memory, as ``fsck`` has it.
 """
 
 import multiprocessing
