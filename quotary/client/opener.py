@@ -18,7 +18,9 @@ from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
 
+from quotary.client.carried import Carried
 from quotary.errors import CannotTell, InvalidSignature, QuotaryError
+from quotary.statements.delegation import Delegation
 from quotary.statements.envelope import Envelope, Signature, verify
 from quotary.statements.opened import Opened, open_entry
 from quotary.statements.state_entry import is_reserved
@@ -34,7 +36,7 @@ _AHEAD_BYTES = 1 << 24
 _KEPT_BYTES = 1 << 25
 _KEYS = 1024
 
-_Answer = tuple[tuple[Opened | None, ...], frozenset[int]]
+_Answer = tuple[Carried, frozenset[int]]
 _Held = tuple[bytes, bytes, bytes]
 
 
@@ -103,9 +105,7 @@ class Opener:
         if (key, signature.sig, payload) in self._held:
             return
         verify(key, signature, payload)
-        # A key that was needed once is given to the processes from now on.
-        known = list(self._keys.items())[1 - _KEYS :]
-        self._keys = dict([*known, (signature.keyid, key)])
+        self._learn({signature.keyid: key})
 
     def ahead(self, batches: "Iterator[Batch]", size: int) -> "Iterator[Batch]":
         """Give the batches of ``size`` entries as they come, each after it was opened.
@@ -119,9 +119,11 @@ class Opener:
         pending: deque[_Asked] = deque()
         ended: QuotaryError | None = None
         more = True
+        # Without keys there is nothing to verify with: the first batch shows some.
+        ready = bool(self._keys)
         try:
             while more or pending:
-                while more and _room(pending):
+                while more and _room(pending) and (ready or not pending):
                     try:
                         batch = next(batches, None)
                     except QuotaryError as error:
@@ -132,6 +134,7 @@ class Opener:
                 if pending:
                     asked = pending.popleft()
                     self._keep(asked)
+                    ready = True
                     yield asked.batch
         finally:
             for asked in pending:
@@ -155,14 +158,22 @@ class Opener:
             found, held = asked.future.result()
         except BrokenProcessPool as error:
             raise self._broken(batch) from error
-        for offset, (entry, opened) in enumerate(zip(batch.entries, found, strict=True)):
-            if opened is None or self._length + len(entry) > _KEPT_BYTES:
+        for offset, opened in found.opened():
+            entry = batch.entries[offset]
+            if opened.statement is not None and isinstance(opened.statement.predicate, Delegation):
+                self._learn(opened.statement.predicate.keys)
+            if self._length + len(entry) > _KEPT_BYTES:
                 continue
             names = _triples(opened.envelope, asked.keys) if offset in held else ()
             kept = _Kept(opened, frozenset(names), len(entry))
             self._kept[batch.start + offset] = kept
             self._held |= kept.held
             self._length += kept.length
+
+    def _learn(self, keys: Mapping[str, bytes]) -> None:
+        """Give keys to the processes from now on; whether a key counts is for F1 to say."""
+        if not keys.items() <= self._keys.items():
+            self._keys = dict(list({**self._keys, **keys}.items())[-_KEYS:])
 
     def _broken(self, batch: "Batch") -> CannotTell:
         self.close()
@@ -205,7 +216,7 @@ def _work(entries: Iterable[bytes], keys: Mapping[str, bytes]) -> _Answer:
         for offset, opened in enumerate(found)
         if opened is not None and opened.envelope is not None and _all_hold(opened.envelope, keys)
     )
-    return found, held
+    return Carried.of(found), held
 
 
 def _all_hold(envelope: Envelope, keys: Mapping[str, bytes]) -> bool:

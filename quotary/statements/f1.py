@@ -19,7 +19,7 @@ from quotary.statements.opened import Opened, open_entry
 from quotary.statements.outcome import EFFECTIVE, NOTICE, Ignored, Outcome
 from quotary.statements.predicates import LOG_SERVICE
 from quotary.statements.records import Record
-from quotary.statements.release import Release
+from quotary.statements.release import Release, ReleaseClaim
 from quotary.statements.revocation import Rebuild, Revocation
 from quotary.statements.rules import Entry, delegate, rebuild, release, revoke, set_floor
 from quotary.statements.schema import Statement
@@ -191,8 +191,8 @@ def _effect(state: Known, entry: Entry, statement: Statement) -> Effect:
     predicate = statement.predicate
     if isinstance(predicate, Delegation):
         return delegate(state, entry, predicate)
-    if isinstance(predicate, Release):
-        return release(state, entry, predicate)
+    if isinstance(predicate, Release | ReleaseClaim):
+        return release(state, entry, predicate.claim if isinstance(predicate, Release) else predicate)
     if isinstance(predicate, Rebuild):
         return rebuild(state, entry, predicate)
     if isinstance(predicate, Revocation):
@@ -213,7 +213,7 @@ def _check_sequence(state: Known, statement: Statement) -> None:
 
 def _check_deadline(statement: Statement, ts: int) -> None:
     predicate = statement.predicate
-    if isinstance(predicate, Release):
+    if isinstance(predicate, Release | ReleaseClaim):
         deadline = predicate.not_after
     elif isinstance(predicate, Delegation | TCBFloor):
         deadline = predicate.expires

@@ -48,6 +48,20 @@ class Release:
     rows: tuple[Row, ...]
     material: Mapping[str, object]
 
+    @property
+    def claim(self) -> "ReleaseClaim":
+        """What F1 asks for."""
+        return ReleaseClaim(self.header, self.not_after, tuple(row.measurement for row in self.rows))
+
+
+@dataclass(frozen=True, slots=True)
+class ReleaseClaim:
+    """All that F1 asks of a release: the measurement ids are those of its rows, in their order."""
+
+    header: Header
+    not_after: datetime
+    measurements: tuple[bytes, ...]
+
 
 def parse_release(fields: Fields) -> Release:
     """Read the predicate of a release."""

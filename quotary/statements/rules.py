@@ -22,7 +22,7 @@ from quotary.statements.records import (
     Status,
     TCBRecord,
 )
-from quotary.statements.release import Release
+from quotary.statements.release import ReleaseClaim
 from quotary.statements.revocation import Rebuild, Revocation
 from quotary.statements.state import Effect, Held, Known, Released, touched
 
@@ -74,19 +74,18 @@ def delegate(state: Known, entry: Entry, found: Delegation) -> Effect:
     return Effect(records, held=Held(found, entry.statement_id, merged))
 
 
-def release(state: Known, entry: Entry, found: Release) -> Effect:
+def release(state: Known, entry: Entry, found: ReleaseClaim) -> Effect:
     """Set the release of each row's measurement id; a denied id is born revoked, a revoked one stays so."""
     if found.not_after > found.header.issued + MAX_LIFETIME:
         raise Ignored("release-too-long", "not_after is more than 180 days after issued")
     service = found.header.service
     changed: list[MeasurementRecord] = []
-    for row in found.rows:
-        record = _measured(state, service, row.measurement)
+    for measurement in found.measurements:
+        record = _measured(state, service, measurement)
         if record is None:
-            record = _born(service, row.measurement, entry.index, state.denial(row.measurement))
+            record = _born(service, measurement, entry.index, state.denial(measurement))
         changed.append(_newly_released(record, entry, found.not_after))
-    ids = tuple(row.measurement for row in found.rows)
-    released = Released(service, entry.index, entry.signers, ids)
+    released = Released(service, entry.index, entry.signers, found.measurements)
     return Effect(tuple(changed), released=released)
 
 

@@ -16,7 +16,7 @@ from quotary.statements.envelope import MAX_ENTRY, statement_id
 from quotary.statements.floor import TCBFloor, parse_tcb_floor
 from quotary.statements.keys import key_service, key_tcb
 from quotary.statements.notice import NOTICE_KINDS, Notice, parse_notice
-from quotary.statements.release import Release, parse_release
+from quotary.statements.release import Release, ReleaseClaim, parse_release
 from quotary.statements.revocation import Rebuild, Revocation, parse_rebuild, parse_revocation
 
 STATEMENT_TYPE = "https://in-toto.io/Statement/v1"
@@ -35,11 +35,12 @@ class Statement:
 
     kind:         one of ``KINDS``
     statement_id: ``sha256:`` and SHA-256 of the payload in hex
+    predicate:    whole, as ``parse_statement`` gives it; for F1 what it asks of a release is enough
     """
 
     kind: str
     statement_id: str
-    predicate: Predicate
+    predicate: Predicate | ReleaseClaim
 
     @property
     def log(self) -> str:

@@ -37,7 +37,7 @@ class Leaf:
     value: bytes
 
     def __bytes__(self) -> bytes:
-        return bytes([_LEAF]) + leaf_body(self.key, self.value)
+        return leaf_bytes(self.key, self.value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Inner:
     right: bytes
 
     def __bytes__(self) -> bytes:
-        return bytes([_INNER]) + varint(self.bit) + self.left + self.right
+        return inner_bytes(self.bit, self.left, self.right)
 
 
 def parse_node(data: bytes) -> Leaf | Inner:
@@ -72,9 +72,19 @@ def checked_node(node_hash: bytes, data: bytes) -> Leaf | Inner:
     return parse_node(data)
 
 
+def leaf_bytes(key: bytes, value: bytes) -> bytes:
+    """Write a leaf."""
+    return b"%c%b" % (_LEAF, leaf_body(key, value))
+
+
+def inner_bytes(bit: int, left: bytes, right: bytes) -> bytes:
+    """Write a fork."""
+    return b"%c%b%b%b" % (_INNER, varint(bit), left, right)
+
+
 def leaf_body(key: bytes, value: bytes) -> bytes:
     """Return a leaf without its type byte, as absence proofs show it."""
-    return varint(len(key)) + key + varint(len(value)) + value
+    return b"%c%b%c%b" % (len(key), key, len(value), value)
 
 
 def parse_leaf_body(data: bytes) -> Leaf:

@@ -5,12 +5,12 @@ below a prefix is hashed again when one of its keys changes. So a change costs a
 logarithm of the number of keys, and no node is ever stored or read.
 """
 
-import hashlib
 from collections.abc import Callable, Iterable, Sequence
+from hashlib import sha256
 from itertools import groupby
 
 from quotary.tlog.trie import EMPTY
-from quotary.tlog.trie_node import KEY_LENGTH, Inner, Leaf, bit_of
+from quotary.tlog.trie_node import KEY_LENGTH, bit_of, inner_bytes, leaf_bytes
 
 MAX_BITS = 20
 """Two million hashes, about 150 MB."""
@@ -71,20 +71,16 @@ class Summary:
         if left is None or right is None:
             self._hashes[place] = left or right  # a fork stands only where keys differ
         else:
-            self._hashes[place] = _hash(Inner(place.bit_length() - 1, left, right))
+            self._hashes[place] = sha256(inner_bytes(place.bit_length() - 1, left, right)).digest()
 
 
 def subtree(pairs: Sequence[Pair]) -> bytes | None:
     """Give the hash of the node over pairs in ascending order of their keys; None where there are none."""
     if len(pairs) < 2:
-        return _hash(Leaf(*pairs[0])) if pairs else None
+        return sha256(leaf_bytes(*pairs[0])).digest() if pairs else None
     fork = _KEY_BITS - (int.from_bytes(pairs[0][0]) ^ int.from_bytes(pairs[-1][0])).bit_length()
     middle = next(at for at, (key, _) in enumerate(pairs) if bit_of(key, fork))
     left, right = subtree(pairs[:middle]), subtree(pairs[middle:])
     assert left is not None  # the first key has bit 0 there, the last bit 1
     assert right is not None
-    return _hash(Inner(fork, left, right))
-
-
-def _hash(node: Leaf | Inner) -> bytes:
-    return hashlib.sha256(bytes(node)).digest()
+    return sha256(inner_bytes(fork, left, right)).digest()

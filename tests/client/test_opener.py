@@ -163,6 +163,19 @@ def test_only_the_very_key_signature_and_payload_that_held_are_not_verified_agai
     assert pair.opened(4, b"").code == "malformed"
 
 
+def test_the_processes_verify_from_the_batch_on_that_follows_a_delegation() -> None:
+    log = log_of(releases=6)
+    public = raw_public_key(key("builder1"))
+    first, release = log.entries[:4], log.entries[5]
+    batches = [Batch(0, start, tuple(some), (), b"", b"") for start, some in ((0, first), (5, [release]))]
+    envelope = Envelope.parse(release)
+    with Opener(2, least=0) as opener:
+        seen = []
+        for _ in opener.ahead(iter(batches), 6):
+            seen.append((public, envelope.signatures[0].sig, envelope.payload) in opener._held)
+    assert seen == [False, True]
+
+
 def test_what_is_kept_and_asked_ahead_is_bounded(pair: Opener) -> None:
     pair.forget()
     entry = b"{" + b" " * 65_000
