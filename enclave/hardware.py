@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,7 +27,7 @@ from enclave.device import (
 from quotary.attestation.quote import Terms
 from quotary.attestation.roots import VENDOR_ROOTS
 from quotary.client.clock import Clock
-from quotary.client.collateral import Fetcher, gather
+from quotary.client.collateral import FRESH, Fetcher, gather
 from quotary.client.detect import TSM, USABLE, Found, detect
 from quotary.errors import CannotTell
 from quotary.net.transport import Transport
@@ -45,9 +46,13 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class MemoryCache:
-    """Vendors' answers by address, for the life of the process: an enclave has no disk to keep them on."""
+    """Vendors' answers by address, for the life of the process: an enclave has no disk to keep them on.
+
+    registry_at: when the registry was asked last for what it keeps
+    """
 
     answers: dict[str, Answer] = field(default_factory=dict)
+    registry_at: datetime | None = None
 
     def find(self, url: str) -> Answer | None:
         return self.answers.get(url)
@@ -73,8 +78,12 @@ class Documents:
         return gather(evidence, {}, Terms(VENDOR_ROOTS, now, MAX_LIFETIME, tuple(nonces)), source)
 
     def take_from_registry(self, evidence: bytes) -> None:
-        """Take what the registry keeps of a product; one that keeps nothing is no failure."""
-        source = Fetcher(self.transport, self.cache, self.services, self.clock.now(), self.registry)
+        """Take what the registry keeps of a product, once an hour; one that keeps nothing is no failure."""
+        now, last = self.clock.now(), self.cache.registry_at
+        if last is not None and now - last < FRESH:
+            return
+        self.cache.registry_at = now
+        source = Fetcher(self.transport, self.cache, self.services, now, self.registry)
         try:
             source.take_from_registry(evidence)
         except CannotTell as error:

@@ -2,8 +2,8 @@
 
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -93,9 +93,19 @@ def test_what_a_vendor_answered_is_kept_for_the_next_quote(vectors: Path) -> Non
     found = device.quote(DATA)
     assert found.quote == report
     assert found.collateral["crl"] == b"crl".hex()
-    asked = len(network.asked)
+    asked = list(network.asked)
     assert device.quote(DATA) == found
-    assert [url for url in network.asked[asked:] if "amd.example" in url] == []
+    assert network.asked == asked
+    assert [url for url in asked if url.startswith("https://log.example")] == asked[:1]
+
+
+def test_the_registry_is_asked_again_after_an_hour(vectors: Path) -> None:
+    report = (vectors / "snp" / "genoa-v3-microsoft-vcek.report").read_bytes()
+    network = Network()
+    source = documents(network)
+    for minutes, times in ((0, 1), (59, 1), (60, 2)):
+        replace(source, clock=FixedClock(NOW + timedelta(minutes=minutes))).take_from_registry(report)
+        assert len(network.asked) == times
 
 
 def test_a_tdx_guest_shows_its_quote_and_asks_its_vendor(vectors: Path) -> None:

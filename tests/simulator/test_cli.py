@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 
 from quotary.statements.row import parse_row
 from simulator.files import ENCLAVE_REQUIREMENTS
+from simulator.nvidia import open_nvidia_vendor
 from simulator.pki import FMSPC, open_pki
 from simulator.process import Program
 from simulator.tcb import CURRENT
@@ -51,6 +52,9 @@ def test_a_vendor_is_made_once_and_says_what_policies_and_floors_need(tmp_path) 
     found = json.loads(first.stdout)
     assert found["root_sha256"] == open_pki(tmp_path / "d" / "pki", NOW).root_sha256.hex()
     assert found["product"] == FMSPC.hex()
+    nvidia = open_nvidia_vendor(tmp_path / "d" / "nvidia", NOW)
+    assert found["device_root_sha256"] == nvidia.root_sha256.hex()
+    assert found["device_rim_root_sha256"] == nvidia.rim_root_sha256.hex()
     assert found["minimum"]["tee_tcb_svn"] == CURRENT.tee_tcb_svn.hex()
 
 
@@ -61,6 +65,17 @@ def test_the_prediction_is_a_row_for_a_release(words) -> None:
     row = parse_row(found["rows"][0])
     assert (row.platform, row.measurement.hex()) == ("sim-tdx", found["measurement"])
     assert "--tee fd:100" in " ".join(found["material"]["argv"])
+    assert row.require.devices == ()
+
+
+def test_a_machine_with_gpus_is_another_row_that_demands_them(words) -> None:
+    more = ("--registry", "http://127.0.0.1:1", "--gpus", "8", "--switches", "4", "--json")
+    done = quotary("measure", "process", *words, *more)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    demanded = parse_row(found["rows"][0]).require.devices
+    assert [(each.architecture, each.count) for each in demanded] == [("gh100", 8), ("ls10", 4)]
+    assert "--attest-devices 12" in " ".join(found["material"]["argv"])
 
 
 def test_the_enclave_asks_its_device_then_the_log_and_gets_our_signals(words, tmp_path) -> None:
@@ -98,7 +113,13 @@ def test_the_enclaves_exit_code_is_passed_on(words, program, tmp_path) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [("--tcb-svn", "0g"), ("--tcb-svn", "00"), ("--evaluation-number", "0"), ("--pce-svn", "70000")],
+    [
+        ("--switches", "1"),
+        ("--tcb-svn", "0g"),
+        ("--tcb-svn", "00"),
+        ("--evaluation-number", "0"),
+        ("--pce-svn", "70000"),
+    ],
 )
 def test_a_level_that_cannot_be_is_a_usage_error(words, tmp_path, options) -> None:
     directory = ("--directory", str(tmp_path / "vendor"))

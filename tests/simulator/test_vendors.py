@@ -11,7 +11,13 @@ from quotary.attestation import amd, devices, nitro, rim, snp, snp_appraisal
 from quotary.attestation.roots import VENDOR_ROOTS, simulator_root
 from quotary.errors import CannotTell, Malformed, NotAuthorised, Refused, Rejected
 from simulator.nitro import Chosen, NitroVendor, make_document, open_nitro_vendor
-from simulator.nvidia import NVIDIAMachine, NVIDIAVendor, make_rims, open_nvidia_vendor
+from simulator.nvidia import (
+    NVIDIAMachine,
+    NVIDIAVendor,
+    make_rims,
+    open_nvidia_vendor,
+    show_devices,
+)
 from simulator.snp import SNPTCB, SNPPlatform, SNPVendor, open_snp_vendor
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -142,6 +148,15 @@ def test_two_simulated_machines_cannot_be_spliced(nvidia_vendor: NVIDIAVendor) -
 def test_a_simulated_gpu_can_stand_alone(nvidia_vendor: NVIDIAVendor) -> None:
     (facts,) = nvidia_facts(nvidia_vendor, NVIDIAMachine(nvidia_vendor, 3, 1, 0, NOW))
     assert (devices.mode(facts), facts.links, facts.vbios) == ("single-gpu", (), "99.00.00.00.01")
+
+
+def test_devices_answer_exactly_as_many_nonces_as_there_are_of_them(nvidia_vendor: NVIDIAVendor) -> None:
+    machine, nonces = NVIDIAMachine(nvidia_vendor, 1, 2, 1, NOW), [bytes([at]) * 32 for at in range(3)]
+    shown = show_devices(machine, nonces)
+    assert [item.report.nonce for item in devices.parse_evidence(shown.devices)] == nonces
+    for found, asked in ((machine, nonces[:2]), (machine, [*nonces, bytes(32)]), (None, nonces)):
+        with pytest.raises(Refused, match="devices: "):
+            show_devices(found, asked)
 
 
 def test_production_refuses_simulated_devices_and_manifests_on_sight(nvidia_vendor: NVIDIAVendor) -> None:
