@@ -13,8 +13,11 @@ from xml.parsers import expat
 from quotary.errors import Malformed
 
 MAX_DEPTH = 16
-MAX_ELEMENTS = 4096
+# NVIDIA's manifests have 85 elements of at most 12 attributes, and 4 namespaces. Each element is written with
+# every namespace in scope, so that many of both cost their product.
+MAX_ELEMENTS = 1024
 MAX_ATTRIBUTES = 64
+MAX_NAMESPACES = 16
 
 _XML_PREFIX = "xml"
 
@@ -137,10 +140,14 @@ class _Builder:
         if len(self.stack) > MAX_DEPTH or self.left < 0 or len(flat) > 2 * MAX_ATTRIBUTES:
             raise Malformed(f"XML is deeper than {MAX_DEPTH}, or has too many elements or attributes")
         pairs = list(zip(flat[::2], flat[1::2], strict=True))
-        scope = dict(self.stack[-1].scope)
-        for written, value in pairs:
-            if written == "xmlns" or written.startswith("xmlns:"):
-                scope[_declared(written, value)] = value
+        declared = {
+            _declared(written, value): value
+            for written, value in pairs
+            if written == "xmlns" or written.startswith("xmlns:")
+        }
+        scope = {**self.stack[-1].scope, **declared}
+        if len(scope) > MAX_NAMESPACES:
+            raise Malformed(f"XML has more than {MAX_NAMESPACES} namespaces in scope")
         attributes = tuple(
             Attribute(*_resolve(written, scope, ""), written, value)
             for written, value in pairs

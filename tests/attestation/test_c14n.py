@@ -101,6 +101,24 @@ def test_a_limit_is_kept() -> None:
         c14n.parse(b"<a/>", 3)
 
 
+def test_elements_and_namespaces_are_counted() -> None:
+    def nested(count: int) -> str:
+        names = "".join(f' xmlns:p{number}="u"' for number in range(count))
+        return f"<a{names}><b/></a>"
+
+    assert c14n.parse(nested(c14n.MAX_NAMESPACES).encode(), 1 << 16).elements
+    # Half of them each level: what is in scope counts, not what one element declares.
+    half = "".join(f' xmlns:q{number}="u"' for number in range(c14n.MAX_NAMESPACES // 2 + 1))
+    deeper = nested(c14n.MAX_NAMESPACES // 2).replace("<b/>", f"<b{half}/>")
+    for text in (nested(c14n.MAX_NAMESPACES + 1), deeper):
+        with pytest.raises(Malformed, match="namespaces in scope"):
+            c14n.parse(text.encode(), 1 << 16)
+    full = "<a>" + "<b/>" * (c14n.MAX_ELEMENTS - 1) + "</a>"
+    assert len(c14n.parse(full.encode(), 1 << 16).elements) == c14n.MAX_ELEMENTS - 1
+    with pytest.raises(Malformed, match="too many elements"):
+        c14n.parse(full.replace("<a>", "<a><b/>").encode(), 1 << 16)
+
+
 def test_the_reader_names_what_it_misses() -> None:
     root = c14n.parse(b'<a xmlns:p="u" p:x="1"><b/><b/><c>t</c></a>', 100)
     assert root.value("x", "u") == "1"

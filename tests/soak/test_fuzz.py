@@ -1,11 +1,14 @@
 """A few hundred changed inputs for every parser, the same ones each time; ``make fuzz`` goes on for longer."""
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
 from tests.fakes.machine import hardware
+from tests.soak.fullest import LARGEST, MOST_BYTES, MOST_SECONDS, fullest, seconds
+from tests.soak.fullest import feed as feed_full
 from tests.soak.fuzz import Broken, Parser, feed, fuzz, parsers
 
 
@@ -27,3 +30,23 @@ def test_an_error_of_another_kind_is_reported() -> None:
 def test_a_parser_that_takes_too_much_memory_is_reported() -> None:
     with pytest.raises(Broken, match="memory"):
         feed("greedy", Parser(lambda _: bytes(65 << 20), (b"x",)), b"x", traced=True)
+
+
+FULLEST = fullest()
+
+
+@pytest.mark.parametrize("name", FULLEST)
+def test_the_fullest_input_takes_bounded_memory(name: str) -> None:
+    read, data = FULLEST[name]
+    assert len(data) <= LARGEST
+    tracemalloc.start()
+    feed_full(read, data)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most <= MOST_BYTES
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", FULLEST)
+def test_the_fullest_input_takes_twenty_milliseconds_of_the_processor(name: str) -> None:
+    assert seconds(*FULLEST[name]) <= MOST_SECONDS
