@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from quotary.canonical import time_text
 from quotary.client.disk import write_new
 from quotary.client.log import LogClient
 from quotary.errors import CannotTell, Malformed
-from quotary.statements.envelope import MAX_ENTRY, Envelope, sign
+from quotary.statements.envelope import MAX_ENTRY, Envelope, Signer, sign
 from quotary.statements.schema import Statement, parse_statement, statement_payload
 
 Clock = Callable[[], datetime]
@@ -74,7 +72,7 @@ def statement_of(data: bytes) -> tuple[Statement, bytes]:
     return parse_statement(payload), payload
 
 
-def sign_file(data: bytes, keys: Iterable[Ed25519PrivateKey]) -> tuple[Statement, bytes]:
+def sign_file(data: bytes, keys: Iterable[Signer]) -> tuple[Statement, bytes]:
     """Sign a payload, or add signatures to an entry; return the statement and the entry's bytes."""
     statement, payload = statement_of(data)
     added = Envelope.parse(sign(payload, keys))

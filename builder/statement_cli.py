@@ -9,7 +9,7 @@ from builder import statement
 from builder.statement import Head
 from quotary.canonical import time_text
 from quotary.cli.output import emit, json_option
-from quotary.client.keys import load
+from quotary.client.keys import open_signer
 from quotary.client.log import LogClient
 from quotary.client.submit import submit as send
 from quotary.errors import Usage
@@ -26,17 +26,34 @@ url_option = click.option("--url", help="Address of the log; it is asked for the
 out_option = click.option("--out", required=True, type=NEW_FILE, help="New file for the unsigned statement.")
 
 
+key_option = click.option(
+    "--key",
+    "keys",
+    required=True,
+    multiple=True,
+    type=FILE,
+    help="Secret key file, or .token file of a PKCS #11 token; may be repeated.",
+)
+
+
 @click.command(
     epilog="\b\nExample:\n  quotary sign release.json --key builder.key --out release.entry"
     "\n\nExit codes: 0, 2, 11 a key file that others may read, 30, 40.",
 )
 @click.argument("file", type=FILE)
-@click.option("--key", "keys", required=True, multiple=True, type=FILE, help="Secret key; may be repeated.")
+@click.option(
+    "--key",
+    "keys",
+    required=True,
+    multiple=True,
+    type=FILE,
+    help="Secret key file, or .token file; may be repeated.",
+)
 @click.option("--out", required=True, type=NEW_FILE, help="File for the signed entry.")
 @json_option
 def sign(file: Path, keys: tuple[Path, ...], out: Path, as_json: bool) -> None:
     """Sign the statement in FILE, or add signatures to the entry in FILE."""
-    found, entry = statement.sign_file(statement.read(file), [load(path) for path in keys])
+    found, entry = statement.sign_file(statement.read(file), [open_signer(path) for path in keys])
     out.write_bytes(entry)
     document = {
         "schema": "quotary/signed/v1",

@@ -11,7 +11,7 @@ import click
 from quotary.errors import QuotaryError, Usage
 
 if TYPE_CHECKING:
-    from registry.token_place import TokenPlace
+    from quotary.token.place import TokenPlace
 
 EXITS = (
     "Exit codes: 0 done, 2 usage, 10 stored data contradict the entries, 11 refused (rolled back, clock), "
@@ -48,7 +48,7 @@ def token_place(
     origin: str, module: str | None, token: str | None, pin_file: str | None
 ) -> "TokenPlace | None":
     """Read the three options: all of them or none."""
-    from registry.token_place import TokenPlace
+    from quotary.token.place import TokenPlace
 
     if module and token and pin_file:
         return TokenPlace(module, token, f"{origin} log", str(Path(pin_file).resolve()))

@@ -49,14 +49,6 @@ class SignerUnavailable(CannotTell):
     """No signer answers on the socket."""
 
 
-class TokenUnavailable(CannotTell):
-    """The PKCS #11 token that holds a key is not there, or does not sign."""
-
-
-class TokenRefused(Refused):
-    """The token does not take the PIN; it is not tried again, because tokens count."""
-
-
 class NotPublished(QuotaryError):
     """The published log has not grown that far; carries the published size."""
 

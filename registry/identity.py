@@ -11,8 +11,8 @@ from pathlib import Path
 
 from quotary.errors import Malformed
 from quotary.tlog.note import SigningKey, VerifierKey
+from quotary.token.place import TokenPlace
 from registry import keys
-from registry.token_place import TokenPlace
 
 PROMISE_SUFFIX = "/promise"
 SIGNING = "signing"
@@ -51,10 +51,10 @@ def create_log_keys(folder: Path, origin: str, token: TokenPlace | None = None) 
     if token is None:
         create_key(folder / FIRST_KEYS[0])
     else:
-        from registry.token_key import create_token_key
+        from quotary.token.key import create_token_key
 
         create_token_key(token)
-        token.write(folder / FIRST_IN_TOKEN[0])
+        keys.write_durably(folder / FIRST_IN_TOKEN[0], token.text().encode("utf-8"))
         write_signing(folder, FIRST_IN_TOKEN)
     create_key(folder / FIRST_KEYS[1])
     keys.create_ed25519(folder / "promise-ed25519.pem")
@@ -79,7 +79,7 @@ def load_key(path: Path, origin: str) -> SigningKey:
     """Read a checkpoint key, or open the token that holds it; the file's name says of which type it is."""
     if path.suffix == ".token":
         # The module of a token is foreign code: only a registry that has one loads it.
-        from registry.token_key import TokenKey
+        from quotary.token.key import TokenKey
 
         return SigningKey.log(origin, TokenKey(TokenPlace.read(path)))
     if path.name.startswith("log-ed25519"):

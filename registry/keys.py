@@ -1,7 +1,6 @@
 """The log's secret keys in files of mode 0600 (PKCS #8 PEM): Ed25519 and ML-DSA-44."""
 
 import os
-import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,8 +14,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from quotary.errors import CannotTell, Malformed, Refused
-
-MAX_KEY_FILE = 16_384
+from quotary.secret import read_secret
 
 
 def create_ed25519(path: Path) -> Ed25519PrivateKey:
@@ -46,20 +44,6 @@ def load_mldsa44(path: Path) -> MLDSA44PrivateKey:
     if not isinstance(key, MLDSA44PrivateKey):
         raise Malformed(f"{path} does not hold an ML-DSA-44 key")
     return key
-
-
-def read_secret(path: Path) -> bytes:
-    """Read a small file that nobody but its owner may read, or raise ``Refused``."""
-    try:
-        with open(path, "rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(MAX_KEY_FILE)
-    except OSError as error:
-        raise CannotTell(f"cannot read the key file {path}: {error.strerror}") from error
-    if mode & 0o077:
-        fix = f"chmod 600 {path}"
-        raise Refused("key file", f"{path} with mode {mode:04o}", "mode 0600", next_command=fix)
-    return data
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:

@@ -15,11 +15,11 @@ from quotary.errors import Malformed, Refused
 from quotary.statements.order import KeyRotation, Order
 from quotary.tlog.note import VerifierKey
 from quotary.tlog.policy import TlogPolicy
+from quotary.token.place import TokenPlace
 from registry import identity, keys
 from registry.config import Config
 from registry.identity import PublicKeys
 from registry.store import Reader
-from registry.token_place import TokenPlace
 
 ADOPTED = "rotation.json"
 """In the keys folder from ``adopt`` to ``retire``: the order under which keys overlap."""
@@ -117,11 +117,11 @@ def _new_key(config: Config, kind: str, token: TokenPlace | None) -> str:
     if token is None or kind != "ed25519":
         identity.create_key(config.keys / f"{name}.pem")
         return f"{name}.pem"
-    from registry.token_key import create_token_key
+    from quotary.token.key import create_token_key
 
     place = replace(token, key=f"{config.origin} log {number}")
     create_token_key(place)
-    place.write(config.keys / f"{name}.token")
+    keys.write_durably(config.keys / f"{name}.token", place.text().encode("utf-8"))
     return f"{name}.token"
 
 

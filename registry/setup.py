@@ -16,12 +16,12 @@ from quotary.statements.schema import statement_payload
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import VerifierKey
 from quotary.tlog.policy import TlogPolicy
+from quotary.token.place import TokenPlace
 from registry import keys
 from registry.config import Config
 from registry.identity import PublicKeys, create_log_keys, public_keys, write_public
 from registry.memory import create_memory
 from registry.store import EMPTY_HEAD, create_store, open_store
-from registry.token_place import TokenPlace
 
 ROLES = ("root", "tcb", "security", "rebuilder")
 GENESIS_YEARS = 10

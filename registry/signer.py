@@ -22,8 +22,9 @@ from quotary.canonical import Fields, b64, unb64
 from quotary.errors import InvalidProof, Malformed, QuotaryError
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import verify_consistency
+from quotary.token.errors import TokenRefused, TokenUnavailable
 from registry import wire
-from registry.errors import SignerRefused, TokenRefused, TokenUnavailable
+from registry.errors import SignerRefused
 from registry.identity import LogKeys, load_log_keys
 from registry.lock import only_one
 from registry.memory import SignedHead, keep, recall

@@ -12,7 +12,7 @@ from quotary.canonical import time_text
 from quotary.cli.output import emit, json_option
 from quotary.client.clock import SystemClock
 from quotary.client.disk import write_new
-from quotary.client.keys import load
+from quotary.client.keys import open_signer
 from quotary.client.log import LogClient
 from quotary.client.submit import submit
 from quotary.errors import Usage
@@ -51,7 +51,7 @@ def statement_options(command: F) -> F:
             "key_files",
             type=click.Path(path_type=Path),
             multiple=True,
-            help="Secret key file to sign with; repeat for m of n; none leaves it unsigned.",
+            help="Secret key file, or .token file, to sign with; repeat for m of n; none leaves it unsigned.",
         ),
         click.option("--expires", type=TIME, required=True, help="End of its authority, UTC."),
         click.option(
@@ -67,7 +67,7 @@ def finish(kind: str, service: str, members: Mapping[str, object], making: Makin
     """Write a statement with the common members, sign it, send it, and say what came of it."""
     _check_purpose(making)
     payload = statement_payload(kind, {**_header(kind, service, making), **members})
-    data = sign(payload, [load(path) for path in making.key_files]) if making.key_files else payload
+    data = sign(payload, [open_signer(path) for path in making.key_files]) if making.key_files else payload
     document: dict[str, object] = {"schema": "quotary/statement/v1", "kind": kind}
     document |= {"statement_id": statement_id(payload), "signed": bool(making.key_files)}
     lines = [f"{kind} {statement_id(payload)}"]

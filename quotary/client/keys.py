@@ -1,23 +1,24 @@
-"""Signing keys in files: Ed25519, PKCS #8 PEM (RFC 8410), readable by their owner alone.
+"""Signing keys: Ed25519 in files, PKCS #8 PEM (RFC 8410), readable by their owner alone, or in
+PKCS #11 tokens.
 
 A secret is read from a file and never from an argument or the environment. What the library shows of a key
 is its public half: ``keyid`` = ``sha256:`` + SHA-256(SubjectPublicKeyInfo), as in statements and policies.
 """
 
-import os
-import stat
+import importlib
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from quotary.client.disk import PRIVATE, write_new
 from quotary.ed25519 import check_public_key
-from quotary.errors import CannotTell, Malformed, Refused, Unsupported, Usage
-from quotary.statements.envelope import key_id, spki
-
-MAX_KEY_FILE = 16_384
+from quotary.errors import Malformed, Refused, Unsupported, Usage
+from quotary.secret import read_key_file, read_secret
+from quotary.statements.envelope import Signer, key_id, spki
+from quotary.token.place import TokenPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +57,20 @@ def create(path: Path) -> PublicKey:
     return public(key)
 
 
+def create_in_token(path: Path, place: TokenPlace) -> PublicKey:
+    """Make a new key inside a token, and the new file that says where it lies."""
+    if path.suffix != ".token":
+        raise Usage(f"{path} names a key in a token, and such a file's name ends in .token")
+    if path.exists():
+        raise Refused("key file", f"{path} exists", "a new file")
+    _token().create_token_key(place)
+    write_new(path, place.text().encode(), PRIVATE)
+    return public(open_signer(path))
+
+
 def load(path: Path) -> Ed25519PrivateKey:
     """Read a secret key; a file that others may read is refused before it is parsed."""
-    pem = _read(path, secret=True)
+    pem = read_secret(path)
     try:
         key = serialization.load_pem_private_key(pem, password=None)
     except (ValueError, TypeError) as error:
@@ -68,9 +80,19 @@ def load(path: Path) -> Ed25519PrivateKey:
     return key
 
 
+def open_signer(path: Path) -> Signer:
+    """Open what signs statements: a key file, or a ``.token`` file that says where a token holds the key."""
+    if path.suffix != ".token":
+        return load(path)
+    key: Signer = _token().TokenKey(TokenPlace.read(path))
+    return key
+
+
 def load_public(path: Path) -> PublicKey:
-    """Read the public half from a public key file (PEM) or from a secret one."""
-    pem = _read(path, secret=False)
+    """Read the public half from a public key file (PEM), a secret one, or the token that a file names."""
+    if path.suffix == ".token":
+        return public(open_signer(path))
+    pem, _ = read_key_file(path)
     if b"PRIVATE KEY" in pem:
         return public(load(path))
     try:
@@ -83,7 +105,7 @@ def load_public(path: Path) -> PublicKey:
     return _public(key)
 
 
-def public(key: Ed25519PrivateKey) -> PublicKey:
+def public(key: Signer) -> PublicKey:
     """Give the public half of a secret key."""
     return _public(key.public_key())
 
@@ -93,17 +115,11 @@ def _public(key: Ed25519PublicKey) -> PublicKey:
     return PublicKey(key_id(raw), raw)
 
 
-def _read(path: Path, *, secret: bool) -> bytes:
+def _token() -> ModuleType:
+    # The module of a token is foreign code: only who has one loads it.
     try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            data = file.read(MAX_KEY_FILE + 1)
-    except OSError as error:
-        raise CannotTell(f"cannot read the key file {path}: {error.strerror}") from error
-    if secret and mode & 0o077:
-        raise Refused(
-            "key file", f"{path} with mode {mode:04o}", "mode 0600", next_command=f"chmod 600 {path}"
-        )
-    if len(data) > MAX_KEY_FILE:
-        raise Malformed(f"key file {path} has more than {MAX_KEY_FILE} bytes")
-    return data
+        return importlib.import_module("quotary.token.key")
+    except ModuleNotFoundError as error:
+        raise Unsupported(
+            "keys in PKCS #11 tokens need python-pkcs11", next_command="pip install quotary[pkcs11]"
+        ) from error

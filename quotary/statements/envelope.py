@@ -10,8 +10,9 @@ import hashlib
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from quotary import ed25519
@@ -153,12 +154,20 @@ def parse_spki(der: bytes) -> bytes:
     return der[12:]
 
 
-def raw_public_key(key: Ed25519PrivateKey) -> bytes:
+class Signer(Protocol):
+    """Whatever signs with Ed25519: a key of ``cryptography``, or one inside a token."""
+
+    def public_key(self) -> Ed25519PublicKey: ...
+
+    def sign(self, data: bytes, /) -> bytes: ...
+
+
+def raw_public_key(key: Signer) -> bytes:
     """Give the 32 bytes of a private key's public half."""
     return key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
 
 
-def sign(payload: bytes, keys: Iterable[Ed25519PrivateKey]) -> bytes:
+def sign(payload: bytes, keys: Iterable[Signer]) -> bytes:
     """Make the entry of a statement with one signature by each key."""
     message = pae(payload)
     made = {key_id(raw_public_key(key)): key.sign(message) for key in keys}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from registry.token_place import TokenPlace
+from quotary.token.place import TokenPlace
 
 MODULES = (Path("/usr/lib/softhsm/libsofthsm2.so"), Path("/usr/lib/x86_64-linux-gnu/softhsm/libsofthsm2.so"))
 PIN = "correct-horse-canary-pin"

@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from quotary.net.transport import Transport
 from quotary.tlog.policy import TlogPolicy
+from quotary.token.place import TokenPlace
 from registry.app import create_app
 from registry.clock import WitnessedClock
 from registry.config import Config
@@ -24,7 +25,6 @@ from registry.setup import create_registry
 from registry.signer import Signer
 from registry.signing import SignerClient
 from registry.store import Store, open_store
-from registry.token_place import TokenPlace
 from registry.witnesses import Rounds
 from tests.fakes.authority import NOW, ORIGIN, Authority
 from tests.fakes.signer import served

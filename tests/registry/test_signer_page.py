@@ -11,11 +11,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
 
 from quotary.tlog.note import SigningKey
+from quotary.token.place import TokenPlace
 from registry import wire
 from registry.identity import PROMISE_SUFFIX, LogKeys
 from registry.memory import create_memory
 from registry.signer import Signer
-from registry.token_place import TokenPlace
 from tests.conftest import ROOT
 from tests.fakes.authority import ORIGIN
 from tests.fakes.signer import served
@@ -71,5 +71,5 @@ def test_what_is_no_message_ends_the_connection_unanswered(tmp_path: Path, body:
 def test_the_pages_token_file_is_one_that_is_read(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(EXAMPLES["token"], "utf-8")
     place = TokenPlace.read(tmp_path / "t")
-    place.write(tmp_path / "again")
+    (tmp_path / "again").write_text(place.text(), "utf-8")
     assert (tmp_path / "again").read_text("utf-8") == EXAMPLES["token"]

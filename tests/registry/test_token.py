@@ -12,13 +12,14 @@ from pkcs11 import Attribute
 
 from quotary.errors import CannotTell, Malformed, Refused, Usage
 from quotary.tlog.policy import TlogPolicy
+from quotary.token.errors import TokenRefused, TokenUnavailable
+from quotary.token.key import TokenKey, create_token_key
+from quotary.token.place import TokenPlace
 from registry.cli_options import token_place
-from registry.errors import SignerUnavailable, TokenRefused, TokenUnavailable
+from registry.errors import SignerUnavailable
 from registry.fsck import check_store
 from registry.identity import FIRST_IN_TOKEN, load_log_keys, public_keys, read_public
 from registry.memory import recall
-from registry.token_key import TokenKey, create_token_key
-from registry.token_place import TokenPlace
 from tests.fakes import hsm
 from tests.fakes.authority import ORIGIN
 from tests.fakes.inprocess import Local, local
@@ -145,7 +146,7 @@ def test_a_token_file_that_is_not_there_or_could_not_be_read_back_is_refused(tmp
     with pytest.raises(CannotTell, match="cannot read"):
         TokenPlace.read(tmp_path / LOG_TOKEN)
     with pytest.raises(Malformed, match="quotes"):
-        TokenPlace("a\\b", "c", "d", "e").write(tmp_path / LOG_TOKEN)
+        TokenPlace("a\\b", "c", "d", "e").text()
 
 
 def test_the_options_of_init_go_together() -> None:

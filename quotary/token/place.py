@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quotary.errors import CannotTell, Malformed
-from registry.keys import write_durably
 
 MEMBERS = ("module", "token", "key", "pin_file")
 
@@ -37,8 +36,9 @@ class TokenPlace:
             raise Malformed(f"{path} has not exactly the members {', '.join(MEMBERS)}")
         return cls(**found)
 
-    def write(self, path: Path) -> None:
+    def text(self) -> str:
+        """Write what ``read`` reads."""
         text = "".join(f'{name} = "{getattr(self, name)}"\n' for name in MEMBERS)
         if tomllib.loads(text) != {name: getattr(self, name) for name in MEMBERS}:
             raise Malformed("the names of a token and its files have no quotes or backslashes")
-        write_durably(path, text.encode("utf-8"))
+        return text

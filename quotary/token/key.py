@@ -1,6 +1,6 @@
-"""The log's Ed25519 key inside a PKCS #11 token: the signer asks for signatures and never holds the key.
+"""An Ed25519 key inside a PKCS #11 token: whoever signs asks for signatures and never holds the key.
 
-A file ``<name>.token`` in the keys folder, in the place of ``<name>.pem``, says where the key lies. A lost
+A file ``<name>.token``, in the place of a key file, says where the key lies. A lost
 session is opened again once a request; a PIN that the token refused is not tried again, because tokens count.
 A signature is checked before anybody relies on it: what the signer remembers must be good.
 """
@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from pkcs11 import Attribute, KeyType, Mechanism, ObjectClass
 
 from quotary.errors import Malformed, Refused
-from registry.errors import TokenRefused, TokenUnavailable
-from registry.keys import read_secret
-from registry.token_place import TokenPlace
+from quotary.secret import read_secret
+from quotary.token.errors import TokenRefused, TokenUnavailable
+from quotary.token.place import TokenPlace
 
 # DER of the curve's name as PrintableString: what SoftHSM 2 takes, and PKCS #11 3.1 section 6.3.3 allows.
 EDWARDS25519 = b"\x13\x0cedwards25519"
@@ -133,5 +133,6 @@ def _named(place: TokenPlace) -> Iterator[None]:
     except pkcs11.PKCS11Error as error:
         said = f"{type(error).__name__} {error}".strip()
         raise TokenUnavailable(
-            f"token {place.token} cannot be used: {said}", next_command="quotary registry doctor"
+            f"token {place.token} cannot be used: {said}",
+            next_command=f"look whether {place.module} shows it, and the key {place.key} in it",
         ) from error

@@ -1,0 +1,1 @@
+"""Keys inside PKCS #11 tokens: those of a log and those of builders."""
