@@ -16,6 +16,7 @@ from jinja2 import FileSystemLoader
 
 import web
 from quotary.tlog.policy import TlogPolicy
+from registry.c2sp import IMMUTABLE, cached
 from registry.describe import counted
 from registry.errors import NotFound
 from registry.pages import builders, compare, entries, floors, history, revocations
@@ -28,7 +29,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-TYPES = {"style.css": "text/css", "verify.js": "text/javascript"}
+TYPES = {"style.css": "text/css", "verify.js": "text/javascript", "ed25519.js": "text/javascript"}
 
 View = Callable[..., str | Response]
 
@@ -82,9 +83,9 @@ def _twin(site: Site, said: Callable[[Site], dict[str, object]]) -> Response:
 def _static_file(name: str) -> Response:
     if name not in TYPES:
         raise NotFound(f"no file is called {name[:100]}")
-    response = Response(_asset(name), content_type=f"{TYPES[name]}; charset=utf-8")
-    response.headers["Cache-Control"] = "public, max-age=31536000, immutable"
-    return response
+    # A module that another one imports has no digest in its address, so its next version has the same.
+    caching = IMMUTABLE if request.query_string else "no-cache"
+    return cached(_asset(name), f"{TYPES[name]}; charset=utf-8", caching)
 
 
 def _common(site: Site) -> dict[str, Any]:

@@ -9,10 +9,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from quotary import ed25519
 from quotary.canonical import canonical
 from quotary.statements.envelope import Envelope
 from tests.fakes.authority import ORIGIN, Authority
 from tests.fakes.log import FakeLog, log_keys
+from tests.hostile.encodings import tlv
 
 GOOD, BAD, UNKNOWN = "accepted", "malformed", "unsupported"
 
@@ -306,6 +311,7 @@ def _vkeys() -> Iterator[Document]:
     name, key_id, key = good.split("+", 2)
     unknown = _b64(b"\xd1" + bytes(32))
     yield from _texts("vkey", GOOD, [good, log_keys()[1].verifier.vkey(), f"{name}+00000000+{unknown}"])
+    yield from _weak_keys(name)
     for alg, length in ((1, 31), (1, 33), (4, 64), (6, 32), (6, 1311)):
         made = hashlib.sha256(name.encode() + b"\n" + bytes([alg]) + bytes(length)).hexdigest()[:8]
         yield from _texts("vkey", BAD, [f"{name}+{made}+{_b64(bytes([alg]) + bytes(length))}"])
@@ -314,6 +320,43 @@ def _vkeys() -> Iterator[Document]:
         f"{name}+{key_id}00+{key}", f"{name}x+{key_id}+{key}", log_keys()[1].verifier.vkey().rstrip("="), f"{name}+{key_id}+{key}=", f"{name}+{key_id}+ {key}",
         f"{good} ", f" {good}", f"{good}\n", f"{name}+{key_id}+AQ==", f"a b+{key_id}+{key}", f"{name}+{key_id}+{key[:-4]}", f"{name}\u2003+{key_id}+{key}",
     ])  # fmt: skip
+
+
+def _weak_keys(name: str) -> Iterator[Document]:
+    """Keys that prove nothing, or are another spelling of one; the ids are right."""
+    small = (0, 1, ed25519.PRIME - 1, ed25519._Y8, ed25519.PRIME - ed25519._Y8)
+    written = [value for y in small for value in (y, y + ed25519.PRIME) if value < 2**255]
+    # 2 is the y of no point, 3 is that of one: written beyond the prime it is a second spelling.
+    points = [y | sign for y in (*written, 2, ed25519.PRIME + 3) for sign in (0, 2**255)]
+    for alg, y in [(alg, y) for alg in (1, 4) for y in points]:
+        yield Document(
+            "vkey", f"type {alg}, weak point {y:064x}", _vkey(name, alg, y.to_bytes(32, "little")), BAD
+        )
+    for alg in (1, 4):
+        yield Document("vkey", f"type {alg}, good point", _vkey(name, alg, (3).to_bytes(32, "little")), GOOD)
+    point = ec.derive_private_key(5, ec.SECP256R1()).public_key()
+    good = _spki(point)
+    body = bytes.fromhex("301306072a8648ce3d020106082a8648ce3d030107")
+    squeezed = point.public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+    other = ec.derive_private_key(5, ec.SECP256K1()).public_key()
+    cases = {
+        "P-256": (good, GOOD), "P-384": (_spki(ec.derive_private_key(5, ec.SECP384R1()).public_key()), GOOD),
+        "P-521": (_spki(ec.derive_private_key(5, ec.SECP521R1()).public_key()), GOOD), "a byte behind": (good + b"\0", BAD),
+        "cut": (good[:-1], BAD), "compressed": (tlv(0x30, body + tlv(3, b"\0" + squeezed)), BAD), "secp256k1": (_spki(other), BAD),
+        "off the curve": (good[:-1] + bytes([good[-1] ^ 1]), BAD), "RSA": (_spki(rsa.generate_private_key(65537, 1024).public_key()), BAD),
+        "no key": (b"\x30\x00", BAD), "a long length": (b"\x30\x81" + good[1:], BAD),
+    }  # fmt: skip
+    for title, (spki, wanted) in cases.items():
+        yield Document("vkey", f"ECDSA, {title}", _vkey(name, 2, spki), wanted)
+
+
+def _spki(key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey) -> bytes:
+    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _vkey(name: str, alg: int, public: bytes) -> bytes:
+    hashed = public if alg == 2 else name.encode() + b"\n" + bytes([alg]) + public
+    return f"{name}+{hashlib.sha256(hashed).hexdigest()[:8]}+{_b64(bytes([alg]) + public)}".encode()
 
 
 def _b64(data: bytes) -> str:

@@ -5,12 +5,15 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 from quotary.canonical import b64
 from quotary.tlog.tiles import decode_entry_bundle
+from tests.fakes.log import FakeLog, tlog_policy
 from tests.fakes.processes import Log, start_log
+from tests.vectors.make_orders import FREEZE, order
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
 CHROMIUM = shutil.which("chromium")
@@ -107,6 +110,7 @@ def test_the_browser_recomputes_inclusion_and_every_signature(log: Log, browser)
     assert [(row[1], row[0]) for row in rows] == [
         ("proof parses", "✓ passed"),
         ("inclusion", "✓ passed"),
+        ("the log goes on", "✓ passed"),
         ("log signature (Ed25519)", "✓ passed"),
         ("log signature (ML-DSA-44)", "✓ passed"),
         ("witness signature (Ed25519)", "✓ passed"),
@@ -125,6 +129,52 @@ def test_the_browser_contradicts_a_server_that_changes_an_entry(log: Log, browse
     failed = page.locator("section[data-proof] tr.failed")
     assert [row.split("\t")[1] for row in failed.all_inner_texts()] == ["inclusion"]
     page.close()
+
+
+@pytest.mark.browser
+def test_the_browser_refuses_a_log_that_has_ended(log: Log, browser) -> None:
+    ended = FakeLog()
+    ended.append(ended.maker.genesis())
+    ended.close()
+    ended.order(order(FREEZE))
+    page, last = browser.new_page(), len(ended.entries) - 1
+    answers = {f"/api/v1/entries/{index}": ended.entries[index] for index in (0, last)}
+    answers |= {f"/api/v1/proofs/{index}": ended.proof(index) for index in (0, last)}
+    page.route("**/api/v1/*/*", lambda route: route.fulfill(body=answers[urlsplit(route.request.url).path]))
+    page.goto(f"{log.address}/entries/0")
+    page.wait_for_selector("section[data-outcome]")
+    page.locator("section[data-proof] summary").click()
+    page.locator("section[data-proof] textarea").fill(tlog_policy())
+    page.locator("section[data-proof] button").click()
+    page.wait_for_selector("section[data-outcome=refused]")
+    assert "ended with the freeze" in page.locator("section[data-proof] tr.refused").inner_text()
+    assert "the log has ended" in page.locator("section[data-proof] [role=status]").inner_text()
+    page.close()
+
+
+@pytest.mark.browser
+def test_what_the_verifier_imports_is_held_to_its_digest(log: Log, browser) -> None:
+    page = browser.new_page()
+    changed = log.get("/static/ed25519.js") + b"// changed\n"
+    page.route(
+        "**/static/ed25519.js", lambda route: route.fulfill(body=changed, content_type="text/javascript")
+    )
+    problems: list[str] = []
+    page.on("console", lambda message: problems.append(message.text) if message.type == "error" else None)
+    page.goto(f"{log.address}/entries/0")
+    assert any("integrity" in text for text in problems), problems
+    assert page.locator("section[data-outcome]").count() == 0
+    page.close()
+
+
+def test_an_asset_without_a_digest_in_its_address_is_asked_for_again(log: Log) -> None:
+    page = log.get("/entries/0").decode()
+    (named,) = re.findall(r'src="(/static/verify.js\?[0-9a-f]+)"', page)
+    assert "immutable" in log.request("GET", named).headers["Cache-Control"]
+    answer = log.request("GET", "/static/ed25519.js")
+    assert answer.headers["Cache-Control"] == "no-cache"
+    again = log.request("GET", "/static/ed25519.js", headers={"If-None-Match": answer.headers["ETag"]})
+    assert again.status == 304
 
 
 @pytest.mark.browser
@@ -205,7 +255,7 @@ def test_verify_has_four_different_failures_and_sends_nothing(log: Log, browser)
     assert verdict(page, unsigned, b"", re.sub(r"(?m)^quorum .*$", "quorum none", policy)) == "passed"
     assert verdict(page, checkpoint, b"", (VECTORS / "dual.policy").read_text()) == "refused"
     texts = page.locator("[role=status].verdict").all_inner_texts()
-    assert texts[0].startswith("▲ Refused by policy")
+    assert texts[0].startswith("▲ Refused.")
     assert sent == []
     page.close()
 

@@ -1,4 +1,4 @@
-// Quotary's checks, in the reader's own browser: one module without imports, served as it is written.
+// Quotary's checks, in the reader's own browser: this module and ed25519.js, served as they are written.
 //
 // It recomputes what an entry page claims from three things: the entry's bytes, a C2SP tlog-proof and the log's policy.
 // Formats: c2sp.org/tlog-proof, c2sp.org/signed-note, c2sp.org/tlog-checkpoint, c2sp.org/tlog-cosignature, RFC 9162
@@ -6,8 +6,14 @@
 //
 // What it cannot do: code served by a log cannot convict that log. The command line and other people's tools can.
 
+import { NotHere, holds, isPublicKey } from "./ed25519.js";
+
 export class Malformed extends Error {}
 export class Rejected extends Error {}
+/** A check that this browser cannot make; never shown as passed. */
+export { NotHere };
+/** Sound, and still not to be believed: a signature or a quorum that the policy demands is missing, or the log has ended. */
+export class Refused extends Error {}
 
 const utf8 = new TextEncoder();
 const NOTE_LENGTH = 1_000_000, NOTE_SIGNATURES = 100, PATH_LENGTH = 63, SIZE = 2n ** 63n - 1n;
@@ -15,6 +21,8 @@ const CONTROL = /[\u0000-\u0009\u000b-\u001f]/;
 const KEY_NAME = /^[^+\u0000-\u001f\p{White_Space}]+$/u;
 const ED25519 = 0x01, ECDSA = 0x02, COSIGNATURE = 0x04, ML_DSA_44 = 0x06;
 const KEY_LENGTHS = { [ED25519]: 32, [COSIGNATURE]: 32, [ML_DSA_44]: 1312 };
+const SIGNATURE_LENGTHS = { [ED25519]: 64, [COSIGNATURE]: 64, [ML_DSA_44]: 2420 };
+const CURVES = ["P-256", "P-384", "P-521"];
 
 /** @param {Uint8Array[]} parts @returns {Uint8Array} */
 export function concat(...parts) {
@@ -97,7 +105,20 @@ export async function parseVerifierKey(text) {
   if (key[0] !== ECDSA && key.length - 1 !== KEY_LENGTHS[key[0]]) throw new Malformed(`found a key of ${key.length - 1} bytes, wanted ${KEY_LENGTHS[key[0]]}`);
   const id = (await sha256(key[0] === ECDSA ? key.slice(1) : concat(utf8.encode(name + "\n"), key))).slice(0, 4);
   if (hex(id) !== hash) throw new Malformed(`key id of ${name}: found ${hash}, wanted ${hex(id)}`);
+  if (KEY_LENGTHS[key[0]] === 32 && !isPublicKey(key.slice(1))) throw new Malformed(`${name}: not a canonical Ed25519 key that can prove anything`);
+  if (key[0] === ECDSA && !await isEcdsaKey(key.slice(1))) throw new Malformed(`${name}: not the canonical DER of an ECDSA key`);
   return { name, id: hash, algorithm: key[0], key: key.slice(1) };
+}
+
+/** The one SPKI of a point on a NIST curve. @param {Uint8Array} der */
+async function isEcdsaKey(der) {
+  for (const namedCurve of CURVES) {
+    try {
+      const key = await crypto.subtle.importKey("spki", der, { name: "ECDSA", namedCurve }, true, ["verify"]);
+      return same(new Uint8Array(await crypto.subtle.exportKey("spki", key)), der);
+    } catch { /* Another curve, or none: the next one says. */ }
+  }
+  return false;
 }
 
 /** @param {string} text @returns {{text: string, signatures: {name: string, id: string, bytes: Uint8Array}[]}} */
@@ -136,25 +157,25 @@ function subtreeMessage(name, time, checkpoint) {
  */
 export async function verifySignature(key, signature, note) {
   if (!(key.algorithm in KEY_LENGTHS)) throw new NotHere(`keys of type ${key.algorithm} are not ours to use`);
-  const timed = key.algorithm !== ED25519;
+  const timed = key.algorithm !== ED25519, ours = `signature of ${key.name}`;
+  if (signature.bytes.length !== SIGNATURE_LENGTHS[key.algorithm] + (timed ? 8 : 0)) throw new Rejected(`${ours} has ${signature.bytes.length} bytes`);
   const time = timed ? new DataView(signature.bytes.buffer, signature.bytes.byteOffset).getBigUint64(0) : 0n;
+  if (time > SIZE) throw new Rejected(`${ours} has no time`);
   const bytes = timed ? signature.bytes.slice(8) : signature.bytes;
-  let message = utf8.encode(note.text), algorithm = "Ed25519";
-  if (key.algorithm === COSIGNATURE) message = utf8.encode(`cosignature/v1\ntime ${time}\n${note.text}`);
-  if (key.algorithm === ML_DSA_44) {
-    message = subtreeMessage(key.name, time, parseCheckpoint(note.text));
-    algorithm = "ML-DSA-44";
-  }
-  let imported;
-  try {
-    imported = await crypto.subtle.importKey(timed && algorithm === "ML-DSA-44" ? "raw-public" : "raw", key.key, algorithm, false, ["verify"]);
-  } catch { return Promise.reject(new NotHere(`${algorithm} is not in this browser`)); }
-  if (!await crypto.subtle.verify(algorithm, imported, bytes, message)) throw new Rejected(`signature of ${key.name} does not hold`);
+  const text = key.algorithm === COSIGNATURE ? `cosignature/v1\ntime ${time}\n${note.text}` : note.text;
+  const good = key.algorithm === ML_DSA_44
+    ? await mlDsaHolds(key.key, bytes, subtreeMessage(key.name, time, parseCheckpoint(note.text)))
+    : await holds(key.key, bytes, utf8.encode(text));
+  if (!good) throw new Rejected(`${ours} does not hold`);
   return time;
 }
 
-/** A check that this browser cannot make; never shown as passed. */
-export class NotHere extends Error {}
+async function mlDsaHolds(key, signature, message) {
+  let imported;
+  try { imported = await crypto.subtle.importKey("raw-public", key, "ML-DSA-44", false, ["verify"]); }
+  catch { throw new NotHere("ML-DSA-44 is not in this browser"); }
+  return crypto.subtle.verify("ML-DSA-44", imported, signature, message);
+}
 
 // --- A proof file ---------------------------------------------------------------------------------------------------
 
@@ -182,17 +203,29 @@ export async function parsePolicyKeys(text) {
   return keys;
 }
 
+/** @param {Uint8Array} entry the log's last; throws where it ends the log, or is no state entry */
+function goesOn(entry) {
+  let text, state;
+  try { text = new TextDecoder("utf-8", { fatal: true }).decode(entry); state = JSON.parse(text); } catch { state = null; }
+  // Written again it is the same text: no member stands there twice.
+  if (state?.type !== "state" || "payload" in state || JSON.stringify(state) !== text) throw new Rejected("the last entry is no state entry");
+  if (state.end !== undefined) throw new Refused(`this log ended with the ${String(state.end).slice(0, 40)}: nothing is believed on its word any more`);
+  return `its last entry, ${state.size}, names no end`;
+}
+
 /**
  * Every check of an entry page, in order. Each result says what was found, wanted and against which anchor.
  * @param {Uint8Array} entry @param {string} proofText @param {string} policyText
- * @returns {Promise<{name: string, outcome: "passed"|"failed"|"not checked", detail: string}[]>}
+ * @param {{entry: Uint8Array, proof: string}=} last the log's last entry, under the same checkpoint
+ * @returns {Promise<{name: string, outcome: "passed"|"failed"|"not checked"|"refused", detail: string}[]>}
  */
-export async function checkEntry(entry, proofText, policyText) {
+export async function checkEntry(entry, proofText, policyText, last) {
   const results = [];
   const check = async (name, work) => {
     try { results.push({ name, outcome: "passed", detail: await work() }); }
     catch (error) {
-      results.push({ name, outcome: error instanceof NotHere ? "not checked" : "failed", detail: String(error.message ?? error) });
+      const outcome = error instanceof NotHere ? "not checked" : error instanceof Refused ? "refused" : "failed";
+      results.push({ name, outcome, detail: String(error.message ?? error) });
     }
   };
   let proof, checkpoint;
@@ -208,6 +241,13 @@ export async function checkEntry(entry, proofText, policyText) {
     if (!same(root, checkpoint.root)) throw new Rejected(`found root ${hex(root)}, wanted ${hex(checkpoint.root)}`);
     return `leaf ${hex(leaf).slice(0, 16)}… leads to root ${hex(root).slice(0, 16)}… of size ${checkpoint.size}`;
   });
+  await check("the log goes on", async () => {
+    const proofOfLast = last && parseProof(last.proof);
+    if (proofOfLast?.note.text !== proof.note.text) throw new NotHere("the last entry of this checkpoint is not at hand; check again");
+    const root = await rootFromPath(proofOfLast.index, checkpoint.size, await leafHash(last.entry), proofOfLast.path);
+    if (proofOfLast.index !== checkpoint.size - 1n || !same(root, checkpoint.root)) throw new Rejected("the last entry is not proven");
+    return goesOn(last.entry);
+  });
   for (const { role, key } of await parsePolicyKeys(policyText)) {
     const kind = { [ED25519]: "Ed25519", [COSIGNATURE]: "Ed25519", [ML_DSA_44]: "ML-DSA-44" }[key.algorithm] ?? "unknown";
     await check(`${role} signature (${kind})`, async () => {
@@ -222,8 +262,6 @@ export async function checkEntry(entry, proofText, policyText) {
 
 // --- What a reader pastes -------------------------------------------------------------------------------------------
 
-/** A policy that demands what was not pasted: a key's signature, or a quorum of witnesses. */
-export class Refused extends Error {}
 /** A proof without an entry, or an entry without a proof: nothing to find. */
 export class NotFound extends Error {}
 
@@ -292,6 +330,7 @@ export async function checkPasted(text, entry, policyText) {
     if (!same(root, checkpoint.root)) throw new Rejected(`found root ${hex(root)}, wanted ${hex(checkpoint.root)}`);
     return `the entry stands at index ${proof.index} of ${checkpoint.size}`;
   });
+  if (proof && entry && proof.index === checkpoint.size - 1n) await check("the log goes on", async () => goesOn(entry));
   const logs = keys.filter(({ role, key }) => role === "log" && key.name === checkpoint.origin);
   if (!logs.length) await check("log keys", async () => { throw new Refused(`the policy has no key of ${checkpoint.origin}`); });
   for (const { key } of logs) await check(`log key ${key.id}`, async () => {
@@ -331,11 +370,11 @@ const verdictOf = (results) => VERDICTS.find(([outcome]) => results.some((found)
 
 const SIGNS = { passed: "✓ passed", failed: "✗ failed", "not checked": "? not checked", refused: "▲ refused", "not found": "○ not found" };
 const PANELS = {
-  passed: "Every check passed in this browser, under the keys in the box.",
+  passed: "Every check passed in this browser, under the keys in the box. Whether the log has ended since does not stand in what was pasted.",
   mismatch: "✗ Mismatch. A hash or a signature contradicts another: see the failed row. Fetch the file again; if it stays, keep everything.",
   "could-not-check": "? Could not check. This says nothing about the log: see the row for what is missing, and use the command line.",
   "not-found": "○ Not found. A proof and its entry belong together; one of them is not here.",
-  refused: "▲ Refused by policy. The text may be sound, but the policy demands a signature that it does not have.",
+  refused: "▲ Refused. The text may be sound, but the policy demands a signature that it does not have, or the log has ended: see the row.",
 };
 
 function rowOf(result) {
@@ -374,6 +413,12 @@ function listen(section) {
   });
 }
 
+/** The last entry of a log of this size with its proof, where the server gives it. @param {bigint} size */
+async function lastOf(size) {
+  const [entry, proof] = await Promise.all(["entries", "proofs"].map((kind) => fetch(`/api/v1/${kind}/${size - 1n}`)));
+  if (entry.ok && proof.ok) return { entry: new Uint8Array(await entry.arrayBuffer()), proof: await proof.text() };
+}
+
 /** @param {HTMLElement} section */
 async function run(section) {
   const body = section.querySelector("tbody"), summary = section.querySelector("[role=status]");
@@ -385,14 +430,17 @@ async function run(section) {
       return answer;
     };
     const entry = new Uint8Array(await (await get("entry")).arrayBuffer());
-    results = await checkEntry(entry, await (await get("proof")).text(), section.querySelector("textarea").value);
+    const proof = await (await get("proof")).text(), { size } = parseCheckpoint(parseProof(proof).note.text);
+    results = await checkEntry(entry, proof, section.querySelector("textarea").value, await lastOf(size));
   } catch (error) {
     results = [{ name: "fetch", outcome: "not checked", detail: String(error.message ?? error) }];
   }
   body.replaceChildren(...results.map(rowOf));
   const count = (outcome) => results.filter((result) => result.outcome === outcome).length;
-  section.dataset.outcome = count("failed") ? "failed" : count("passed") ? "passed" : "not-checked";
-  summary.textContent = count("failed")
+  section.dataset.outcome = ["failed", "refused", "passed"].find(count) ?? "not-checked";
+  summary.textContent = count("refused")
+    ? "This browser found that the log has ended: what it says counts for nothing any more. See the row."
+    : count("failed")
     ? `This browser found ${count("failed")} contradiction(s). Keep this page and compare with: quotary verify.`
     : `This browser checked ${count("passed")} of ${results.length} statements itself; ${count("not checked")} could not be checked here.`;
 }

@@ -1,0 +1,16 @@
+// What web/static/verify.js says: standard input is a list of {call, arguments}, the answer a list of what the calls gave.
+
+const { checkEntry, checkPasted } = await import("../../web/static/verify.js");
+const calls = { checkEntry, checkPasted };
+// Bytes are written {"bytes": base64}, wherever they stand.
+const read = (value) => {
+  if (value === null || typeof value !== "object") return value;
+  if (typeof value.bytes === "string") return Uint8Array.from(atob(value.bytes), (c) => c.charCodeAt(0));
+  return Object.fromEntries(Object.entries(value).map(([name, item]) => [name, read(item)]));
+};
+
+const chunks = [];
+for await (const chunk of process.stdin) chunks.push(chunk);
+const found = [];
+for (const { call, arguments: given } of JSON.parse(Buffer.concat(chunks).toString())) found.push(await calls[call](...given.map(read)));
+console.log(JSON.stringify(found));
