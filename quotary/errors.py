@@ -132,5 +132,16 @@ _EXTRA_OF = {
 }
 
 
+_OURS = frozenset(("", "quotary", "registry", "builder", "enclave", "simulator", "verifier"))
+
+
 def _is_foreign(module: str) -> bool:
-    return module.partition(".")[0] not in {"", "quotary", "registry", "builder", "enclave", "simulator"}
+    return module.partition(".")[0] not in {
+        "",
+        "quotary",
+        "registry",
+        "builder",
+        "enclave",
+        "simulator",
+        "verifier",
+    }

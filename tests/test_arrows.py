@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("quotary", "registry", "builder", "enclave", "simulator")
+PACKAGES = ("quotary", "registry", "builder", "enclave", "simulator", "verifier")
 
 
 def lint(tree: Path) -> subprocess.CompletedProcess[str]:
@@ -36,6 +36,7 @@ def tree(tmp_path: Path) -> Path:
         ("quotary/client/policy.py", "import registry"),
         ("registry/app.py", "import quotary.client"),
         ("enclave/boot.py", "import simulator"),
+        ("verifier/judge.py", "import registry"),
         ("quotary/tlog/note.py", "import urllib3"),
         ("registry/upload.py", "import obstore"),
     ],

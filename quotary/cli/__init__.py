@@ -59,6 +59,7 @@ COMMANDS = {
     "delegate": Lazy("quotary.cli.delegate:delegate", "Say which keys may speak for a service.", _BUILD),
     "floor": Lazy("quotary.cli.floor:floor", "Set the oldest firmware that is accepted.", _BUILD),
     "enclave": Lazy("quotary.cli:enclave", "Check, serve or simulate an enclave.", _RUN, "enclave"),
+    "verifier": Lazy("quotary.cli:verifier", "Judge evidence for others, or check such a result.", _SERVE),
     "registry": Lazy("registry.cli:registry", "Run the log.", _SERVE, "registry"),
 }
 
@@ -102,6 +103,17 @@ enclave = LazyGroup(
     },
     summary="Check, serve or simulate an enclave.",
     epilog="\b\nExample:\n  quotary enclave simulate-init --json",
+)
+
+verifier = LazyGroup(
+    "verifier",
+    {
+        "init": Lazy("verifier.cli:init", "Make a verifier's key.", "Verifier", "verifier"),
+        "serve": Lazy("verifier.cli:serve", "Judge evidence that is sent.", "Verifier", "verifier"),
+        "check": Lazy("quotary.cli.results:check", "Believe a result, offline.", "Result"),
+    },
+    summary="Judge hardware evidence for others, or check what a verifier said.",
+    epilog="\b\nExample:\n  quotary verifier check result.jwt --keys jwks.json",
 )
 
 

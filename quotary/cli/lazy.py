@@ -12,7 +12,7 @@ import click
 
 from quotary.errors import Unsupported
 
-OUR_PACKAGES = frozenset({"quotary", "registry", "builder", "enclave", "simulator"})
+OUR_PACKAGES = frozenset({"quotary", "registry", "builder", "enclave", "simulator", "verifier"})
 
 
 @dataclass(frozen=True, slots=True)

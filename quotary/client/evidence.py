@@ -43,7 +43,7 @@ def evidence_time(policy: Policy, memory: Memory, clock: Clock) -> datetime:
 
 def verify_evidence(document: AttestationDocument, policy: Policy, now: datetime, trail: Trail) -> Facts:
     """1. A vendor whose root the policy admits signed the evidence, under collateral that is in date."""
-    roots = _roots(policy)
+    roots = admitted_roots(policy)
     anchor = ", ".join(root.name for root in roots)
     wanted = f"evidence of {' or '.join(policy.platforms)}, signed under an admitted root"
     with trail.step("evidence", wanted, anchor):
@@ -154,7 +154,8 @@ def _replay(row: Row, released: Released, event_log: bytes | None) -> Replay | N
     return Replay(event_log, profile, material_digests(released.predicate.material, memory))
 
 
-def _roots(policy: Policy) -> tuple[Root, ...]:
+def admitted_roots(policy: Policy) -> tuple[Root, ...]:
+    """Give the roots that a policy's evidence may end in: vendors', or those of its simulators."""
     if not policy.simulation:
         return VENDOR_ROOTS
     return tuple(
