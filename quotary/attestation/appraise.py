@@ -108,7 +108,7 @@ def meet_requirements(
     if facts.attributes.get("mr_service_td", _ZERO) != _ZERO:
         raise Refused("service td", facts.attributes["mr_service_td"].hex(), "none (zero)")
     if not attributes & SEPT_VE_DISABLE:
-        raise Refused("sept_ve_disable", "bit 28 is clear", "bit 28 set")
+        raise Refused("sept_ve_disable", "bit 28 is clear", "bit 28 set by whoever starts the guest")
     return (
         Check("debug", "off, not migratable, no service td", "the same", "td report"),
         _bits(facts, "td_attributes", SEPT_VE_DISABLE, requirements.td_attributes),
@@ -125,11 +125,12 @@ def meet_floor(facts: Facts, floor: Floor) -> tuple[Check, ...]:
         _require_component(name, facts.tcb.components.get(name), least)
     found = facts.tcb.evaluation_number
     if found < floor.evaluation_number:
-        raise Refused("tcb evaluation number", str(found), f"at least {floor.evaluation_number}")
+        wanted = f"documents of number {floor.evaluation_number} or later, from the vendor's service"
+        raise Refused("tcb evaluation number", str(found), wanted)
     status = _status(facts, floor)
     for advisory in facts.tcb.advisories:
         if advisory in floor.denied_advisories:
-            raise Refused("denied advisory", advisory, "none of the floor's list")
+            raise Refused("denied advisory", advisory, f"firmware that {advisory} is not about")
     for family in floor.denied_families:
         if facts.product.startswith(family):
             raise Refused("denied family", facts.product, f"not {family}")
@@ -203,22 +204,36 @@ def _require_component(name: str, found: bytes | int | None, least: bytes | int)
     else:
         enough = isinstance(found, int) and isinstance(least, int) and found >= least
     if not enough:
-        raise Refused("tcb minimum", f"{name} {_text(found)}", f"at least {_text(least)}")
+        raise Refused(
+            "tcb minimum", f"{name} {_text(found)}", f"at least {_text(least)}{_lacking(found, least)}"
+        )
+
+
+def _lacking(found: bytes | int | None, least: bytes | int) -> str:
+    """Name the components that are too low, where there are several in one value."""
+    if not isinstance(found, bytes) or not isinstance(least, bytes) or len(found) != len(least):
+        return ""
+    low = [index for index, wanted in enumerate(least) if found[index] < wanted]
+    return ": " + ", ".join(f"component {index} is {found[index]}, not {least[index]}" for index in low)
 
 
 def _status(facts: Facts, floor: Floor) -> Check:
-    tcb = facts.tcb
-    check = Check("tcb status", tcb.status, ", ".join(floor.accepted_status), "TCB info")
+    tcb, wanted = facts.tcb, ", ".join(floor.accepted_status)
     if tcb.status != "Revoked" and tcb.status in floor.accepted_status:
-        return check
+        return Check("tcb status", tcb.status, wanted, "TCB info")
+    if tcb.superseded_at is None:
+        raise Refused("tcb status", tcb.status, wanted)
+    found = f"{tcb.status} since the level of {tcb.superseded_at.date()}"
+    if tcb.advisories:
+        found += f" ({', '.join(tcb.advisories)})"
     also = _GRACED.get(tcb.status)
-    if tcb.superseded_at is not None and also is not None and set(also) <= set(floor.accepted_status):
-        until = tcb.superseded_at + timedelta(seconds=floor.grace_seconds)
+    until = tcb.superseded_at + timedelta(seconds=floor.grace_seconds)
+    if also is not None and set(also) <= set(floor.accepted_status):
         if facts.judged_at < until:
-            return Check(
-                "tcb status", f"{tcb.status}, in grace", f"update before {until.isoformat()}", "TCB info"
-            )
-    raise Refused("tcb status", tcb.status, check.wanted)
+            words = f"update before {until.isoformat()}"
+            return Check("tcb status", f"{tcb.status}, in grace", words, "TCB info")
+        wanted += f" (grace ended at {until.isoformat()})"
+    raise Refused("tcb status", found, f"{wanted}: firmware of that level or newer")
 
 
 def _components(found: Mapping[str, bytes | int]) -> str:

@@ -119,7 +119,7 @@ def meet_demands(facts: Facts, demands: Demands) -> tuple[Check, ...]:
     if kind == amd.VLEK and csp not in demands.csp_ids:
         raise Refused("csp id", csp, ", ".join(demands.csp_ids) or "none")
     if demands.revocation != ANY and found["revocation"] != b"checked":
-        raise Refused("revocation", "no revocation list", "a list of the root, in date")
+        raise Refused("revocation", "no revocation list", "the root's list beside the certificates, in date")
     return (
         Check("vmpl", str(vmpl), ", ".join(str(level) for level in demands.vmpl), _ANCHOR),
         Check("signing key", f"{kind} {csp}".strip(), ", ".join(demands.signing_keys), _ANCHOR),
@@ -160,7 +160,8 @@ def _listed(check: str, found: bytes, listed: tuple[bytes, ...]) -> Check:
 
 def _platform_info(info: int, alias_check: str) -> Check:
     if alias_check != ANY and not info & ALIAS_CHECK:
-        raise Refused("alias check", f"platform info {info:#x}", "bit 5 set")
+        wanted = "bit 5 set: firmware that looks for aliases when the machine starts (AMD-SB-3015)"
+        raise Refused("alias check", f"platform info {info:#x}", wanted)
     return Check("alias check", f"platform info {info:#x}", alias_check, _ANCHOR)
 
 

@@ -6,7 +6,7 @@ the quoting enclave are judged by their own levels; the worst word counts. No le
 word.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from quotary.attestation.intel_json import EnclaveLevel, Module, PlatformLevel, Standing, TCBInfo
@@ -41,7 +41,9 @@ def judge_platform(info: TCBInfo, sgx: bytes, pce_svn: int, tdx: bytes) -> Stand
     for index, level in enumerate(info.levels):
         if _reaches(level, sgx, pce_svn, tdx, first):
             return _after(level.standing, [newer.standing for newer in info.levels[:index]])
-    raise Refused("tcb level", f"sgx {sgx.hex()} pce {pce_svn} tdx {tdx.hex()}", "a level of the TCB info")
+    found = f"sgx {sgx.hex()} pce {pce_svn} tdx {tdx.hex()}"
+    lacking = ", ".join(_lacking(info.levels[-1], sgx, pce_svn, tdx, first))
+    raise Refused("tcb level", found, f"a level of the TCB info; the oldest needs {lacking}")
 
 
 def find_module(info: TCBInfo, tdx: bytes) -> Module:
@@ -60,7 +62,7 @@ def judge_enclave(what: str, levels: Sequence[EnclaveLevel], isv_svn: int) -> St
     for index, level in enumerate(levels):
         if isv_svn >= level.isv_svn:
             return _after(level.standing, [newer.standing for newer in levels[:index]])
-    raise Refused(what, f"isvsvn {isv_svn}", "a level of its identity")
+    raise Refused(what, f"isvsvn {isv_svn}", f"a level of its identity, isvsvn {levels[-1].isv_svn} or more")
 
 
 def converge(platform: Standing, *others: Standing) -> str:
@@ -90,3 +92,12 @@ def _reaches(level: PlatformLevel, sgx: bytes, pce_svn: int, tdx: bytes, first: 
         and all(mine >= least for mine, least in zip(sgx, level.sgx, strict=True))
         and all(mine >= least for mine, least in zip(tdx[first:], level.tdx[first:], strict=True))
     )
+
+
+def _lacking(level: PlatformLevel, sgx: bytes, pce_svn: int, tdx: bytes, first: int) -> Iterator[str]:
+    for name, found, least, start in (("sgx", sgx, level.sgx, 0), ("tdx", tdx, level.tdx, first)):
+        for index in range(start, 16):
+            if found[index] < least[index]:
+                yield f"{name} component {index} of {least[index]}, not {found[index]}"
+    if pce_svn < level.pce_svn:
+        yield f"pce {level.pce_svn}, not {pce_svn}"

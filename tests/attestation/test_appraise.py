@@ -289,3 +289,30 @@ def test_grace_counts_from_the_first_newer_level_and_ends(status, accepted):
 def test_grace_excuses_nothing_but_age(status):
     with pytest.raises(Refused):
         meet_floor(outdated(status, 1), replace(FLOOR, grace_seconds=30 * 86400))
+
+
+def refusal(facts: Facts, floor: Floor) -> str:
+    with pytest.raises(Refused) as refused:
+        meet_floor(facts, floor)
+    return str(refused.value)
+
+
+def test_a_refusal_says_what_is_missed_and_what_would_do():
+    old = replace(outdated("OutOfDate", 31), judged_at=AT)
+    old = replace(old, tcb=replace(old.tcb, advisories=("INTEL-SA-00001",)))
+    assert refusal(old, replace(FLOOR, grace_seconds=86400)) == (
+        "tcb status: found OutOfDate since the level of 2026-10-21 (INTEL-SA-00001), wanted UpToDate "
+        "(grace ended at 2026-10-22T00:00:00+00:00): firmware of that level or newer"
+    )
+    # A status that grace never excuses does not speak of it.
+    assert "grace" not in refusal(outdated("ConfigurationNeeded", 1), FLOOR)
+    assert refusal(with_tcb(status="SWHardeningNeeded"), FLOOR).endswith("wanted UpToDate")
+    higher = bytes([7, 2, 5] + [0] * 13)
+    said = refusal(GOOD, replace(FLOOR, minimum={"tee_tcb_svn": higher}))
+    assert said.endswith(": component 1 is 1, not 2, component 2 is 4, not 5")
+    assert refusal(GOOD, replace(FLOOR, minimum={"pce_svn": 14})).endswith("pce_svn 13, wanted at least 14")
+    assert "documents of number 20" in refusal(GOOD, replace(FLOOR, evaluation_number=20))
+    denied = with_tcb(advisories=("INTEL-SA-00001",))
+    assert "firmware that INTEL-SA-00001" in refusal(
+        denied, replace(FLOOR, denied_advisories=("INTEL-SA-00001",))
+    )

@@ -190,6 +190,28 @@ def test_a_machine_below_every_level_is_refused(check, recipe):
     assert refused.value.check == check
 
 
+@pytest.mark.parametrize(
+    ("recipe", "wanted"),
+    [
+        (LEVELS[0][1], "the oldest needs tdx component 2 of 3, not 2"),
+        (LEVELS[1][1], "the oldest needs pce 14, not 13"),
+        (
+            Recipe(
+                tcb_info=lambda d: [
+                    each["tcb"]["sgxtcbcomponents"][0].update(svn=9) for each in d["tcbLevels"]
+                ]
+            ),
+            "the oldest needs sgx component 0 of 9, not 4",
+        ),
+        (LEVELS[3][1], "isvsvn 2 or more"),
+    ],
+)
+def test_a_machine_below_every_level_is_told_what_it_lacks(recipe, wanted):
+    with pytest.raises(Refused) as refused:
+        verify(recipe)
+    assert refused.value.wanted.endswith(wanted)
+
+
 def status(word: str):
     return lambda document: document["tcbLevels"][0].update(tcbStatus=word)
 

@@ -116,6 +116,7 @@ TARGETS = {
         },
         ("tests/attestation/test_tdx_verify.py",),
     ),
+    "levels": Target({f"{ATTESTATION}tcb.py": ()}, ("tests/attestation/test_tdx_verify.py",)),
     "quotes": Target(
         {
             f"{ATTESTATION}tdx.py": ("parse", "_header", "_body_layout"),
