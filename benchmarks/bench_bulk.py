@@ -89,9 +89,9 @@ def check_effect(store: Store, count: int) -> None:
     """Look whether the newest release of each service is the last one posted, so that none was overtaken."""
     head = store.read.head()
     assert head is not None
-    for index in range(max(SETUP, count - SERVICES), count):
-        found = store.read.newest_sequence(service(index % SERVICES), "release", head.size)
-        assert found == FIRST_SEQUENCE + index, (index, found)
+    newest = range(max(SETUP, count - SERVICES), count)
+    wanted = {service(index % SERVICES): FIRST_SEQUENCE + index for index in newest}
+    assert store.read.newest_sequences(list(wanted), "release", head.size) == wanted
 
 
 def post(address: str, body: bytes) -> None:

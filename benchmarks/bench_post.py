@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import islice
@@ -24,6 +25,9 @@ from tests.fakes import nginx
 from tests.fakes.processes import Log, start_log, until
 
 PLAIN_SECONDS = 5
+WARM_SECONDS = 3
+# A builder's second release must not overtake its first, so each body of those under way has its own service.
+SERVICES = 256
 # More bodies than can be posted in a second: none is posted twice.
 BODIES_A_SECOND = 2_000
 
@@ -78,16 +82,18 @@ def loaded(folder: Path, url: str, connections: int, seconds: int, bodies: Path 
     return Load(count, refused, (count + refused) / micros * 1e6, median / 1000, p99 / 1000)
 
 
-def prepare(log: Log, folder: Path, posts: int) -> Path:
-    """Let the builders in, and write the bodies of the posts."""
-    made = synthetic.entries(synthetic.SETUP + posts, datetime.now(UTC).replace(microsecond=0))
-    first = list(islice(made, synthetic.SETUP))[1:]
+def prepare(log: Log, folder: Path, posts: Sequence[int]) -> list[Path]:
+    """Let the builders in, and write the bodies of the posts of several runs."""
+    setup, now = synthetic.setup(SERVICES), datetime.now(UTC).replace(microsecond=0)
+    made = synthetic.entries(setup + sum(posts), now, SERVICES)
+    first = list(islice(made, setup))[1:]
     answer = log.request("POST", "/api/v1/batches", b"\n".join(first))
     assert b'"status": 4' not in answer.data, answer.data
     until(lambda: int(str(log.json("/api/v1/log")["published"])) > len(first), "the builders are known")
-    path = folder / "bodies"
-    path.write_bytes(b"".join(entry + b"\n" for entry in made))
-    return path
+    paths = [folder / f"bodies{number}" for number in range(len(posts))]
+    for path, count in zip(paths, posts, strict=True):
+        path.write_bytes(b"".join(entry + b"\n" for entry in islice(made, count)))
+    return paths
 
 
 def main() -> None:
@@ -97,12 +103,14 @@ def main() -> None:
         folder = Path(name)
         log = start_log(folder, publish_interval=0.1, refresh=120.0, workers=2, threads=160, quota=1e6)
         try:
-            bodies = prepare(log, folder, BODIES_A_SECOND * seconds)
+            bodies = prepare(log, folder, [BODIES_A_SECOND * run for run in (WARM_SECONDS, seconds)])
             upstream = log.registry.address.removeprefix("http://")
             with nginx.running(folder, log.folder / "public", upstream) as address:
                 plain = loaded(folder, address + "/healthz", connections, PLAIN_SECONDS)
                 target = address + "/api/v1/entries?wait=published"
-                found = loaded(folder, target, connections, seconds, bodies)
+                # The first release of a service reads its delegation; later ones find it.
+                loaded(folder, target, connections, WARM_SECONDS, bodies[0])
+                found = loaded(folder, target, connections, seconds, bodies[1])
         finally:
             log.stop()
     assert found.answered + found.refused < BODIES_A_SECOND * seconds

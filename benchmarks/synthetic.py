@@ -1,6 +1,6 @@
 """Synthetic logs for benchmarks: any number of genuine entries, signed in every process that there is.
 
-The first entries are the genesis and, for each of 64 services, its allocation and the delegation of its
+The first entries are the genesis and, for each service (64), its allocation and the delegation of its
 builder; every further entry is a release of one row with a measurement id of its own, the dearest statement
 for the status map. Each is cut from a template that the tests' authority made: only sequence, register and
 signature differ, at equal length. ``python benchmarks/synthetic.py COUNT`` writes them as NDJSON.
@@ -23,6 +23,7 @@ from quotary.statements.envelope import Envelope, pae
 from tests.fakes.authority import NOW, Authority, key, keyid, registers
 
 SERVICES = 64
+"""Services of a log, unless said otherwise."""
 SETUP = 1 + 2 * SERVICES
 CHUNK = 2048
 # A sequence may jump this far and leaves room for as many entries again, always ten digits.
@@ -50,11 +51,16 @@ class Template:
         return b"".join((before, register, middle, b"%d" % (FIRST_SEQUENCE + index), end))
 
 
-def setup_entries(now: datetime = NOW) -> list[bytes]:
-    """Give the ``SETUP`` entries that let one builder release for every service."""
+def setup(services: int) -> int:
+    """Give the number of entries that let one builder release for so many services."""
+    return 1 + 2 * services
+
+
+def setup_entries(now: datetime = NOW, services: int = SERVICES) -> list[bytes]:
+    """Give those entries."""
     authority = Authority(now=now)
     made = [authority.genesis()]
-    for name in map(service, range(SERVICES)):
+    for name in map(service, range(services)):
         made += [authority.allocation(name), authority.delegation(name, builders=(BUILDER,))]
     return made
 
@@ -63,24 +69,25 @@ def service(number: int) -> str:
     return f"service-{number:03d}"
 
 
-def releases(start: int, stop: int, now: datetime = NOW) -> list[bytes]:
-    """Sign the releases at these indices of the log, ``start`` at least ``SETUP``."""
-    templates = [Template.of(service(number), now) for number in range(SERVICES)]
+def releases(start: int, stop: int, now: datetime = NOW, services: int = SERVICES) -> list[bytes]:
+    """Sign the releases at these indices of the log, ``start`` at least ``setup(services)``."""
+    templates = [Template.of(service(number), now) for number in range(services)]
     head = b'","payloadType":"application/vnd.in-toto+json","signatures":[{"keyid":"'
     signer, signed_by = key(BUILDER), keyid(BUILDER).encode()
     made = []
     for index in range(start, stop):
-        payload = templates[index % SERVICES].payload(index)
+        payload = templates[index % services].payload(index)
         signature = b64(signer.sign(pae(payload))).encode()
         parts = (b64(payload).encode(), head, signed_by, b'","sig":"', signature)
         made.append(b'{"payload":"' + b"".join(parts) + b'"}]}')
     return made
 
 
-def entries(count: int, now: datetime = NOW) -> Iterator[bytes]:
+def entries(count: int, now: datetime = NOW, services: int = SERVICES) -> Iterator[bytes]:
     """Give the entries of a log of ``count`` statements issued at ``now``, without state entries."""
-    first = setup_entries(now)[:count]
-    spans = [(start, min(start + CHUNK, count), now) for start in range(SETUP, count, CHUNK)]
+    first = setup_entries(now, services)[:count]
+    starts = range(setup(services), count, CHUNK)
+    spans = [(start, min(start + CHUNK, count), now, services) for start in starts]
     if not spans:
         yield from first
         return
@@ -88,7 +95,7 @@ def entries(count: int, now: datetime = NOW) -> Iterator[bytes]:
         yield from chain(first, chain.from_iterable(pool.imap(_releases, spans)))
 
 
-def _releases(span: tuple[int, int, datetime]) -> list[bytes]:
+def _releases(span: tuple[int, int, datetime, int]) -> list[bytes]:
     return releases(*span)
 
 

@@ -6,7 +6,7 @@ a statement; errors are SQLAlchemy's.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Connection, Table
@@ -49,27 +49,31 @@ def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
 
 
 def select_among(
-    connection: Connection, query: str, keys: Sequence[bytes] | Sequence[str], size: int = 0
+    connection: Connection, query: str, keys: Sequence[bytes] | Sequence[str], values: Mapping[str, object]
 ) -> Sequence[tuple[Any, Any]]:
     """Run a query of two columns, in whose text ``{keys}`` stands for a select of the keys as ``key`` and
-    ``{size}`` for a number; it is the same text for any number of keys, so that it is compiled once.
+    ``{name}`` for the value of that name; one text for any number of keys, so that it is compiled once.
     """
     if not keys:
         return []
     are_bytes = isinstance(keys[0], bytes)
     if _is_postgresql(connection):
         named = f"SELECT key FROM unnest(%(keys)s::{'bytea' if are_bytes else 'text'}[]) AS named (key)"
-        text, values = query.format(keys=named, size="%(size)s"), list(keys)
-        return connection.exec_driver_sql(text, {"keys": values, "size": size}).all()
-    named = f"SELECT {'unhex(value)' if are_bytes else 'value'} AS key FROM json_each(:keys)"
-    text = query.format(keys=named, size=":size")
-    names = json.dumps([key.hex() if isinstance(key, bytes) else key for key in keys])
-    return connection.exec_driver_sql(text, {"keys": names, "size": size}).all()
+        marks, array = {name: f"%({name})s" for name in values}, list[object](keys)
+    else:
+        named = f"SELECT {'unhex(value)' if are_bytes else 'value'} AS key FROM json_each(:keys)"
+        marks, array = {name: f":{name}" for name in values}, json.dumps([_text(key) for key in keys])
+    text = query.format(keys=named, **marks)
+    return connection.exec_driver_sql(text, {"keys": array, **values}).all()
 
 
 def given(table: Table) -> list[Column[object]]:
     """Give the columns whose values come with the row."""
     return [column for column in table.columns if column.autoincrement is not True]
+
+
+def _text(key: bytes | str) -> str:
+    return key.hex() if isinstance(key, bytes) else key
 
 
 def _is_postgresql(connection: Connection) -> bool:

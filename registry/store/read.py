@@ -1,6 +1,6 @@
 """Every read. A method that serves the public takes the published size and shows nothing beyond it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, select, tuple_
@@ -77,7 +77,7 @@ class Reader:
     def find_all(self, leaf_hashes: Sequence[bytes]) -> dict[bytes, int]:
         """Give the indices of those entries that are logged."""
         query = "SELECT leaf_hash, idx FROM entry WHERE leaf_hash IN ({keys})"
-        return {leaf_hash: int(index) for leaf_hash, index in self._among(query, leaf_hashes)}
+        return {leaf_hash: int(index) for leaf_hash, index in self._among(query, leaf_hashes, {})}
 
     def waiting(self, limit: int) -> list[Waiting]:
         """Give admitted entries in the order of their arrival."""
@@ -103,7 +103,7 @@ class Reader:
     def waiting_among(self, leaf_hashes: Sequence[bytes]) -> set[bytes]:
         """Give those of these entries that wait."""
         query = "SELECT leaf_hash, id FROM pending WHERE leaf_hash IN ({keys})"
-        return set(dict(self._among(query, leaf_hashes)))
+        return set(dict(self._among(query, leaf_hashes, {})))
 
     def tile(self, level: int, n: int) -> bytes | None:
         """Give a full tile (8192 bytes); None while it is not full."""
@@ -114,7 +114,7 @@ class Reader:
     def nodes(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Give those of these trie nodes that are stored."""
         query = "SELECT hash, data FROM node WHERE hash IN ({keys})"
-        return dict(self._among(query, digests))
+        return dict(self._among(query, digests, {}))
 
     def record(self, key: bytes, size: int) -> bytes | None:
         """Give the record under a map key as of the state entry at ``size - 1``."""
@@ -228,21 +228,22 @@ class Reader:
             "SELECT key, (SELECT data FROM record WHERE record.key = asked.key AND closed_by < {size}"
             " ORDER BY closed_by DESC LIMIT 1) FROM ({keys}) AS asked"
         )
-        return {key: data for key, data in self._among(query, keys, size) if data is not None}
+        return {key: data for key, data in self._among(query, keys, {"size": size}) if data is not None}
 
     def effective(self, statement_ids: Sequence[str], size: int) -> dict[str, int]:
         """Give the indices of those of the statements that had effect below ``size``."""
-        query = "SELECT statement_id, idx FROM outcome WHERE statement_id IN ({keys})"
-        found = self._among(query + " AND effect = 1 AND closed_by < {size}", statement_ids, size)
+        query = "SELECT statement_id, idx FROM outcome WHERE statement_id IN ({keys}) AND effect = 1"
+        found = self._among(query + " AND closed_by < {size}", statement_ids, {"size": size})
         return {name: int(index) for name, index in found}
 
-    def newest_sequence(self, service: str, kind: str, size: int) -> int:
-        """Give the last effective sequence of a kind below ``size``, 0 where there is none."""
-        table = schema.outcome
-        query = select(table.c.sequence).where(table.c.service == service, table.c.kind == kind)
-        query = query.where(table.c.effect == 1, table.c.closed_by < size)
-        row = self._one(query.order_by(table.c.idx.desc()).limit(1))
-        return int(row["sequence"]) if row else 0
+    def newest_sequences(self, services: Sequence[str], kind: str, size: int) -> dict[str, int]:
+        """Give the last effective sequence of a kind below ``size`` of each service that has one."""
+        query = (
+            "SELECT key, (SELECT sequence FROM outcome WHERE service = asked.key AND kind = {kind}"
+            " AND effect = 1 AND closed_by < {size} ORDER BY idx DESC LIMIT 1) FROM ({keys}) AS asked"
+        )
+        found = self._among(query, services, {"kind": kind, "size": size})
+        return {service: int(sequence) for service, sequence in found if sequence is not None}
 
     def held_after(self, place: tuple[bytes, str], size: int, limit: int) -> list[tuple[bytes, str]]:
         """Give (measurement id, service) of the records as of the state entry at ``size - 1``, in this order,
@@ -264,7 +265,7 @@ class Reader:
     def denials(self, measurements: Sequence[bytes], size: int) -> dict[bytes, str]:
         """Give the reasons of those ids that no service may use below ``size``."""
         query = "SELECT measurement, reason FROM denied WHERE measurement IN ({keys}) AND closed_by < {size}"
-        return dict(self._among(query, measurements, size))
+        return dict(self._among(query, measurements, {"size": size}))
 
     def signed_by(self, key: bytes, kind: str, start: int, size: int, limit: int) -> list[OutcomeRow]:
         """Give the oldest effective statements of a kind that a key signed, from index ``start`` on."""
@@ -292,11 +293,11 @@ class Reader:
         return int(row["closed_by"]) if row else None
 
     def _among(
-        self, query: str, keys: Sequence[bytes] | Sequence[str], size: int = 0
+        self, query: str, keys: Sequence[bytes] | Sequence[str], values: Mapping[str, object]
     ) -> Sequence[tuple[Any, Any]]:
         """Give the two columns of a query (see ``bulk.select_among``)."""
         with translated(), self._engine.connect() as connection:
-            return bulk.select_among(connection, query, keys, size)
+            return bulk.select_among(connection, query, keys, values)
 
     def _one(self, query: Select[*tuple[object, ...]]) -> RowMapping | None:
         with translated(), self._engine.connect() as connection:

@@ -52,6 +52,7 @@ class StoredState:
 
     def warm(self, statements: Sequence[Statement]) -> None:
         """Fetch what deciding these statements asks for, in few queries."""
+        self._warm_sequences(statements)
         ids = [statement.statement_id for statement in statements]
         effective = self._read.effective(ids, self.size)
         self._effective.fill({name: name in effective for name in ids})
@@ -68,6 +69,14 @@ class StoredState:
         measurements = list({measurement for _, measurement in rows})
         denials = self._read.denials(measurements, self.size)
         self._denials.fill({measurement: denials.get(measurement) for measurement in measurements})
+
+    def _warm_sequences(self, statements: Sequence[Statement]) -> None:
+        services: dict[str, dict[str, None]] = {}
+        for statement in statements:
+            services.setdefault(statement.kind, {})[statement.service] = None
+        for kind, names in services.items():
+            found = self._read.newest_sequences(list(names), kind, self.size)
+            self._sequences.fill({(name, kind): found.get(name, 0) for name in names})
 
     def held(self, service: str) -> Held | None:
         record = self.record(key_service(service))
@@ -100,7 +109,7 @@ class StoredState:
 
     def sequence(self, service: str, kind: str) -> int:
         return self._sequences.get(
-            (service, kind), lambda: self._read.newest_sequence(service, kind, self.size)
+            (service, kind), lambda: self._read.newest_sequences([service], kind, self.size).get(service, 0)
         )
 
     def had_effect(self, statement_id: str) -> bool:

@@ -101,7 +101,7 @@ def test_every_entry_tile_and_record_is_read_back(either: Store) -> None:
     assert read.state_after(0) == 299
     assert read.newest_records([b"k" * 32, b"x" * 32], 300) == {b"k" * 32: b"record"}
     assert read.effective(["sha256:00", "sha256:01"], 300) == {"sha256:00": 0}
-    assert read.newest_sequence("chat", "release", 300) == 1
+    assert read.newest_sequences(["chat", "nobody"], "release", 300) == {"chat": 1}
     assert read.holders(b"m" * 32, 300) == ("chat",)
     assert read.denials([b"d" * 32], 300) == {b"d" * 32: "bad"}
     assert read.signed_by(b"s" * 32, "release", 0, 300, 9) == [batch.outcomes[0]]
@@ -113,7 +113,7 @@ def test_what_a_later_state_entry_committed_is_not_seen_by_an_earlier_one(either
     read = either.read
     assert read.newest_records([b"k" * 32], 299) == {}
     assert read.effective(["sha256:00"], 299) == {}
-    assert read.newest_sequence("chat", "release", 299) == 0
+    assert read.newest_sequences(["chat"], "release", 299) == {}
     assert read.holders(b"m" * 32, 299) == ()
     assert read.denials([b"d" * 32], 299) == {}
     assert read.signed_by(b"s" * 32, "release", 0, 299, 9) == []
