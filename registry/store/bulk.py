@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table
+from sqlalchemy import Column, Connection, CursorResult, Table
 from sqlalchemy.exc import DBAPIError
 
 Row = tuple[object, ...]
@@ -48,32 +48,36 @@ def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ?", [(found,) for found in ids])
 
 
+def select(
+    connection: Connection, query: str, values: Mapping[str, object]
+) -> CursorResult[*tuple[Any, ...]]:
+    """Run a query in whose text ``{name}`` stands for the value of that name."""
+    mark = "%({})s" if _is_postgresql(connection) else ":{}"
+    text = query.format(**{name: mark.format(name) for name in values})
+    return connection.exec_driver_sql(text, dict(values) or None)
+
+
 def select_among(
     connection: Connection, query: str, keys: Sequence[bytes] | Sequence[str], values: Mapping[str, object]
 ) -> Sequence[tuple[Any, Any]]:
-    """Run a query of two columns, in whose text ``{keys}`` stands for a select of the keys as ``key`` and
-    ``{name}`` for the value of that name; one text for any number of keys, so that it is compiled once.
+    """Run a query of two columns, in which ``{among}`` is a select of the keys as ``key``, each a row.
+
+    It is the same text for any number of keys, so that the database reads it once.
     """
     if not keys:
         return []
     are_bytes = isinstance(keys[0], bytes)
     if _is_postgresql(connection):
-        named = f"SELECT key FROM unnest(%(keys)s::{'bytea' if are_bytes else 'text'}[]) AS named (key)"
-        marks, array = {name: f"%({name})s" for name in values}, list[object](keys)
-    else:
-        named = f"SELECT {'unhex(value)' if are_bytes else 'value'} AS key FROM json_each(:keys)"
-        marks, array = {name: f":{name}" for name in values}, json.dumps([_text(key) for key in keys])
-    text = query.format(keys=named, **marks)
-    return connection.exec_driver_sql(text, {"keys": array, **values}).all()
+        among = f"SELECT key FROM unnest({{keys}}::{'bytea' if are_bytes else 'text'}[]) AS named (key)"
+        return select(connection, query.replace("{among}", among), {"keys": list(keys), **values}).all()
+    among = f"SELECT {'unhex(value)' if are_bytes else 'value'} AS key FROM json_each({{keys}})"
+    names = json.dumps([key.hex() if isinstance(key, bytes) else key for key in keys])
+    return select(connection, query.replace("{among}", among), {"keys": names, **values}).all()
 
 
 def given(table: Table) -> list[Column[object]]:
     """Give the columns whose values come with the row."""
     return [column for column in table.columns if column.autoincrement is not True]
-
-
-def _text(key: bytes | str) -> str:
-    return key.hex() if isinstance(key, bytes) else key
 
 
 def _is_postgresql(connection: Connection) -> bool:

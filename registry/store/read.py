@@ -1,9 +1,10 @@
 """Every read. A method that serves the public takes the published size and shows nothing beyond it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, RowMapping, Select, bindparam, func, select, tuple_
+from sqlalchemy import Connection, Engine, RowMapping, Select, func, select, tuple_
 
 from registry.store import bulk, schema
 from registry.store.faults import translated
@@ -11,12 +12,15 @@ from registry.store.rows import Head, OutcomeRow, Published, Signed, StateRows, 
 
 CHUNK = 500
 
-# Asked for each bundle and proof: composing a query costs as much as answering it.
-_ENTRIES = (
-    select(schema.entry.c.data)
-    .where(schema.entry.c.idx >= bindparam("start"), schema.entry.c.idx < bindparam("stop"))
-    .order_by(schema.entry.c.idx)
-)
+# What is asked again and again, past SQLAlchemy (``bulk.select``): composing a query costs as much as
+# answering it, and the first of its kind after a start a millisecond.
+_HEAD = "SELECT epoch, size, root, frontier, trie_root, ts, state_index FROM head"
+_SIGNED = "SELECT size, root, note FROM checkpoint ORDER BY size DESC LIMIT 1"
+_PUBLISHED = "SELECT size, note, at FROM published"
+_ENTRIES = "SELECT data FROM entry WHERE idx >= {start} AND idx < {stop} ORDER BY idx"
+_WAITING = "SELECT id, leaf_hash, data FROM pending WHERE id > {last} ORDER BY id LIMIT {limit}"
+_PLACE = "SELECT idx FROM entry WHERE leaf_hash = {leaf_hash}"
+_TILE = "SELECT data FROM tile WHERE level = {level} AND n = {number}"
 
 
 class Reader:
@@ -27,14 +31,13 @@ class Reader:
 
     def head(self) -> Head | None:
         """Give the committed end of the log; None before ``create``."""
-        row = self._one(select(schema.head))
-        return Head(**{name: row[name] for name in Head.__slots__}) if row else None
+        row = self._first(_HEAD)
+        return Head(*row) if row else None
 
     def signed(self) -> Signed | None:
         """Give the newest checkpoint with the log's own signatures."""
-        table = schema.checkpoint
-        row = self._one(select(table).order_by(table.c.size.desc()).limit(1))
-        return Signed(row["size"], row["root"], row["note"]) if row else None
+        row = self._first(_SIGNED)
+        return Signed(*row) if row else None
 
     def all_signed(self) -> list[Signed]:
         """Give every checkpoint that the log signed, the smallest first."""
@@ -50,17 +53,18 @@ class Reader:
 
     def published(self) -> Published | None:
         """Give what the public sees; None before the first publication."""
-        row = self._one(select(schema.published))
-        return Published(row["size"], row["note"], row["at"]) if row else None
+        row = self._first(_PUBLISHED)
+        return Published(*row) if row else None
 
     def published_size(self) -> int:
-        row = self._one(select(schema.published.c.size))
-        return int(row["size"]) if row else 0
+        row = self._first(_PUBLISHED)
+        return int(row[0]) if row else 0
 
     def entries(self, start: int, stop: int) -> list[bytes]:
         """Give the bytes of entries ``start`` to ``stop - 1``."""
-        with translated(), self._engine.connect() as connection:
-            return list(connection.execute(_ENTRIES, {"start": start, "stop": stop}).scalars())
+        with self._reading() as connection:
+            found = bulk.select(connection, _ENTRIES, {"start": start, "stop": stop})
+            return list(found.scalars())
 
     def leaf_hashes(self, start: int, stop: int) -> list[bytes]:
         table = schema.entry
@@ -71,12 +75,12 @@ class Reader:
 
     def find(self, leaf_hash: bytes) -> int | None:
         """Give the index of an entry, published or not."""
-        row = self._one(select(schema.entry.c.idx).where(schema.entry.c.leaf_hash == leaf_hash))
-        return int(row["idx"]) if row else None
+        row = self._first(_PLACE, {"leaf_hash": leaf_hash})
+        return int(row[0]) if row else None
 
     def find_all(self, leaf_hashes: Sequence[bytes]) -> dict[bytes, int]:
         """Give the indices of those entries that are logged."""
-        query = "SELECT leaf_hash, idx FROM entry WHERE leaf_hash IN ({keys})"
+        query = "SELECT leaf_hash, idx FROM entry WHERE leaf_hash IN ({among})"
         return {leaf_hash: int(index) for leaf_hash, index in self._among(query, leaf_hashes, {})}
 
     def waiting(self, limit: int) -> list[Waiting]:
@@ -85,10 +89,9 @@ class Reader:
 
     def waiting_after(self, last_id: int, limit: int) -> list[Waiting]:
         """Give those that arrived after the row ``last_id``."""
-        table = schema.pending
-        columns = select(table.c.id, table.c.leaf_hash, table.c.data).where(table.c.id > last_id)
-        query = columns.order_by(table.c.id).limit(limit)
-        return [Waiting(row["id"], row["leaf_hash"], row["data"]) for row in self._all(query)]
+        with self._reading() as connection:
+            found = bulk.select(connection, _WAITING, {"last": last_id, "limit": limit})
+            return [Waiting(*row) for row in found]
 
     def waiting_count(self) -> int:
         row = self._one(select(func.count().label("n")).select_from(schema.pending))
@@ -102,18 +105,17 @@ class Reader:
 
     def waiting_among(self, leaf_hashes: Sequence[bytes]) -> set[bytes]:
         """Give those of these entries that wait."""
-        query = "SELECT leaf_hash, id FROM pending WHERE leaf_hash IN ({keys})"
+        query = "SELECT leaf_hash, id FROM pending WHERE leaf_hash IN ({among})"
         return set(dict(self._among(query, leaf_hashes, {})))
 
     def tile(self, level: int, n: int) -> bytes | None:
         """Give a full tile (8192 bytes); None while it is not full."""
-        table = schema.tile
-        row = self._one(select(table.c.data).where(table.c.level == level, table.c.n == n))
-        return row["data"] if row else None
+        row = self._first(_TILE, {"level": level, "number": n})
+        return row[0] if row else None
 
     def nodes(self, digests: Sequence[bytes]) -> dict[bytes, bytes]:
         """Give those of these trie nodes that are stored."""
-        query = "SELECT hash, data FROM node WHERE hash IN ({keys})"
+        query = "SELECT hash, data FROM node WHERE hash IN ({among})"
         return dict(self._among(query, digests, {}))
 
     def record(self, key: bytes, size: int) -> bytes | None:
@@ -226,13 +228,13 @@ class Reader:
         """Give the records of those keys that have one as of the state entry at ``size - 1``."""
         query = (
             "SELECT key, (SELECT data FROM record WHERE record.key = asked.key AND closed_by < {size}"
-            " ORDER BY closed_by DESC LIMIT 1) FROM ({keys}) AS asked"
+            " ORDER BY closed_by DESC LIMIT 1) FROM ({among}) AS asked"
         )
         return {key: data for key, data in self._among(query, keys, {"size": size}) if data is not None}
 
     def effective(self, statement_ids: Sequence[str], size: int) -> dict[str, int]:
         """Give the indices of those of the statements that had effect below ``size``."""
-        query = "SELECT statement_id, idx FROM outcome WHERE statement_id IN ({keys}) AND effect = 1"
+        query = "SELECT statement_id, idx FROM outcome WHERE statement_id IN ({among}) AND effect = 1"
         found = self._among(query + " AND closed_by < {size}", statement_ids, {"size": size})
         return {name: int(index) for name, index in found}
 
@@ -240,7 +242,7 @@ class Reader:
         """Give the last effective sequence of a kind below ``size`` of each service that has one."""
         query = (
             "SELECT key, (SELECT sequence FROM outcome WHERE service = asked.key AND kind = {kind}"
-            " AND effect = 1 AND closed_by < {size} ORDER BY idx DESC LIMIT 1) FROM ({keys}) AS asked"
+            " AND effect = 1 AND closed_by < {size} ORDER BY idx DESC LIMIT 1) FROM ({among}) AS asked"
         )
         found = self._among(query, services, {"kind": kind, "size": size})
         return {service: int(sequence) for service, sequence in found if sequence is not None}
@@ -264,7 +266,7 @@ class Reader:
 
     def denials(self, measurements: Sequence[bytes], size: int) -> dict[bytes, str]:
         """Give the reasons of those ids that no service may use below ``size``."""
-        query = "SELECT measurement, reason FROM denied WHERE measurement IN ({keys}) AND closed_by < {size}"
+        query = "SELECT measurement, reason FROM denied WHERE measurement IN ({among}) AND closed_by < {size}"
         return dict(self._among(query, measurements, {"size": size}))
 
     def signed_by(self, key: bytes, kind: str, start: int, size: int, limit: int) -> list[OutcomeRow]:
@@ -292,24 +294,33 @@ class Reader:
         row = self._one(select(schema.outcome.c.closed_by).where(schema.outcome.c.idx == index))
         return int(row["closed_by"]) if row else None
 
+    @contextmanager
+    def _reading(self) -> Iterator[Connection]:
+        with translated(), self._engine.connect() as connection:
+            yield connection
+
     def _among(
         self, query: str, keys: Sequence[bytes] | Sequence[str], values: Mapping[str, object]
     ) -> Sequence[tuple[Any, Any]]:
         """Give the two columns of a query (see ``bulk.select_among``)."""
-        with translated(), self._engine.connect() as connection:
+        with self._reading() as connection:
             return bulk.select_among(connection, query, keys, values)
 
+    def _first(self, query: str, values: Mapping[str, object] | None = None) -> Sequence[Any] | None:
+        with self._reading() as connection:
+            return bulk.select(connection, query, values or {}).first()
+
     def _one(self, query: Select[*tuple[object, ...]]) -> RowMapping | None:
-        with translated(), self._engine.connect() as connection:
+        with self._reading() as connection:
             return connection.execute(query).mappings().first()
 
     def _all(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
-        with translated(), self._engine.connect() as connection:
+        with self._reading() as connection:
             return _rows(connection, query)
 
     def _column(self, query: Select[bytes]) -> list[bytes]:
         """Give one column, without the cost of rows that have names."""
-        with translated(), self._engine.connect() as connection:
+        with self._reading() as connection:
             return list(connection.execute(query).scalars())
 
 

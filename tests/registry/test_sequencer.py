@@ -1,6 +1,7 @@
 """The sequencer in process: faults around each commit, clocks, rollbacks, and equal bytes on both databases."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from datetime import timedelta
 from pathlib import Path
 
@@ -237,10 +238,7 @@ class _Same:
         from registry.store import Reader
 
         self._reader = Reader(connection.engine)
-        self._connection = connection
-        self._reader._one = lambda query: connection.execute(query).mappings().first()  # type: ignore[method-assign]
-        self._reader._column = lambda query: list(connection.execute(query).scalars())  # type: ignore[method-assign]
-        self._reader._all = lambda query: connection.execute(query).mappings().all()  # type: ignore[method-assign]
+        self._reader._reading = lambda: nullcontext(connection)  # type: ignore[method-assign]
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._reader, name)
