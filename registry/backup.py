@@ -56,7 +56,7 @@ def restore_backup(config: Config, file: Path, transport: Transport) -> Checked:
         stack.enter_context(only_signer(config.keys))
         backup = stack.enter_context(saved(file))
         new = stack.enter_context(beside(config.database_url))
-        with closing(new.create()) as store:
+        with new.create() as store:
             fill(backup, store)
             checked = check_store(store.read, config.origin, policy)
             memory = recall(config.keys / "signed-head.json")

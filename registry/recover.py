@@ -98,7 +98,7 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
         if verified.checkpoint.origin != config.origin:
             raise Refused("log origin", verified.checkpoint.origin, config.origin)
         with beside(config.database_url) as new:
-            with closing(new.create()) as store:
+            with new.create() as store:
                 load_entries(store, verified.checkpoint, entries_of(mirror, verified.checkpoint.size))
                 derive(store, config.origin, verified.checkpoint.size)
                 head = _check_seen(config, policy, transport, store, verified, forget_unpublished)

@@ -6,7 +6,7 @@ transaction. What lay in its place is kept beside it, under a name with the time
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
@@ -25,8 +25,8 @@ PREFIX = "sqlite:///"
 class Beside(Protocol):
     """Somewhere empty."""
 
-    def create(self) -> Store:
-        """Make the tables, and open them."""
+    def create(self) -> AbstractContextManager[Store]:
+        """Make the tables, open them, and see at the end that what was written is there."""
         ...
 
     def settle(self) -> None:
@@ -85,8 +85,11 @@ class _File:
         self._new = new
         self._target = target
 
-    def create(self) -> Store:
-        return create_store(PREFIX + str(self._new))
+    @contextmanager
+    def create(self) -> Iterator[Store]:
+        with closing(create_store(PREFIX + str(self._new))) as store:
+            yield store
+        _require_whole(self._new)
 
     def settle(self) -> None:
         for suffix in ("-wal", "-shm", ""):
@@ -107,10 +110,12 @@ class _Schema:
         self._name = str(name)
         self._new = f"{name}_new"
 
-    def create(self) -> Store:
+    @contextmanager
+    def create(self) -> Iterator[Store]:
         with translated(), self._engine.begin() as connection:
             connection.execute(CreateSchema(self._new))
-        return create_store(self._url, schema=self._new)
+        with closing(create_store(self._url, schema=self._new)) as store:
+            yield store
 
     def settle(self) -> None:
         quote = self._engine.dialect.identifier_preparer.quote
@@ -140,3 +145,13 @@ def _leading(engine: Engine) -> Iterator[None]:
 
 def _stamp() -> str:
     return datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+
+
+def _require_whole(path: Path) -> None:
+    """Raise ``CannotTell`` unless everything that was written to a closed SQLite database is in its file.
+
+    SQLite moves its write-ahead log into the file as the last connection closes, and says nothing where that
+    fails; then the log still lies there, and the file alone lacks what it holds.
+    """
+    if path.with_name(f"{path.name}-wal").exists():
+        raise CannotTell(f"{path} was not written whole: its write-ahead log could not be moved into it")

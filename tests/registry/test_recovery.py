@@ -6,6 +6,7 @@ import sqlite3
 from contextlib import closing
 from pathlib import Path
 
+import pysqlite3.dbapi2 as pysqlite3
 import pytest
 
 from quotary.errors import (
@@ -33,6 +34,7 @@ from registry.recover import Folder, Site, import_log, open_mirror, recover_log
 from registry.sequence import only_sequencer
 from registry.signer import only_signer
 from registry.store import EMPTY_HEAD, create_store, open_store
+from registry.store.beside import beside
 from tests.fakes.authority import ORIGIN, measurement
 from tests.fakes.inprocess import Local, local
 
@@ -337,3 +339,14 @@ def test_an_export_holds_every_file_of_the_published_size_and_mends_what_was_cha
         exported(log, tmp_path / "out")
         assert {path: path.read_bytes() for path in whole} == whole
         assert PublicLog(log.store.read).snapshot().note == whole[tmp_path / "out" / "checkpoint"]
+
+
+def test_a_new_database_whose_log_did_not_reach_its_file_takes_nobodys_place(tmp_path: Path) -> None:
+    """Whoever else has it open keeps SQLite from moving the log, as a failing disk does: no error says so."""
+    refused = pytest.raises(CannotTell, match="was not written whole")
+    with refused, beside(f"sqlite:///{tmp_path}/log.db") as new, new.create() as store:
+        database = store.engine.url.database
+        assert database is not None
+        other = pysqlite3.connect(database)
+        assert other.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+    other.close()
