@@ -18,6 +18,7 @@ from quotary.attestation.devices import (
     parse_evidence,
     require_one_machine,
     verify_devices,
+    version_number,
 )
 from quotary.attestation.nvidia import DeviceFacts
 from quotary.attestation.roots import VENDOR_ROOTS, simulator_root
@@ -225,6 +226,40 @@ class Floor:
     denied_advisories: tuple[str, ...] = ()
     denied_families: tuple[str, ...] = ()
     denied_chips: tuple[str, ...] = ()
+
+
+@pytest.mark.parametrize(
+    ("name", "reached", "missed"),
+    [("driver", 580_159_003, 580_159_004), ("vbios", 0x9600740020, 0x9600740021)],
+)
+def test_a_floor_is_the_least_version_of_driver_and_vbios(
+    our_facts, name: str, reached: int, missed: int
+) -> None:
+    assert meet_floor(our_facts[:8], Floor({name: reached}))
+    with pytest.raises(Refused, match=f"tcb minimum: found {name} {reached}, wanted at least {missed}"):
+        meet_floor(our_facts[:8], Floor({name: missed}))
+
+
+def test_what_a_device_does_not_report_reaches_no_floor(our_facts) -> None:
+    odd = [replace(our_facts[0], driver="580.r1", vbios="96.00")]
+    for found, minimum in (
+        (our_facts[8:], {"driver": 0}),
+        (our_facts[:8], {"firmware": 0}),
+        (our_facts[:8], {"vbios": bytes(5)}),
+        (odd, {"driver": 0}),
+        (odd, {"vbios": 0}),
+    ):
+        with pytest.raises(Refused) as caught:
+            meet_floor(found, Floor(minimum))
+        assert caught.value.check == "tcb minimum"
+
+
+@pytest.mark.parametrize(
+    ("version", "number"),
+    [("545.00", 545_000_000), ("580.95.05", 580_095_005), ("580", None), ("580.1.2.3", None), ("٥.1", None)],
+)
+def test_versions_are_numbers_that_have_their_order(our_facts, version: str, number: int | None) -> None:
+    assert version_number(replace(our_facts[0], driver=version), "driver") == number
 
 
 def test_a_floor_denies_devices_by_name(our_facts) -> None:
