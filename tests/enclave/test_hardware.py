@@ -16,9 +16,15 @@ from quotary.client.detect import TSM, USABLE, Found
 from quotary.errors import CannotTell, Refused, Rejected, Usage
 from quotary.net.transport import Reply, Request
 from quotary.net.vendors import Services
+from simulator.nitro import Chosen, make_document
+from simulator.snp import SNPTCB, SNPPlatform
 from tests.enclave.test_collect import DATA, Tree, nsm_driver, snp_driver
+from tests.fakes import authority
 from tests.fakes.aws import issue
+from tests.fakes.machine import hardware as simulated
+from tests.fakes.machine import registers
 from tests.fakes.nvml import Library
+from tests.fakes.platforms import nitro_vendor, snp_vendor
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -43,22 +49,36 @@ def documents(network: Network) -> Documents:
     return Documents(network, "https://log.example", FixedClock(NOW), services)
 
 
-def nitro(vectors: Path) -> tuple[bytes, collect.Kernel]:
-    document = (vectors / "nitro" / "evervault-2022-10-valid.cose").read_bytes()
+@pytest.fixture(scope="module")
+def nitro(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, collect.Kernel]:
+    vendor = nitro_vendor(tmp_path_factory.mktemp("nitro"))
+    document = make_document(vendor, {}, Chosen(user_data=DATA), NOW)
     head = b"\xa1\x6bAttestation\xa1\x68document\x59" + struct.pack(">H", len(document))
     return document, nsm_driver(head + document)
 
 
-def test_a_nitro_enclave_shows_its_document_and_asks_nobody(vectors: Path) -> None:
-    document, kernel = nitro(vectors)
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """A SEV-SNP report of a Genoa machine."""
+    vendor = snp_vendor(tmp_path_factory.mktemp("snp"))
+    return SNPPlatform(vendor, SNPTCB(), authority.NOW).report(bytes(48), bytes(32), DATA)
+
+
+@pytest.fixture(scope="module")
+def quote(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    _, platform = simulated(tmp_path_factory.mktemp("tdx"))
+    return platform.quote(registers(), DATA)
+
+
+def test_a_nitro_enclave_shows_its_document_and_asks_nobody(nitro: tuple[bytes, collect.Kernel]) -> None:
+    document, kernel = nitro
     network = Network()
     found = Hardware(Found("nitro", USABLE, "/dev/nsm", ""), kernel, documents(network)).quote(DATA)
     assert (found.quote, found.collateral, network.asked) == (document, {}, [])
 
 
 @pytest.mark.parametrize("direct", [False, True])
-def test_a_snp_guest_shows_its_report_and_its_vendors_chain(vectors: Path, direct: bool) -> None:
-    report = (vectors / "snp" / "genoa-v3-microsoft-vcek.report").read_bytes()
+def test_a_snp_guest_shows_its_report_and_its_vendors_chain(report: bytes, direct: bool) -> None:
     if direct:
         answer = struct.pack("<II24x", 0, 1184) + report
         seen = Found("snp", USABLE, "/dev/sev-guest", "")
@@ -74,8 +94,7 @@ def test_a_snp_guest_shows_its_report_and_its_vendors_chain(vectors: Path, direc
     assert network.asked[1].startswith("https://amd.example/vcek/v1/Genoa/")
 
 
-def test_what_a_vendor_answered_is_kept_for_the_next_quote(vectors: Path) -> None:
-    report = (vectors / "snp" / "genoa-v3-microsoft-vcek.report").read_bytes()
+def test_what_a_vendor_answered_is_kept_for_the_next_quote(report: bytes) -> None:
     # AMD's own have the serial number 0, which warns; which certificate it is does not matter here.
     leaf = issue("VCEK").der
     network = Network()
@@ -99,8 +118,7 @@ def test_what_a_vendor_answered_is_kept_for_the_next_quote(vectors: Path) -> Non
     assert [url for url in asked if url.startswith("https://log.example")] == asked[:1]
 
 
-def test_the_registry_is_asked_again_after_an_hour(vectors: Path) -> None:
-    report = (vectors / "snp" / "genoa-v3-microsoft-vcek.report").read_bytes()
+def test_the_registry_is_asked_again_after_an_hour(report: bytes) -> None:
     network = Network()
     source = documents(network)
     for minutes, times in ((0, 1), (59, 1), (60, 2)):
@@ -108,19 +126,17 @@ def test_the_registry_is_asked_again_after_an_hour(vectors: Path) -> None:
         assert len(network.asked) == times
 
 
-def test_a_tdx_guest_shows_its_quote_and_asks_its_vendor(vectors: Path) -> None:
-    quote = (vectors / "tdx" / "v4-b0c06f-dcapqvl-uptodate.quote").read_bytes()
+def test_a_tdx_guest_shows_its_quote_and_asks_its_vendor(quote: bytes) -> None:
     network = Network()
     device = Hardware(
         Found("tdx", USABLE, f"/{TSM}", ""), Tree("tdx_guest", lambda _: quote), documents(network)
     )
-    with pytest.raises(CannotTell, match=r"intel\.example.*tcb\?fmspc=b0c06f000000.* status 404"):
+    with pytest.raises(CannotTell, match=r"intel\.example.*tcb\?fmspc=ff53494d0000.* status 404"):
         device.quote(DATA)
-    assert network.asked[0] == "https://log.example/api/v1/collateral/tdx/b0c06f000000"
+    assert network.asked[0] == "https://log.example/api/v1/collateral/tdx/ff53494d0000"
 
 
-def test_a_tdx_guest_shows_the_event_log_of_its_boot(vectors: Path) -> None:
-    quote = (vectors / "tdx" / "v4-b0c06f-dcapqvl-uptodate.quote").read_bytes()
+def test_a_tdx_guest_shows_the_event_log_of_its_boot(quote: bytes) -> None:
     tree = Tree("tdx_guest", lambda _: quote)
     tree.events = b"events"
 
@@ -153,9 +169,9 @@ def library(vectors: Path) -> Library:
 
 
 def test_gpus_show_evidence_that_their_vendors_manifests_are_fetched_for(
-    vectors: Path, library: Library
+    nitro: tuple[bytes, collect.Kernel], library: Library
 ) -> None:
-    _, kernel = nitro(vectors)
+    _, kernel = nitro
     network = Network()
     device = Hardware(SEEN, kernel, documents(network), lambda: library)
     # The captured report answers the nonce of its time, and is verified before its versions are believed.
@@ -166,10 +182,10 @@ def test_gpus_show_evidence_that_their_vendors_manifests_are_fetched_for(
 
 
 def test_evidence_of_a_gpu_that_does_not_answer_our_nonce_is_not_taken_to_the_vendor(
-    vectors: Path, library: Library
+    nitro: tuple[bytes, collect.Kernel], library: Library
 ) -> None:
     network = Network()
-    device = Hardware(SEEN, nitro(vectors)[1], documents(network), lambda: library)
+    device = Hardware(SEEN, nitro[1], documents(network), lambda: library)
     with pytest.raises(Rejected, match="device nonce"):
         device.devices([bytes(32)])
     assert network.asked == []
@@ -180,18 +196,18 @@ def test_evidence_of_a_gpu_that_does_not_answer_our_nonce_is_not_taken_to_the_ve
     [((2, 0, 0, 0), "off"), ((2, 1, 1, 0), "devtools"), ((1, 1, 0, 0), "not in production")],
 )
 def test_gpus_outside_confidential_mode_are_refused_before_they_are_asked(
-    vectors: Path, library: Library, settings: tuple[int, int, int, int], mode: str
+    nitro: tuple[bytes, collect.Kernel], settings: tuple[int, int, int, int], mode: str
 ) -> None:
-    library.settings = settings
-    device = Hardware(SEEN, nitro(vectors)[1], documents(Network()), lambda: library)
+    library = Library(settings=settings)
+    device = Hardware(SEEN, nitro[1], documents(Network()), lambda: library)
     with pytest.raises(Refused, match=f"confidential mode: found {mode}"):
         device.devices([bytes(32)])
     assert library.nonces == []
 
 
-def test_switches_are_said_not_to_be_collected(vectors: Path, library: Library) -> None:
-    library.count = 8
-    device = Hardware(SEEN, nitro(vectors)[1], documents(Network()), lambda: library)
+def test_switches_are_said_not_to_be_collected(nitro: tuple[bytes, collect.Kernel]) -> None:
+    library = Library(count=8)
+    device = Hardware(SEEN, nitro[1], documents(Network()), lambda: library)
     with pytest.raises(CannotTell, match=r"8 GPUs, evidence of 12 devices .* switches is not collected"):
         device.devices([bytes(32)] * 12)
 

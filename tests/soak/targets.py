@@ -262,6 +262,22 @@ TARGETS = {
         },
         ("tests/attestation/test_appraise.py", "tests/attestation/test_snp_appraisal.py"),
     ),
+    "machine": Target(
+        {
+            "enclave/boot.py": ("_require_demanded", "_devices", "is_below_floor"),
+            "enclave/device.py": ("_parse_devices", "require_confidential"),
+            "enclave/hardware.py": ("devices", "_collect", "take_from_registry", "_usable"),
+            "enclave/placement.py": ("without_evidence",),
+            f"{CLIENT}device_rules.py": ("parse_device_rules", "_floors"),
+        },
+        (
+            "tests/enclave/test_boot_check.py",
+            "tests/enclave/test_boot_devices.py",
+            "tests/enclave/test_device.py",
+            "tests/enclave/test_hardware.py",
+            "tests/client/test_policy.py",
+        ),
+    ),
     "devices": Target(
         {
             f"{ATTESTATION}devices.py": (
