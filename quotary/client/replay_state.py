@@ -45,6 +45,7 @@ class StoredState:
     def __init__(self, database: sqlite3.Connection, path: Path) -> None:
         self._database = database
         self._path = path
+        self._denies = self._row("SELECT 1 FROM denied LIMIT 1") is not None
         self._held: dict[str, Held | None] = {}
         self._sequences: dict[tuple[str, str], int] = {}
 
@@ -80,6 +81,7 @@ class StoredState:
         services = (record for record in new.records.values() if isinstance(record, ServiceRecord))
         delegations = ((record.index, entry_at(record.index)) for record in services)
         write("INSERT INTO delegations VALUES (?, ?)", delegations)
+        self._denies = self._denies or bool(new.denied)
         _keep(self._held, new.held)
         _keep(self._sequences, new.sequences)
 
@@ -112,6 +114,8 @@ class StoredState:
         return None if row is None else _released(row)
 
     def denial(self, measurement: bytes) -> str | None:
+        if not self._denies:  # nearly always, and every row of every release asks
+            return None
         row = self._row("SELECT reason FROM denied WHERE measurement = ?", measurement)
         return None if row is None else str(row[0])
 

@@ -72,26 +72,23 @@ class MeasurementRecord:
         object.__setattr__(self, "key", key_measurement(self.service, self.measurement))
 
     def encode(self) -> bytes:
-        """Write the record."""
-        document: dict[str, object] = {
-            **_head(self.key, "measurement", self.history),
-            "service": self.service,
-            "id": self.measurement.hex(),
-            "status": self.status,
-            "first": self.first,
-            "last": self.last,
-            "rebuilders": [
-                {"key": mark.key, "verdict": mark.verdict, "index": mark.index} for mark in self.rebuilders
-            ],
-        }
-        if self.suspended_until is not None:
-            document["suspended_until"] = time_text(self.suspended_until)
-        if self.release is not None and self.not_after is not None:
-            document["release"] = self.release
-            document["not_after"] = time_text(self.not_after)
-        if self.reason is not None:
-            document["reason"] = self.reason
-        return canonical(document)
+        """Write the record: member by member in the order of their names, as there is one for each release.
+
+        Only a reason and verdicts hold text that may need escaping.
+        """
+        marks = [{"key": mark.key, "verdict": mark.verdict, "index": mark.index} for mark in self.rebuilders]
+        members = (
+            f'"count":{self.history.count},"first":{self.first},"hist":"{self.history.chain.hex()}"',
+            f'"id":"{self.measurement.hex()}","key":"{self.key.hex()}","kind":"measurement","last":{self.last}',
+            f'"not_after":"{time_text(self.not_after)}"' if self.release and self.not_after else "",
+            f'"reason":{canonical(self.reason).decode()}' if self.reason is not None else "",
+            f'"rebuilders":{canonical(marks).decode() if marks else "[]"}',
+            f'"release":"{self.release}"' if self.release and self.not_after else "",
+            f'"service":"{self.service}","status":"{self.status}"',
+            f'"suspended_until":"{time_text(self.suspended_until)}"' if self.suspended_until else "",
+            '"v":1',
+        )
+        return f"{{{','.join(filter(None, members))}}}".encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from quotary.statements.f1 import F1
 from quotary.statements.keys import key_measurement, key_service, key_tcb
 from quotary.statements.keyset import Keyset, KeysetKey, TLSKey
 from quotary.statements.measurement import REGISTERS, base_platform, measurement_id, register_length
-from quotary.statements.records import MeasurementRecord, TCBRecord, parse_record
+from quotary.statements.records import History, Mark, MeasurementRecord, TCBRecord, parse_record
 from quotary.statements.state_entry import (
     MAX_TS,
     StateEntry,
@@ -290,6 +290,31 @@ def test_every_bit_of_every_register_counts(bit: int) -> None:
     after = {"mrtd": bytes(flat[:48]), "rtmr1": bytes(flat[48:96]), "rtmr2": bytes(flat[96:])}
     assert measurement_id("tdx", before) != measurement_id("tdx", after)
     assert measurement_id("tdx", before) != measurement_id("sim-tdx", before)
+
+
+@given(
+    st.builds(
+        MeasurementRecord,
+        st.sampled_from(["example.org/chat", "a"]),
+        st.binary(min_size=32, max_size=32),
+        st.sampled_from(["active", "revoked"]),
+        st.none() | st.just(NOW),
+        st.none() | st.just("sha256:" + "0f" * 32),
+        st.just(NOW),
+        st.integers(0, 2**53 - 1),
+        st.integers(0, 2**53 - 1),
+        st.none() | st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=20),
+        st.just(())
+        | st.just((Mark("sha256:" + "00" * 32, "match", 7), Mark("sha256:" + "11" * 32, "failed", 9))),
+        st.builds(History, st.integers(1, 2**53 - 1), st.binary(min_size=32, max_size=32)),
+    )
+)
+def test_a_measurement_record_is_canonical_as_it_is_written(record: MeasurementRecord) -> None:
+    if record.release is None:
+        record = replace(record, not_after=None)
+    data = record.encode()
+    assert parse_record(data) == record
+    assert canonical(json.loads(data)) == data
 
 
 def test_an_unknown_platform_is_refused() -> None:
