@@ -1,9 +1,11 @@
 """One simulated vendor and machine for all judgements; making keys takes longer than using them."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from quotary.client.opener import Opener
 from simulator.nitro import NitroVendor
 from simulator.pki import PKI
 from simulator.snp import SNPVendor
@@ -15,6 +17,13 @@ from tests.fakes.platforms import nitro_vendor, snp_vendor
 @pytest.fixture(scope="session")
 def vendor(tmp_path_factory: pytest.TempPathFactory) -> tuple[PKI, Platform]:
     return hardware(tmp_path_factory.mktemp("vendor"))
+
+
+@pytest.fixture(scope="session")
+def pair() -> Iterator[Opener]:
+    """Two processes for as many audits as there are."""
+    with Opener(2, least=0) as opened:
+        yield opened
 
 
 @pytest.fixture

@@ -65,10 +65,17 @@ def audit(log: FakeLog, store: ReplayStore, source: MemorySource | None = None, 
     return Auditor(policy_of(log), store, lambda done, size: None).audit(files, others)
 
 
-def refused(log: FakeLog, store: ReplayStore, entries: list[bytes]) -> Finding:
-    """The finding about a log that really signed other entries than ``log`` has."""
+def refused(log: FakeLog, store: ReplayStore, pair: Opener, entries: list[bytes]) -> Finding:
+    """The finding about a log that really signed other entries than ``log`` has; two processes say the same."""
+    lie = MemorySource(files_of(entries))
+    with ReplayStore(store.path.parent / "of two", ORIGIN) as other:
+        if (seen := store.fact("note")) is not None:
+            other.keep("note", seen)
+        with pytest.raises(Finding) as of_two:
+            Auditor(policy_of(log), other, lambda done, size: None, pair).audit(Files(lie))
     with pytest.raises(Finding) as found:
-        audit(log, store, MemorySource(files_of(entries)))
+        audit(log, store, lie)
+    assert found.value.encode(ORIGIN) == of_two.value.encode(ORIGIN)
     return found.value
 
 
@@ -256,11 +263,11 @@ def test_another_root_over_what_was_replayed_already_is_refused(log: FakeLog, st
 
 
 def test_a_wrong_map_root_is_refused_with_evidence_that_the_log_cannot_deny(
-    log: FakeLog, store: ReplayStore, tmp_path: Path
+    log: FakeLog, store: ReplayStore, pair: Opener, tmp_path: Path
 ) -> None:
     log.map_root = hashlib.sha256(b"some other map").digest()
     entries = with_state(log, maps={"F1": log.map_root})
-    finding = refused(log, store, entries)
+    finding = refused(log, store, pair, entries)
     assert finding.check == "map root"
     path = keep(finding, ORIGIN, tmp_path / "findings")
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -276,57 +283,67 @@ def test_a_wrong_map_root_is_refused_with_evidence_that_the_log_cannot_deny(
     assert [f"entry {number}" in shown for number in range(4, index)] == [True] * (index - 4)
 
 
-def test_a_state_entry_without_our_map_function_is_refused(log: FakeLog, store: ReplayStore) -> None:
-    assert refused(log, store, with_state(log, maps={"F2": bytes(32)})).check == "map root"
+def test_a_state_entry_without_our_map_function_is_refused(
+    log: FakeLog, store: ReplayStore, pair: Opener
+) -> None:
+    assert refused(log, store, pair, with_state(log, maps={"F2": bytes(32)})).check == "map root"
 
 
-def test_a_log_time_that_goes_back_is_refused(log: FakeLog, store: ReplayStore) -> None:
-    finding = refused(log, store, with_state(log, ts=TS - 1))
+def test_a_log_time_that_goes_back_is_refused(log: FakeLog, store: ReplayStore, pair: Opener) -> None:
+    finding = refused(log, store, pair, with_state(log, ts=TS - 1))
     assert (finding.check, finding.found) == ("state", f"log time {TS - 1}")
     # Without the state entry before it nobody else could see that the time went back.
     assert {"entry 3", f"entry {len(log.entries) - 1}"} <= {exhibit.name for exhibit in finding.exhibits}
 
 
-def test_a_state_entry_that_names_another_predecessor_is_refused(log: FakeLog, store: ReplayStore) -> None:
-    assert refused(log, store, with_state(log, prev=2)).check == "state"
+def test_a_state_entry_that_names_another_predecessor_is_refused(
+    log: FakeLog, store: ReplayStore, pair: Opener
+) -> None:
+    assert refused(log, store, pair, with_state(log, prev=2)).check == "state"
 
 
-def test_a_state_entry_at_another_index_is_refused(log: FakeLog, store: ReplayStore) -> None:
-    finding = refused(log, store, with_state(log, index=len(log.entries)))
+def test_a_state_entry_at_another_index_is_refused(log: FakeLog, store: ReplayStore, pair: Opener) -> None:
+    finding = refused(log, store, pair, with_state(log, index=len(log.entries)))
     assert (finding.check, finding.wanted) == ("state", f"size {len(log.entries) - 1}")
 
 
-def test_a_state_entry_that_cannot_be_read_is_refused(log: FakeLog, store: ReplayStore) -> None:
+def test_a_state_entry_that_cannot_be_read_is_refused(log: FakeLog, store: ReplayStore, pair: Opener) -> None:
     entries = [*log.entries[:-1], log.entries[-1].replace(b'"v":1', b'"v":2')]
-    assert refused(log, store, entries).check == "state"
+    assert refused(log, store, pair, entries).check == "state"
 
 
-def test_a_checkpoint_that_no_state_entry_ends_is_refused(log: FakeLog, store: ReplayStore) -> None:
-    finding = refused(log, store, log.entries[:-1])
+def test_a_checkpoint_that_no_state_entry_ends_is_refused(
+    log: FakeLog, store: ReplayStore, pair: Opener
+) -> None:
+    finding = refused(log, store, pair, log.entries[:-1])
     assert finding.check == "state"
 
 
-def test_a_checkpoint_before_the_first_state_entry_is_refused(log: FakeLog, store: ReplayStore) -> None:
-    finding = refused(log, store, log.entries[:3])
+def test_a_checkpoint_before_the_first_state_entry_is_refused(
+    log: FakeLog, store: ReplayStore, pair: Opener
+) -> None:
+    finding = refused(log, store, pair, log.entries[:3])
     assert (finding.check, finding.found) == ("state", "the last state entry is none")
 
 
-def test_another_genesis_is_refused(log: FakeLog, store: ReplayStore) -> None:
+def test_another_genesis_is_refused(log: FakeLog, store: ReplayStore, pair: Opener) -> None:
     other = log_of()
     other.entries[0] = other.maker.genesis(expires="2030-01-01T00:00:00Z")
-    assert refused(log, store, other.entries).check == "genesis"
+    assert refused(log, store, pair, other.entries).check == "genesis"
 
 
-def test_a_smaller_log_than_last_time_is_refused(log: FakeLog, store: ReplayStore) -> None:
+def test_a_smaller_log_than_last_time_is_refused(log: FakeLog, store: ReplayStore, pair: Opener) -> None:
     audit(log, store)
-    finding = refused(log, store, log.entries[:4])
+    finding = refused(log, store, pair, log.entries[:4])
     assert finding.check == "rollback"
 
 
-def test_another_log_of_the_same_size_is_refused_with_both_notes(log: FakeLog, store: ReplayStore) -> None:
+def test_another_log_of_the_same_size_is_refused_with_both_notes(
+    log: FakeLog, store: ReplayStore, pair: Opener
+) -> None:
     first = source_of(log)
     audit(log, store, first)
-    finding = refused(log, store, with_state(log, ts=TS + 9))
+    finding = refused(log, store, pair, with_state(log, ts=TS + 9))
     assert finding.check == "fork"
     shown = {item.name: item.data for item in finding.exhibits}
     assert shown["remembered"] == first.files[CHECKPOINT]
@@ -334,10 +351,10 @@ def test_another_log_of_the_same_size_is_refused_with_both_notes(log: FakeLog, s
     assert sizes == {len(log.entries)}
 
 
-def test_a_larger_log_with_another_past_is_refused(log: FakeLog, store: ReplayStore) -> None:
+def test_a_larger_log_with_another_past_is_refused(log: FakeLog, store: ReplayStore, pair: Opener) -> None:
     audit(log, store)
     other = log_of(releases=4)
-    finding = refused(log, store, other.entries)
+    finding = refused(log, store, pair, other.entries)
     assert finding.check == "fork"
 
 
@@ -452,12 +469,12 @@ def test_orders_of_the_roots_are_listed_also_by_the_next_run(log: FakeLog, store
     ],
 )
 def test_an_order_that_does_not_hold_is_a_finding_with_the_order_in_it(
-    log: FakeLog, store: ReplayStore, signers: tuple[str, ...], end: str | None, found: str
+    log: FakeLog, store: ReplayStore, pair: Opener, signers: tuple[str, ...], end: str | None, found: str
 ) -> None:
     made = order(FREEZE, signers)
     log.order(made, TS + 4)
     entries = with_state(log, end=end)
-    finding = refused(log, store, entries)
+    finding = refused(log, store, pair, entries)
     assert finding.check == "order"
     assert found in finding.found
     assert made.encode() in {exhibit.data for exhibit in finding.exhibits}

@@ -1,6 +1,7 @@
 """Entries opened in other processes: the same verdicts in the same order, and no process that is missed."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -32,12 +33,6 @@ CHECKS = {
     "state": "map root",
     "both": "state",
 }
-
-
-@pytest.fixture(scope="module")
-def pair() -> Iterator[Opener]:
-    with Opener(2, least=0) as opened:
-        yield opened
 
 
 def run(folder: Path, opener: Opener, log: FakeLog, source: MemorySource) -> Audited:
@@ -136,6 +131,33 @@ def test_a_process_that_died_is_no_pass_and_the_next_run_goes_on(tmp_path: Path)
         with pytest.raises(CannotTell, match="a process of this audit died; entry 0 "):
             run(tmp_path / "second", opener, log, source_of(log))
         assert run(tmp_path / "second", opener, log, source_of(log)).fresh == len(log.entries)
+
+
+def test_processes_ignore_what_a_terminal_sends_to_all_of_them_and_end_when_they_are_told(
+    tmp_path: Path,
+) -> None:
+    log = log_of(releases=1)
+    before = set(active_children())
+    with Opener(2, least=0) as opener:
+        found = run(tmp_path / "first", opener, log, source_of(log))
+        processes = set(active_children()) - before
+        assert processes
+        for process in processes:
+            assert process.pid is not None
+            os.kill(process.pid, signal.SIGINT)
+        assert run(tmp_path / "second", opener, log, source_of(log)) == found
+        assert set(active_children()) - before >= processes
+    assert set(active_children()) == before
+
+
+def test_a_run_that_goes_on_gives_the_processes_the_keys_that_it_needed(tmp_path: Path) -> None:
+    log = log_of(releases=2)
+    run(tmp_path, Opener(1), log, source_of(log))
+    log.append(log.maker.release("later"))
+    log.close(TS + 400)
+    with Opener(2, least=0) as opener:
+        run(tmp_path, opener, log, source_of(log))  # the delegation was read by the run before
+        assert raw_public_key(key("builder1")) in opener._keys.values()
 
 
 def test_only_the_very_key_signature_and_payload_that_held_are_not_verified_again(pair: Opener) -> None:

@@ -350,6 +350,32 @@ TARGETS = {
         },
         ("tests/client/test_audit.py",),
     ),
+    "opener": Target(
+        {
+            f"{CLIENT}opener.py": (
+                "close",
+                "forget",
+                "settle",
+                "opened",
+                "verify",
+                "ahead",
+                "_ask",
+                "_keep",
+                "_learn",
+                "_broken",
+                "_begin",
+                "_end_with",
+                "_work",
+                "_all_hold",
+            ),
+            f"{CLIENT}replay_state.py": ("absorb", "record", "held", "_in_force"),
+        },
+        ("tests/client/test_opener.py", "tests/client/test_replay_state.py"),
+    ),
+    "envelope": Target(
+        {"quotary/statements/envelope.py": ("parse", "_read", "_as_written", "_in_order", "parse_spki")},
+        ("tests/statements/test_envelope.py",),
+    ),
     "weights": Target(
         {"enclave/weights.py": ("read_weights", "_read")},
         ("tests/enclave/test_weights.py",),
