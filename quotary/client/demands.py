@@ -17,8 +17,9 @@ from quotary.errors import Malformed, Refused
 from quotary.statements.measurement import base_platform
 from quotary.statements.predicates import ascending, strings
 
+MAX_MACHINES = 4096
+
 _MAX_VMPL = 3
-_MAX_MACHINES = 4096
 _KEY_DIGEST_LENGTH = 48
 
 
@@ -44,7 +45,7 @@ def parse_demands(fields: Fields, platform: str) -> Demands:
     fields.choice("debug", "refused")
     found = STRICT
     if fields.has("machines"):
-        found = replace(found, machines=strings(fields, "machines", _MAX_MACHINES, low=1, length=128))
+        found = replace(found, machines=strings(fields, "machines", MAX_MACHINES, low=1, length=128))
     base = base_platform(platform)
     if base == "snp":
         found = replace(found, snp=_snp(fields))

@@ -22,7 +22,7 @@ from quotary.attestation.nvidia import DeviceFacts, driver_rim_id, vbios_rim_id
 from quotary.attestation.ocsp import Answer
 from quotary.attestation.quote import OCSP, find_manifest, manifests_of
 from quotary.canonical import time_text, unb64
-from quotary.client.device_rules import REQUIRED, DeviceRules
+from quotary.client.device_rules import REQUIRED, DeviceRules, meet_machines
 from quotary.client.policy import Policy
 from quotary.client.standing import Times
 from quotary.client.verdict import Trail
@@ -50,7 +50,8 @@ def require_devices(
     1. The vendor whose roots the policy admits signed each device's evidence, over the nonce that this keyset
        and its place in the list give; none is there twice.
     2. They are those of the row: how many of each architecture, driver, VBIOS, and a mode that the policy
-       admits; the vendor took none back, as far as the policy wants to know.
+       admits; the vendor took none back, as far as the policy wants to know. They are the policy's, if it
+       lists any.
     3. Their measurements are the values of signed manifests.
     4. They are of one machine.
     5. They reach the logged floors of their architectures, which are in force, and the policy's own.
@@ -70,6 +71,7 @@ def require_devices(
         answers = _answers(document.device_collateral)
         found = _verified(data, keyset_digest(document.keyset), answers, rules, now, trail)
         trail.vendor("devices", meet_rules(found, demanded, rules.modes, rules.revocation))
+        trail.vendor("devices", meet_machines(found, rules))
         _require_reference(found, document.device_collateral, answers, rules, now, trail)
         if len(found) > 1:
             trail.vendor("devices", require_one_machine(found, sum(each.kind == "switch" for each in found)))

@@ -242,6 +242,12 @@ def deny_a_chip(attempt: Attempt) -> None:
     attempt.policy["devices"]["floors"]["gh100"] = denied
 
 
+def admit_all_but_one(attempt: Attempt) -> None:
+    assert attempt.world.gpus is not None
+    leaves = [device.chain[0].certificate for device in attempt.world.gpus.machine.devices]
+    attempt.policy["devices"]["machines"] = sorted(f"{leaf.serial_number:x}" for leaf in leaves[1:])
+
+
 def lose(prefix: str) -> Change:
     def change(attempt: Attempt) -> None:
         kept = {
@@ -301,6 +307,7 @@ def raise_the_logged_floor(attempt: Attempt) -> None:
         (raise_the_switch_floor, Refused, "tcb minimum: vbios"),
         (have_no_floor_for_switches, Refused, "device floor: architecture ls10"),
         (deny_a_chip, Refused, "denied chip: "),
+        (admit_all_but_one, Refused, "machine: GH100 "),
         (lose("SIM_vbios"), Refused, "golden values: no manifest"),
         (lose("SIM_driver"), Refused, "golden values: no manifest"),
         (lose("SIM_switch"), Refused, "golden values: no manifest"),
@@ -318,6 +325,17 @@ def test_each_demand_on_devices_refuses_alone(
 ) -> None:
     change(attempt)
     assert refused(attempt, kind).startswith(said)
+
+
+def test_listed_devices_are_admitted_by_serial_or_pdi(attempt: Attempt) -> None:
+    assert attempt.world.gpus is not None
+    devices = attempt.world.gpus.machine.devices
+    serials = [f"{device.chain[0].certificate.serial_number:x}" for device in devices]
+    boots = [device.chain[1].certificate.serial_number.to_bytes(9, "big")[1:].hex() for device in devices]
+    names = [*serials[:6], *boots[6:]]
+    attempt.policy["devices"]["machines"] = sorted(names)
+    found = {check.name: check.found for check in attempt.judge().checks}
+    assert found["devices: machine"] == "12 devices"
 
 
 def test_versions_that_the_row_does_not_list_are_refused(vendor: Hardware, nvidia: NVIDIAVendor) -> None:

@@ -56,6 +56,7 @@ TARGETS = {
                 "_audited",
             ),
             f"{CLIENT}devices.py": ("require_devices", "_verified", "_require_reference", "_require_floors"),
+            f"{CLIENT}device_rules.py": ("meet_machines",),
             f"{CLIENT}authority.py": (
                 "check_authority",
                 "_genesis",
