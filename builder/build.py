@@ -9,20 +9,20 @@ import json
 import os
 import shutil
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import DiskFull
 from builder.image import Image, publish
-from builder.lock import DEBIAN, PYPI, Lock, lock_sha256
+from builder.lock import DEBIAN, PYPI, Input, Lock, lock_sha256
 from builder.nix import Nix, Progress
 from builder.prefetch import ENOSPC, Cache, Fetched, prefetch
+from builder.record import BUILD
 from builder.resolve import Spec
 from quotary.errors import CannotTell, Usage
 
 TOOL_GROUPS = ("tools", "kernel", "firmware", "initrd")
-BUILD = "build.json"
 LOCK = "lock"
 ARTEFACTS = {
     "kernel": ("vmlinuz",),
@@ -155,20 +155,33 @@ def check(recipe: Recipe, nix: Nix, progress: Progress) -> list[str]:
 
 def inputs_sha256(recipe: Recipe) -> str:
     """Return one digest over all inputs: SHA-256 of the sorted lines ``<store name> <sha256>``."""
-    items = Lock.load(recipe.lock).of_groups(*recipe.groups())
+    return items_sha256(Lock.load(recipe.lock).of_groups(*recipe.groups()))
+
+
+def items_sha256(items: Iterable[Input]) -> str:
+    """Return the digest of these inputs."""
     lines = sorted(f"{item.store_name} {item.sha256}\n" for item in items)
     return hashlib.sha256("".join(lines).encode()).hexdigest()
 
 
 def describe(recipe: Recipe, outputs: Mapping[str, tuple[str, str]], fetched: Fetched, nix: Nix) -> bytes:
     """Return the build's own record: what it was made from and with; none of it decides a comparison."""
+    debs, wheels = recipe.groups()
     document = {
         "v": 1,
         "source": revision(recipe.source),
         "lock_sha256": lock_sha256(recipe.lock),
-        "inputs": {"count": fetched.total, "sha256": inputs_sha256(recipe)},
+        "inputs": {
+            "count": fetched.total,
+            "sha256": inputs_sha256(recipe),
+            "debs": list(debs),
+            "wheels": list(wheels),
+        },
         "nix": {"version": nix.version(), "sandbox": True},
-        "outputs": {name: {"path": path, "nar_sha256": nar} for name, (path, nar) in outputs.items()},
+        "outputs": {
+            name: {"path": path, "nar_sha256": nar, "derivation": nix.derivation(path)}
+            for name, (path, nar) in outputs.items()
+        },
     }
     return (json.dumps(document, indent=1, sort_keys=True) + "\n").encode()
 

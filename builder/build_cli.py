@@ -7,13 +7,14 @@ from pathlib import Path
 
 import click
 
-from builder.build import BUILD, Built, Recipe, build, check, default_store, fetch, find_source
+from builder.build import Built, Recipe, build, check, default_store, fetch, find_source
 from builder.choose import choose
 from builder.eif import write_eif
 from builder.lock import Lock, difference, lock_sha256
 from builder.nix import Nix
 from builder.prefetch import Cache, still_offered
 from builder.progress import Progress
+from builder.record import BUILD
 from builder.resolve import Spec, fresh_lock
 from quotary.cli.output import emit, json_option
 from quotary.errors import Usage
@@ -29,6 +30,15 @@ lock_option = click.option(
 )
 store_option = click.option("--store", type=FOLDER, help=f"Private Nix store. [default: {WORK}]")
 work_option = click.option("--work", type=FOLDER, help=f"Folder for indexes and downloads. [default: {WORK}]")
+policy_option = click.option(
+    "--policy", type=FILE, help="Policy whose SHA-256 goes on the measured command line."
+)
+model_option = click.option(
+    "--model", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of weights."
+)
+words_option = click.option(
+    "--set", "words", multiple=True, metavar="NAME=VALUE", help="A word of the measured command line."
+)
 
 
 @click.group(name="build", epilog="\b\nExample:\n  quotary build run --profile ci --out image")
@@ -43,13 +53,9 @@ def build_group() -> None:
 )
 @profile_option
 @click.option("--out", required=True, type=FOLDER, help="Image folder to write; it appears when it is whole.")
-@click.option("--policy", type=FILE, help="Policy whose SHA-256 goes on the measured command line.")
-@click.option(
-    "--model", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of weights."
-)
-@click.option(
-    "--set", "words", multiple=True, metavar="NAME=VALUE", help="A word of the measured command line."
-)
+@policy_option
+@model_option
+@words_option
 @click.option(
     "--fresh-lock", is_flag=True, help="Resolve anew what has left the archives: a different image."
 )
@@ -72,11 +78,11 @@ def run(
     as_json: bool,
 ) -> None:
     """Fetch the locked inputs, build the image in Nix's sandbox and print the digest of every file."""
-    recipe = _recipe(source, profile, lock_folder)
+    recipe = read_recipe(source, profile, lock_folder)
     recipe = replace(
-        recipe, model=model, policy=policy.read_bytes() if policy else None, settings=_settings(words)
+        recipe, model=model, policy=policy.read_bytes() if policy else None, settings=read_settings(words)
     )
-    nix, cache, folder = Nix.open(store or default_store()), Cache.default(), _work(work)
+    nix, cache, folder = Nix.open(store or default_store()), Cache.default(), work_folder(work)
     different: tuple[str, ...] = ()
     if fresh_lock:
         chosen = choose(recipe, nix, cache, folder, Progress())
@@ -91,12 +97,8 @@ def run(
 )
 @profile_option
 @click.option("--policy", type=FILE, help="Policy that the image was built with.")
-@click.option(
-    "--model", type=click.Path(path_type=Path, file_okay=False, exists=True), help="Folder of weights."
-)
-@click.option(
-    "--set", "words", multiple=True, metavar="NAME=VALUE", help="A word of the measured command line."
-)
+@model_option
+@words_option
 @source_option
 @lock_option
 @store_option
@@ -112,9 +114,9 @@ def check_command(
     as_json: bool,
 ) -> None:
     """Build every artefact of an image a second time and compare bit by bit."""
-    recipe = _recipe(source, profile, lock_folder)
+    recipe = read_recipe(source, profile, lock_folder)
     recipe = replace(
-        recipe, model=model, policy=policy.read_bytes() if policy else None, settings=_settings(words)
+        recipe, model=model, policy=policy.read_bytes() if policy else None, settings=read_settings(words)
     )
     names = check(recipe, Nix.open(store or default_store()), Progress())
     document = {"schema": "quotary/build-check/v1", "profile": profile, "same": names}
@@ -141,8 +143,8 @@ def prefetch_command(
     as_json: bool,
 ) -> None:
     """Bring a profile's inputs into the store: from the store, the local cache, then apt and pip."""
-    recipe = _recipe(source, profile, lock_folder)
-    found = fetch(recipe, Nix.open(store or default_store()), Cache.default(), _work(work), Progress())
+    recipe = read_recipe(source, profile, lock_folder)
+    found = fetch(recipe, Nix.open(store or default_store()), Cache.default(), work_folder(work), Progress())
     counts = {
         "total": found.total,
         "in_store": found.in_store,
@@ -190,11 +192,11 @@ def lock_command(
     folder = find_source(source) / "nix" / "lock"
     spec, old = Spec.load(folder), Lock.load(folder) if (folder / "debian.json").is_file() else None
     if offered and old is not None:
-        gone = still_offered(old, (tuple(old.deb_groups), ()), spec, _work(work))
+        gone = still_offered(old, (tuple(old.deb_groups), ()), spec, work_folder(work))
         text = "\n".join(gone) or f"the archive still offers all {len(old.debs)} locked packages"
         emit({"schema": "quotary/build-offered/v1", "gone": gone}, text, as_json=as_json)
         return
-    fresh = fresh_lock(spec, _work(work), Progress())
+    fresh = fresh_lock(spec, work_folder(work), Progress())
     lines = (
         difference(old, fresh)
         if old is not None
@@ -221,14 +223,14 @@ def model_command(out: Path) -> None:
     click.echo(f"{made.folder}: {made.parameters} parameters, weights digest {made.digest.hex()}")
 
 
-def _recipe(source: Path | None, profile: str, lock_folder: Path | None) -> Recipe:
+def read_recipe(source: Path | None, profile: str, lock_folder: Path | None) -> Recipe:
     found = find_source(source)
     recipe = Recipe(found, profile, (lock_folder or found / "nix" / "lock").resolve())
     recipe.groups()
     return recipe
 
 
-def _settings(words: tuple[str, ...]) -> Mapping[str, str]:
+def read_settings(words: tuple[str, ...]) -> Mapping[str, str]:
     found: dict[str, str] = {}
     for word in words:
         name, equals, value = word.partition("=")
@@ -240,7 +242,7 @@ def _settings(words: tuple[str, ...]) -> Mapping[str, str]:
     return found
 
 
-def _work(given: Path | None) -> Path:
+def work_folder(given: Path | None) -> Path:
     return given or Cache.default().folder.parent / "work"
 
 

@@ -6,8 +6,10 @@ from pathlib import Path
 import click
 
 from builder import statement
+from builder.diff import image_layers, release_layers
 from builder.measure import load_all_rows
-from builder.release import MAX_DAYS, release_difference, release_predicate
+from builder.publish_cli import publish
+from builder.release import MAX_DAYS, release_predicate
 from builder.statement import Head
 from builder.statement_cli import (
     origin_option,
@@ -24,11 +26,15 @@ from quotary.statements.release import Release
 from quotary.statements.schema import Statement
 
 FILE = click.Path(path_type=Path, dir_okay=False, exists=True)
+FOLDER = click.Path(path_type=Path, file_okay=False, exists=True)
 
 
 @click.group(name="release", epilog="\b\nExample:\n  quotary release diff old.entry new.entry")
 def release_group() -> None:
-    """Describe and compare releases."""
+    """Describe, publish and compare releases."""
+
+
+release_group.add_command(publish)
 
 
 @release_group.command(
@@ -72,16 +78,26 @@ def new(
 
 @release_group.command(
     name="diff",
-    epilog="\b\nExample:\n  quotary release diff old.entry new.entry\n\nExit codes: 0, 2, 30, 40.",
+    epilog="\b\nExample:\n  quotary release diff old.entry new.entry"
+    "\n  quotary release diff old.entry new.entry --images old-image new-image"
+    "\n\nExit codes: 0, 2, 30, 40.",
 )
 @click.argument("old", type=FILE)
 @click.argument("new", type=FILE)
+@click.option("--images", nargs=2, type=FOLDER, help="Folders of both images: names packages and files too.")
 @json_option
-def diff(old: Path, new: Path, as_json: bool) -> None:
-    """Say what two releases (statements or entries) say differently."""
-    lines = release_difference(_release(old), _release(new))
+def diff(old: Path, new: Path, images: tuple[Path, Path] | None, as_json: bool) -> None:
+    """Say what two releases (statements or entries) say differently, layer by layer, causes first."""
+    layers = release_layers(_release(old), _release(new))
+    layers += image_layers(*images) if images else ()
+    lines = [line for layer in layers for line in (layer.name, *(f"  {one}" for one in layer.lines))]
     text = "\n".join(lines) or "the same source, lock, outputs, weights, policy and measurements"
-    emit({"schema": "quotary/release-diff/v1", "difference": lines}, text, as_json=as_json)
+    document = {
+        "schema": "quotary/release-diff/v1",
+        "difference": [line for layer in layers for line in layer.lines],
+        "layers": {layer.name: list(layer.lines) for layer in layers},
+    }
+    emit(document, text, as_json=as_json)
 
 
 @release_group.command(

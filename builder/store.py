@@ -9,6 +9,8 @@ import hashlib
 import re
 from pathlib import Path
 
+from quotary.errors import Malformed
+
 STORE = "/nix/store"
 ALPHABET = "0123456789abcdfghijklmnpqrsvwxyz"
 
@@ -44,6 +46,22 @@ def base32(data: bytes) -> str:
     count = (len(data) * 8 + 4) // 5
     number = int.from_bytes(data, "little")
     return "".join(ALPHABET[(number >> (5 * place)) & 31] for place in reversed(range(count)))
+
+
+def unbase32(text: str, length: int) -> bytes:
+    """Read so many bytes in Nix's base 32; writing them again must give the same text."""
+    number = 0
+    for digit in text:
+        place = ALPHABET.find(digit)
+        if place < 0:
+            raise Malformed(f"{digit!r} is no digit of Nix's base 32")
+        number = number * 32 + place
+    if number >> (8 * length):
+        raise Malformed(f"a hash of Nix has more than {length} bytes")
+    found = number.to_bytes(length, "little")
+    if base32(found) != text:
+        raise Malformed(f"a hash of Nix has not the digits of {length} bytes")
+    return found
 
 
 def _path(kind: str, inner: str, name: str) -> str:

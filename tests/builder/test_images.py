@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.build import BUILD, Built, Recipe, build, check
+from builder.build import Built, Recipe, build, check
 from builder.choose import choose
 from builder.errors import Interrupted, NotReproducible
 from builder.image import Image
@@ -22,6 +22,7 @@ from builder.measure import compute, material_of, registers_of, row_of
 from builder.nix import Nix
 from builder.prefetch import Cache
 from builder.rebuild import repeat
+from builder.record import BUILD
 from builder.release import release_predicate
 from builder.statement import Head
 from quotary.attestation.measure.shape import Shape
