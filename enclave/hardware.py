@@ -38,7 +38,7 @@ AUTO = "auto"
 PLATFORMS = ("tdx", "snp", "nitro")
 # What a registry keeps documents of; the rest is of one machine and asked of its vendor.
 KEPT_BY_REGISTRY = ("tdx", "snp")
-# The firmware of a guest answers for the level that the guest runs at.
+# The privilege level that we run at, and ask a report for.
 VMPL = 0
 
 log = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ import pytest
 
 from enclave.boot import Machine, Setup, report
 from enclave.device import Evidence
+from quotary.attestation.document import AttestationDocument
 from quotary.client.clock import FixedClock
 from quotary.client.policy import Policy
 from quotary.client.trust import ProcessMemory
@@ -125,6 +126,8 @@ def test_a_rehearsal_leaves_its_checks_behind_when_it_is_refused(vendor: tuple[P
 def test_the_same_evidence_is_judged_again_by_a_new_bundle(vendor: tuple[PKI, Platform]) -> None:
     found, served = machine(vendor)
     believed = found.check(own(served))
+    shown = AttestationDocument.parse(found.attest(believed, bytes(32)))
+    assert (shown.devices, shown.device_collateral, shown.keyset) == (None, {}, believed.document.keyset)
     again = found.renew(believed)
     assert again.document == believed.document
     identity = measurement_id("sim-tdx", believed.verdict.facts.registers)
