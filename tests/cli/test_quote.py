@@ -1,5 +1,7 @@
 """``quotary quote`` over every real vector: its expected verdict at its time, by the command's exit code."""
 
+import base64
+import hashlib
 import json
 from datetime import UTC, datetime
 from pathlib import Path
@@ -290,6 +292,53 @@ def test_the_real_token_is_shown_and_not_verified(run: Run, vectors: Path, tmp_p
     assert "x-nvidia-overall-att-result true" in " ".join(run("quote", "inspect", file).out.split())
     collateral = written(tmp_path, jwks='{"keys":[]}')
     refused(run("quote", "verify", file, "--collateral", collateral), Rejected, "nras key")
+
+
+def evidence_of(vectors: Path, folder: Path, kind: str) -> tuple[Path, str, tuple[object, ...]]:
+    """A file of each kind of evidence, the time it was good at, and the words that it needs besides."""
+    if kind == "tdx":
+        found = next(found for found in tdx.runs(vectors) if found.status == "UpToDate")
+        return vectors / found.file, stamp(found.at), ("--collateral", vectors / found.collateral)
+    if kind == "sgx":
+        (bundle, at), _ = sgx.REAL["v3-00606a-automata-swhardening"]
+        file = vectors / "sgx/v3-00606a-automata-swhardening.quote"
+        return file, stamp(at), ("--collateral", vectors / "collateral" / bundle)
+    if kind in ("snp", "azure"):
+        name = next(iter(snp.GENUINE)) if kind == "snp" else "milan-v2-azure-hcl-vcek"
+        file = vectors / ("snp/milan-v2-azure-hcl-report.bin" if kind == "azure" else f"snp/{name}.report")
+        pem = snp.chain_pem(vectors, name)
+        return file, moment(snp.at(name)), ("--collateral", written(folder, chain=pem, crl="none"))
+    if kind == "nitro":
+        file = vectors / "nitro" / f"{nitro.VALID[0]}.cose"
+        return file, moment(NitroDocument.parse(file.read_bytes()).at), ()
+    if kind == "nvidia token":
+        service = nras.Service(issue("Attestation Service", organisation="SIMULATED EVIDENCE"))
+        (folder / "token.json").write_bytes(service.bundle())
+        words = ("--nonce", nras.NONCE.hex(), "--collateral", written(folder, jwks=service.key_set()))
+        return folder / "token.json", moment(nras.NOW), words
+    return vectors / "nvidia/hopper-590.12-ppcie-sdk.json", moment(nvidia.NOW), ()
+
+
+@pytest.mark.parametrize("kind", ["tdx", "sgx", "snp", "azure", "nitro", "nvidia list", "nvidia token"])
+def test_a_verdict_of_every_kind_of_evidence_is_repeated_offline_from_one_file(
+    run: Run, vectors: Path, tmp_path: Path, kind: str
+) -> None:
+    file, at, words = evidence_of(vectors, tmp_path, kind)
+    kept = tmp_path / "kept.json"
+    simulation: tuple[object, ...] = ()
+    if kind == "nvidia token":
+        x5c = json.loads(json.loads((tmp_path / "collateral.json").read_text())["jwks"])["keys"][1]["x5c"]
+        root = hashlib.sha256(base64.b64decode(x5c[1])).hexdigest()
+        simulation = ("--simulation", "--simulator-root", root)
+    first = run("quote", "verify", file, "--at", at, *words, *simulation, "--keep", kept, "--json")
+    assert first.code == 0, first.err
+    again = run("quote", "verify", kept, "--offline", *simulation, "--json")
+    assert (again.code, again.out) == (0, first.out), again.err
+    # In words, too: one line for each check, and what it rests on.
+    table = run("quote", "verify", kept, "--offline", *simulation).out
+    for check in json.loads(first.out)["checks"]:
+        assert f"{check['outcome']} " in table
+        assert f"  {check['name']} " in table
 
 
 def test_kept_evidence_of_devices_keeps_their_nonces(run: Run, vectors: Path, tmp_path: Path) -> None:

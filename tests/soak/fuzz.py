@@ -7,6 +7,7 @@ Seeds are what the fakes make, and the real files where they are. One seed numbe
 
 import argparse
 import contextlib
+import json
 import random
 import sys
 import tempfile
@@ -15,6 +16,8 @@ import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from quotary.attestation import cbor, devices, nitro, nras, ocsp, rim, sgx, snp, spdm, tdx
 from quotary.attestation.binding import Binding
@@ -26,6 +29,7 @@ from quotary.attestation.intel_json import TDX, QEIdentityDocument, TCBInfo
 from quotary.attestation.kept import Kept
 from quotary.attestation.measure import ccel, dstack, eif
 from quotary.canonical import canonical, parse_canonical
+from quotary.client.ear import PROFILE, jwk, sign_result, verify_result
 from quotary.client.policy import Policy
 from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature
 from quotary.client.sealed import Head, PrivateKey, ResponseHead, open_request, seal_request
@@ -45,6 +49,7 @@ from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.proof import TlogProof
 from quotary.tlog.tiles import decode_entry_bundle
 from quotary.tlog.witness import AddCheckpoint
+from registry import facts
 from simulator.pki import PKI
 from simulator.tdx import Platform
 from tests.fakes import amd, aws, log, nvidia, vendor
@@ -53,6 +58,7 @@ from tests.fakes import ocsp as responders
 from tests.fakes import sgx as enclave
 from tests.fakes.machine import World, hardware
 from tests.vectors.make_orders import CLOSED, FREEZE, ROTATION, order
+from verifier import app
 
 LARGEST = 64 * 1024
 # 20 ms by the contract, five times that on a busy machine; the processor's time, not the wall's.
@@ -301,6 +307,12 @@ def _of_vendors() -> dict[str, Parser]:
     listed = nvidia.evidence_list([gpu], [nvidia.NONCE])
     manifest = nvidia.rim(nvidia.rim_signer(), "GH100", "1", [nvidia.resource(1, [bytes(48)])])
     service = attestation.Service()
+    signer = ec.generate_private_key(ec.SECP256R1())
+    keys = json.dumps({"keys": [jwk(signer.public_key())]}).encode()
+    issued = int(aws.NOW.timestamp())
+    submodule = {"ear_status": "none", "ear_trustworthiness_vector": {"hardware": 0}}
+    claims = {"eat_profile": PROFILE, "iat": issued, "exp": issued, "ear_status": "none"}
+    result = sign_result({**claims, "submods": {"x": submodule}}, signer)
     image = eif.EIF(b"kernel" * 9, "console=ttyS0", (b"boot" * 7, b"root" * 5), b"{}", b"\x80").encode()
     return {
         "tdx quote": Parser(tdx.TDXQuote.parse, (good.quote, vendor.make(vendor.Recipe()).quote)),
@@ -310,6 +322,16 @@ def _of_vendors() -> dict[str, Parser]:
             _text(lambda text: nras.signing_chain(text, attestation.KEY_ID)),
             (service.key_set().encode(),),
             (Malformed, Rejected),
+        ),
+        "attestation result": Parser(
+            _text(lambda text: verify_result(text, keys, None, aws.NOW)), (result.encode(),), (QuotaryError,)
+        ),
+        "question for a registry": Parser(
+            lambda data: facts.parse_request(data, aws.NOW), (bytes(Kept(listed, {}, aws.NOW, ())),)
+        ),
+        "question for a verifier": Parser(
+            lambda data: app.parse_request(data, aws.NOW),
+            (b'{"report":"AAEC","platform":"intel-tdx","expected_user_data":"AQI="}',),
         ),
         "kept evidence": Parser(Kept.parse, (bytes(Kept(listed, {"a": "b"}, aws.NOW, (bytes(32),))),)),
         "ocsp answer": Parser(ocsp.Answer.parse, (responders.answer(gpu.chain[1], gpu.chain[2]),)),

@@ -212,6 +212,34 @@ TARGETS = {
         {f"{ATTESTATION}nvidia.py": ("verify", "_firmware_id", "_architecture")},
         ("tests/attestation/test_nvidia.py",),
     ),
+    "appraisal": Target(
+        {
+            f"{CLIENT}appraisal.py": (
+                "appraise_evidence",
+                "_nonces",
+                "_answers",
+                "_machine",
+                "_level",
+                "_devices",
+                "_left_to_the_row",
+            ),
+            "verifier/judge.py": ("judge", "_require_platform", "_judged", "_vector", "_failed_vector"),
+        },
+        ("tests/verifier/test_judge.py",),
+    ),
+    "ear": Target(
+        {
+            f"{CLIENT}ear.py": (
+                "verify_result",
+                "_require_nonce",
+                "_key_of",
+                "_statement",
+                "_vector",
+                "_status",
+            )
+        },
+        ("tests/client/test_ear.py",),
+    ),
     "nras": Target(
         {
             f"{ATTESTATION}nras.py": (
