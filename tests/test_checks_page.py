@@ -89,6 +89,16 @@ def test_no_module_with_checks_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("title", SECTIONS)
+def test_a_check_is_explained_to_who_meets_it_for_the_first_time(title: str) -> None:
+    """By its name, or by one with dots for the rest of it (``… revocation``)."""
+    pages = (ROOT / "docs" / page for page in ("evidence.md", "evidence-snp-nitro-nvidia.md"))
+    named = {name for page in pages for name in re.findall(r"`([^`\n]+)`", page.read_text("utf-8"))}
+    dotted = [re.compile(re.escape(name).replace("…", ".+")) for name in named if "…" in name]
+    unexplained = [check for check in set(rows(title)) - named if not any(p.fullmatch(check) for p in dotted)]
+    assert unexplained == []
+
+
+@pytest.mark.parametrize("title", SECTIONS)
 def test_a_check_has_a_test_with_keys_of_our_own(title: str) -> None:
     known = functions(SECTIONS[title][1])
     for check, (tests, _) in rows(title).items():
