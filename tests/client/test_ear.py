@@ -163,6 +163,7 @@ def test_the_tiers_are_those_of_the_draft(value: int, tier: str) -> None:
         {"submods": {}},
         {"submods": None},
         {"submods": []},
+        {"submods": [1]},
         {"submods": {"x": 1}},
         {"submods": {"x": {}}},
         {"submods": {"x": {"ear_status": "good"}}},
