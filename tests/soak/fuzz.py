@@ -57,6 +57,7 @@ from tests.fakes import nras as attestation
 from tests.fakes import ocsp as responders
 from tests.fakes import sgx as enclave
 from tests.fakes.machine import World, hardware
+from tests.soak.parts import parts
 from tests.vectors.make_orders import CLOSED, FREEZE, ROTATION, order
 from verifier import app
 
@@ -89,6 +90,7 @@ class Broken(AssertionError):
 def parsers(made: tuple[PKI, Platform], vectors: Path | None) -> Mapping[str, Parser]:
     """Name every parser with good bytes for it; real files are added where the folder is."""
     found = {**_of_the_log(World(*made).publish()), **_of_vendors()}
+    found |= {name: Parser(read, seeds) for name, (read, seeds) in parts().items()}
     for name, pattern in REAL.items() if vectors is not None and vectors.is_dir() else ():
         files = sorted(Path(vectors or "").glob(pattern), key=lambda path: path.stat().st_size)[:4]
         seeds = tuple(file.read_bytes()[: 4 * LARGEST] for file in files)
