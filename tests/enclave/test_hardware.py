@@ -20,6 +20,7 @@ from simulator.nitro import Chosen, make_document
 from simulator.snp import SNPTCB, SNPPlatform
 from tests.enclave.test_collect import DATA, Tree, nsm_driver, snp_driver
 from tests.fakes import authority
+from tests.fakes import nvidia as fake
 from tests.fakes.aws import issue
 from tests.fakes.machine import hardware as simulated
 from tests.fakes.machine import registers
@@ -189,6 +190,17 @@ def test_evidence_of_a_gpu_that_does_not_answer_our_nonce_is_not_taken_to_the_ve
     with pytest.raises(Rejected, match="device nonce"):
         device.devices([bytes(32)])
     assert network.asked == []
+
+
+def test_evidence_of_a_gpu_that_nvidia_did_not_make_is_not_taken_to_it(
+    nitro: tuple[bytes, collect.Kernel],
+) -> None:
+    (gpu,) = fake.machine(fake.issue("NVIDIA Device Identity CA", organisation="NVIDIA"), 1, 1, 0).gpus
+    network, library = Network(), Library(gpu.report(DATA[:32]), gpu.pem, count=1)
+    device = Hardware(SEEN, nitro[1], documents(network), lambda: library)
+    with pytest.raises(Rejected, match="root: "):
+        device.devices([DATA[:32]])
+    assert (library.nonces, network.asked) == ([DATA[:32]], [])
 
 
 @pytest.mark.parametrize(
