@@ -12,6 +12,7 @@ from pathlib import Path
 
 from builder.eif import assemble_eif
 from builder.image import Image
+from quotary.attestation.measure.acpi import derive
 from quotary.attestation.measure.material import FIRMWARE, INITRD, KERNEL, Files, describe, recompute
 from quotary.attestation.measure.nitro import Streams, registers, streams
 from quotary.attestation.measure.profiles import (
@@ -36,6 +37,7 @@ from quotary.statements.measurement import REGISTERS, base_platform, measurement
 from quotary.statements.row import Row, parse_row
 
 SCHEMA = "quotary/measure/v1"
+ACPI_TABLES = "acpi-tables"
 MAX_ROWS_FILE = 4 << 20
 PROFILES = {
     "sim-tdx": "tdx/simulated-direct-boot/v1",
@@ -140,11 +142,20 @@ def registers_of(folder: Path, row: Row) -> Mapping[str, bytes]:
 
 
 def acpi_of(folder: Path) -> dict[str, bytes]:
-    """Hash the three ACPI blobs of a VMM that lie in a folder (48 bytes each)."""
+    """Hash the three ACPI blobs of a VMM that lie in a folder (48 bytes each).
+
+    The tables are enough: what QEMU makes of them is derived where it does not lie beside them.
+    """
     try:
-        return {name: sha384((folder / name).read_bytes()) for name in ACPI_BLOBS}
+        given = {
+            name: (folder / name).read_bytes()
+            for name in ACPI_BLOBS
+            if name == ACPI_TABLES or (folder / name).exists()
+        }
     except OSError as error:
         raise CannotTell(f"cannot read the ACPI tables: {error}") from error
+    whole = given if len(given) == len(ACPI_BLOBS) else {**derive(given[ACPI_TABLES]), **given}
+    return {name: sha384(whole[name]) for name in ACPI_BLOBS}
 
 
 def demanding(rows: Sequence[Mapping[str, object]], devices: object) -> list[dict[str, object]]:

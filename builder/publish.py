@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.measure import measure_image, save_rows
+from builder.measure import demanding, measure_image, save_rows
 from builder.nix import Progress
 from builder.provenance import provenance
 from builder.record import Record
@@ -32,6 +32,7 @@ class Plan:
     platforms, rule, shapes: what rows are computed for, as ``measure_image`` takes them
     builder_id:              URI that names whoever builds, for the provenance
     days:                    until ``not_after``
+    devices:                 what each row demands of GPUs and switches, or None
     """
 
     platforms: Sequence[str]
@@ -40,6 +41,7 @@ class Plan:
     source_uri: str
     builder_id: str
     days: int
+    devices: object = None
 
 
 def require_committed(folder: Path) -> None:
@@ -54,6 +56,8 @@ def require_committed(folder: Path) -> None:
 def make_entry(image: Path, plan: Plan, head: Head, keys: Sequence[Signer], out: Path) -> bytes:
     """Measure and describe an image, sign its provenance and its release, write all four files to ``out``."""
     rows, material = measure_image(image, plan.platforms, plan.rule, plan.shapes)
+    if plan.devices is not None:
+        rows = demanding(rows, plan.devices)
     save_rows(out / ROWS, rows, material)
     said = provenance(image, plan.source_uri, plan.builder_id)
     write_new(out / PROVENANCE, sign(said, keys))

@@ -8,6 +8,7 @@ import click
 from builder import statement
 from builder.build import build, default_store
 from builder.build_cli import (
+    FILE,
     FOLDER,
     lock_option,
     model_option,
@@ -29,6 +30,7 @@ from builder.publish import ENTRY, Plan, make_entry, publish_entry, require_comm
 from builder.release import MAX_DAYS
 from builder.statement import Head
 from builder.statement_cli import key_option, origin_option
+from quotary.cli.files import read_json
 from quotary.cli.output import emit, json_option
 from quotary.client.keys import open_signer
 from quotary.client.log import LogClient
@@ -65,6 +67,7 @@ EXAMPLE = (
     "--measure-profile", "rule", help="How registers are computed. [default: the platform's newest]"
 )
 @machine_options
+@click.option("--devices", type=FILE, help="JSON file: the devices that each row demands (GPUs, switches).")
 @click.option("--service", required=True, help="Whose release it is.")
 @origin_option
 @click.option("--url", required=True, help="Address of the log.")
@@ -92,6 +95,7 @@ def publish(
     vcpus: tuple[int, ...],
     cpu: tuple[int, ...],
     acpi: Path | None,
+    devices: Path | None,
     service: str,
     origin: str,
     url: str,
@@ -110,7 +114,8 @@ def publish(
     # What can be wrong without a build is found before it.
     progress, log = Progress(), LogClient(HTTP(), url)
     signers = [open_signer(path) for path in keys]
-    plan = Plan(platforms, rule, machines(memory, vcpus, cpu, acpi), source_uri, builder_id, days)
+    demanded = None if devices is None else read_json(devices)
+    plan = Plan(platforms, rule, machines(memory, vcpus, cpu, acpi), source_uri, builder_id, days, demanded)
     recipe = replace(
         read_recipe(source, profile, lock_folder),
         model=model,

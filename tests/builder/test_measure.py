@@ -11,12 +11,14 @@ from click.testing import CliRunner, Result
 from builder.measure import acpi_of, compute, default_profile, measure_image, registers_of, row_of
 from builder.measure_cli import measure_group
 from builder.release import release_predicate
+from quotary.attestation.measure.acpi import derive
 from quotary.attestation.measure.shape import CPUS, Shape
 from quotary.attestation.measure.tdx import ACPI_BLOBS
 from quotary.errors import CannotTell, Malformed, Rejected, Unsupported, Usage
 from quotary.statements.recompute import verify_row
 from quotary.statements.row import parse_row
 from quotary.statements.schema import statement_payload
+from tests.attestation.measure.test_acpi import tables
 from tests.builder.test_statements import HEAD, image
 from tests.fakes import firmware
 
@@ -100,7 +102,10 @@ def test_odd_machines_are_refused_before_anything_is_read(tmp_path: Path, acpi: 
     assert isinstance(done.exception, Usage)
     done = measure("explain", folder, "--vcpus=1", "--vcpus=2")
     assert isinstance(done.exception, Usage)
-    (acpi / ACPI_BLOBS[0]).unlink()
+    (acpi / "acpi-loader").unlink()
+    with pytest.raises(Malformed, match="ACPI"):
+        acpi_of(acpi)
+    (acpi / "acpi-tables").unlink()
     with pytest.raises(CannotTell):
         acpi_of(acpi)
     assert isinstance(measure("run", folder, "--platform", "tdx").exception, Usage)
@@ -228,3 +233,13 @@ def test_rows_from_material_are_those_from_the_files(tmp_path: Path, acpi: Path)
     for platform, row in zip(ALL, rows, strict=True):
         direct = compute(folder, platform, default_profile(platform), machine)
         assert row == row_of(platform, default_profile(platform), machine, direct)
+
+
+def test_the_tables_alone_give_the_blobs_that_qemu_makes_of_them(tmp_path: Path) -> None:
+    (tmp_path / "acpi-tables").write_bytes(tables())
+    alone = acpi_of(tmp_path)
+    for name, data in derive(tables()).items():
+        (tmp_path / name).write_bytes(data)
+    assert acpi_of(tmp_path) == alone
+    (tmp_path / "acpi-rsdp").write_bytes(b"what the machine really had")
+    assert acpi_of(tmp_path)["acpi-rsdp"] != alone["acpi-rsdp"]

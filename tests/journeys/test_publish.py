@@ -73,6 +73,17 @@ def test_an_image_is_measured_signed_and_published_by_one_command(
     verify(public, said.signatures[0], said.payload)
 
 
+def test_devices_that_every_row_demands_come_from_a_file(
+    log: Log, key: Path, run: Run, tmp_path: Path
+) -> None:
+    demand = [{"architecture": "gh100", "count": 1, "drivers": ["550.1"], "vbios": ["96.00"]}]
+    (tmp_path / "devices.json").write_text(json.dumps(demand))
+    given = words(log, image(tmp_path / "image", FILES), key, tmp_path / "release")
+    assert run(*given, "--devices", tmp_path / "devices.json").code == 0
+    written = json.loads((tmp_path / "release" / "release.json").read_bytes())
+    assert [row["require"]["devices"] for row in written["predicate"]["rows"]] == [demand] * 3
+
+
 def test_nothing_is_made_twice_and_a_second_release_has_the_next_number(
     log: Log, key: Path, run: Run, tmp_path: Path
 ) -> None:

@@ -216,7 +216,7 @@ def test_boot_events_of_later_firmware_are_recomputed(vectors, firmware, image):
     assert [name.replace("fw_cfg-", "fw_cfg ") for name in found.rtmr0] == data["order"]
 
 
-def test_acpi_blobs_are_hashed_as_given(vectors, firmware, image):
+def test_digests_of_acpi_blobs_are_taken_as_given(vectors, firmware, image):
     vector = load(vectors, "acpi-oasis.json")["vectors"][0]
     blob = bytearray(gzip.decompress((vectors / "measure" / "tdx" / vector["file"]).read_bytes()))
     dsdt = blob.index(b"DSDT")
