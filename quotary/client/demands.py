@@ -5,6 +5,7 @@ by name or adds one. Debug and migration have no words. Only ``machines`` narrow
 own machines: a key that was taken out of one chip speaks for every machine that no list leaves out.
 """
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
@@ -18,7 +19,9 @@ from quotary.statements.measurement import base_platform
 from quotary.statements.predicates import ascending, strings
 
 MAX_MACHINES = 4096
+MAX_DOCUMENTS = 256
 
+_SIGNED_DOCUMENTS = ("tcb_info", "qe_identity")
 _MAX_VMPL = 3
 _KEY_DIGEST_LENGTH = 48
 
@@ -28,16 +31,18 @@ class Demands:
     """What evidence of one platform must show.
 
     machines: identities of the admitted machines, in hex as facts have them; None admits any
+    documents: SHA-256 of each of the vendor's signed documents that may judge; None admits any
     snp:      looked at where the platform is SEV-SNP
     nitro:    looked at where the platform is Nitro
     """
 
     machines: tuple[str, ...] | None
+    documents: tuple[bytes, ...] | None
     snp: snp_appraisal.Demands
     nitro: nitro.Demands
 
 
-STRICT = Demands(None, snp_appraisal.STRICT, nitro.Demands(MappingProxyType({}), ""))
+STRICT = Demands(None, None, snp_appraisal.STRICT, nitro.Demands(MappingProxyType({}), ""))
 
 
 def parse_demands(fields: Fields, platform: str) -> Demands:
@@ -47,7 +52,10 @@ def parse_demands(fields: Fields, platform: str) -> Demands:
     if fields.has("machines"):
         found = replace(found, machines=strings(fields, "machines", MAX_MACHINES, low=1, length=128))
     base = base_platform(platform)
-    if base == "snp":
+    if base in ("tdx", "sgx") and fields.has("documents"):
+        pinned = strings(fields, "documents", MAX_DOCUMENTS, low=1, length=64)
+        found = replace(found, documents=tuple(hexbytes(text, 32) for text in pinned))
+    elif base == "snp":
         found = replace(found, snp=_snp(fields))
     elif base == "nitro":
         found = replace(found, nitro=_nitro(fields))
@@ -63,6 +71,18 @@ def meet_machines(facts: Facts, demands: Demands) -> tuple[Check, ...]:
     if not set(facts.chips) & set(demands.machines):
         raise Refused("machine", found or "no machine's name", wanted)
     return (Check("machine", found, wanted, "policy"),)
+
+
+def meet_documents(collateral: Mapping[str, str], demands: Demands) -> tuple[Check, ...]:
+    """Require that the vendor's documents are pinned ones (check ``pinned documents``), where any are."""
+    if demands.documents is None:
+        return ()
+    wanted = f"among the {len(demands.documents)} documents of the policy"
+    for name in _SIGNED_DOCUMENTS:
+        digest = hashlib.sha256(collateral[name].encode()).digest()
+        if digest not in demands.documents:
+            raise Refused("pinned documents", f"{name} {digest.hex()}", wanted)
+    return (Check("pinned documents", " and ".join(_SIGNED_DOCUMENTS), wanted, "policy"),)
 
 
 def loosened(demands: Demands) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from quotary.attestation.measure.rtmr0 import Replay, material_digests
 from quotary.attestation.roots import VENDOR_ROOTS, Root, simulator_root
 from quotary.canonical import time_text
 from quotary.client.clock import Clock
-from quotary.client.demands import meet_machines
+from quotary.client.demands import meet_documents, meet_machines
 from quotary.client.platforms import NO_VERSION, platform_of, read_evidence
 from quotary.client.policy import Policy
 from quotary.client.standing import Released, Times
@@ -42,7 +42,10 @@ def evidence_time(policy: Policy, memory: Memory, clock: Clock) -> datetime:
 
 
 def verify_evidence(document: AttestationDocument, policy: Policy, now: datetime, trail: Trail) -> Facts:
-    """1. A vendor whose root the policy admits signed the evidence, under collateral that is in date."""
+    """1. A vendor whose root the policy admits signed the evidence, under collateral that is in date.
+
+    Where the policy pins documents the collateral's are among them.
+    """
     roots = admitted_roots(policy)
     anchor = ", ".join(root.name for root in roots)
     wanted = f"evidence of {' or '.join(policy.platforms)}, signed under an admitted root"
@@ -50,6 +53,8 @@ def verify_evidence(document: AttestationDocument, policy: Policy, now: datetime
         _, evidence = read_evidence(document.evidence, policy.platforms)
         facts = evidence.verify(document.collateral, now, roots)
         trail.vendor("evidence", facts.checks)
+        demands = policy.platforms[facts.platform].demands
+        trail.vendor("evidence", meet_documents(document.collateral, demands))
         trail.held("evidence", f"{facts.platform} {facts.product}, {facts.tcb.status}", wanted, anchor)
     return facts
 

@@ -98,6 +98,8 @@ def _platform(name: str, rules: PlatformRules) -> str:
     said = [f"Evidence of {name} must end in {root}, must not be debuggable, and must reach {floors}."]
     if rules.demands.machines is not None:
         said.append(f"It must come from one of {len(rules.demands.machines)} listed machines.")
+    if rules.demands.documents is not None:
+        said.append(f"It must be judged under {len(rules.demands.documents)} listed documents.")
     return " ".join((*said, *(f"For it {what}." for what in loosened(rules.demands))))
 
 

@@ -1,5 +1,6 @@
 """A policy's words for one platform: each loosens or adds one demand, and what is not said stays strict."""
 
+import hashlib
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -121,6 +122,19 @@ def test_only_listed_machines_are_admitted(chip: World) -> None:
     assert refused(allow(Attempt.of(chip), machines=["00"]), "row", Refused).startswith("machine: ")
 
 
+def test_only_pinned_documents_judge(world: World) -> None:
+    attempt = Attempt.of(world)
+    info, identity = (
+        hashlib.sha256(attempt.document.collateral[name].encode()).hexdigest()
+        for name in ("tcb_info", "qe_identity")
+    )
+    checks = allow(Attempt.of(world), documents=sorted([info, identity, "00" * 32])).judge().checks
+    assert "evidence: pinned documents" in {check.name for check in checks}
+    for kept, missed in ((info, "qe_identity"), (identity, "tcb_info")):
+        found = refused(allow(Attempt.of(world), documents=[kept]), "evidence", Refused)
+        assert found.startswith(f"pinned documents: {missed} ")
+
+
 def test_a_nitro_enclave_names_no_machine(nitro: World) -> None:
     facts = Attempt.of(nitro).judge().facts
     with pytest.raises(Refused, match="no machine's name"):
@@ -194,6 +208,10 @@ def test_what_is_not_said_is_strict() -> None:
         ("nitro", {"pcrs": {"8": ["00"]}}),
         ("nitro", {"module_id": ""}),
         ("nitro", {"vmpl": [0]}),
+        ("nitro", {"documents": ["00" * 32]}),
+        ("snp", {"documents": ["00" * 32]}),
+        ("tdx", {"documents": []}),
+        ("tdx", {"documents": ["00" * 31]}),
         ("tdx", {"vmpl": [0]}),
         ("tdx", {"surprise": 1}),
     ],
@@ -201,6 +219,11 @@ def test_what_is_not_said_is_strict() -> None:
 def test_a_word_that_a_platform_does_not_have_is_malformed(platform: str, words: Any) -> None:
     with pytest.raises(Malformed):
         parse_demands(Fields({"debug": "refused", **words}, "require"), platform)
+
+
+def test_a_policy_in_words_says_how_many_documents_may_judge(world: World) -> None:
+    policy = Policy.parse(policy_bytes(allow(Attempt.of(world), documents=["00" * 32]).policy))
+    assert any("under 1 listed documents" in sentence for sentence in explain(policy))
 
 
 def test_what_is_loosened_is_named_to_who_reads_the_policy(cloud: World) -> None:
