@@ -77,12 +77,16 @@ class Replica:
 
     def _take(self, entries: Sequence[tuple[bytes, bytes]], ts: int) -> None:
         """Go on as if entries were logged; one that this worker judged itself is opened already."""
-        ahead, opened = self._ahead, {}
-        for index, (name, entry) in enumerate(entries, ahead.next_index):
-            if not is_reserved(entry):
-                opened[index] = self._opened.get(name, partial(open_entry, entry))
-        _warm(ahead, opened.values())
-        F1(self._origin, ahead.state, ahead.next_index, _admitted).decide(opened.items(), ts)
+        ahead = self._ahead
+        opened = [
+            self._opened.get(name, partial(open_entry, entry))
+            for name, entry in entries
+            if not is_reserved(entry)
+        ]
+        _warm(ahead, opened)
+        f1 = F1(self._origin, ahead.state, ahead.next_index, _admitted)
+        for item in opened:
+            f1.admit(item, ts)
         ahead.next_index += len(entries)
         ahead.taken += len(entries)
 

@@ -16,7 +16,7 @@ from registry import orders
 from registry.batch import Intervals
 from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
 from registry.reread import check_committed, check_waiting
-from registry.signing import SignerClient
+from registry.signing import RememberedHead, SignerClient
 from registry.store import Batch, Head, Signed, Store, Waiting
 from registry.tree import StoredTiles
 from registry.witnesses import NEXT
@@ -52,8 +52,8 @@ class Sequencer:
         """Read the head again; another epoch than ours means that we were replaced."""
         self._head = self._check_epoch()
 
-    def check_signer(self) -> None:
-        """Compare the signer's memory with the database, or raise ``RolledBack``.
+    def check_signer(self) -> RememberedHead:
+        """Compare the signer's memory with the database and give it, or raise ``RolledBack``.
 
         Raises ``HeadMoved`` where another sequencer took over: the signer may be ahead of what we know.
         """
@@ -75,6 +75,7 @@ class Sequencer:
                 "ours",
                 next_command=NEXT,
             )
+        return remembered
 
     def integrate(self) -> None:
         """Append what waits, each batch with a state entry; an idle log appends nothing."""
@@ -123,8 +124,7 @@ class Sequencer:
         if not is_closed or (signed and signed.size == head.size):
             return
         check_committed(self._store.read, self._tiles, signed.size if signed else 0, head)
-        self.check_signer()
-        old = self._signer.head().size
+        old = self.check_signer().size
         proof = consistency_path(old, head.size, self._tiles) if 0 < old < head.size else ()
         final = orders.ended(self._store.read, head) is not None
         try:
