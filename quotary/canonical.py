@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from quotary.errors import Malformed
 
@@ -267,7 +267,7 @@ def _check(value: object) -> None:
 
     Level by level instead of by recursion: every entry of a log comes through here.
     """
-    names: list[object] = []
+    names: list[Any] = []
     level, depth = [value], 0
     while level:
         below: list[object] = []
@@ -296,11 +296,12 @@ def _check_scalar(value: object) -> None:
         raise Malformed(f"a document cannot hold a {type(value).__name__}")
 
 
-def _check_names(names: list[object]) -> None:
-    found = [name for name in names if isinstance(name, str)]
-    lines = "\n".join(found)
-    one_a_line = len(found) == len(names) and lines.count("\n") == len(names) - 1
-    if names and not (one_a_line and _MEMBERS.fullmatch(lines)):
+def _check_names(names: list[Any]) -> None:
+    try:
+        lines = "\n".join(names)
+    except TypeError as error:
+        raise Malformed("a member name is not a text") from error
+    if names and (lines.count("\n") != len(names) - 1 or _MEMBERS.fullmatch(lines) is None):
         raise Malformed("a member name is not of the characters A-Z a-z 0-9 . _ : / -")
 
 

@@ -1,9 +1,7 @@
 """F1's state in the audit store answers as the one in memory does, after every interval."""
 
 import base64
-import json
 import sqlite3
-import subprocess
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -19,8 +17,7 @@ from quotary.statements.state_entry import is_reserved, state_of
 from quotary.tlog import trie
 from quotary.tlog.trie_summary import Summary
 from tests.fakes.authority import ORIGIN, TS, Authority
-from tests.registry.test_state import LENGTH, VECTORS, WALKS, Names
-from tests.web.test_second_implementation import LEAST_NODE, REPOSITORY, node_version
+from tests.registry.test_state import VECTORS, Names
 
 
 @pytest.fixture
@@ -34,19 +31,6 @@ def database() -> Iterator[sqlite3.Connection]:
 def test_both_states_give_the_same_changes_and_answers_on_the_vectors(
     case: dict[str, Any], database: sqlite3.Connection
 ) -> None:
-    compare(case, database)
-
-
-@pytest.mark.parametrize("seed", range(WALKS))
-def test_both_states_give_the_same_changes_and_answers_on_random_logs(
-    seed: int, database: sqlite3.Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    monkeypatch.setattr("quotary.client.replay_state._KEPT", 3)
-    program = ["node", "tests/web/walks.mjs", str(seed), "1", str(LENGTH)]
-    done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, check=True, timeout=60)
-    (case,) = json.loads(done.stdout)["cases"]
     compare(case, database)
 
 

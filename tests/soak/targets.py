@@ -397,9 +397,12 @@ TARGETS = {
                 "_work",
                 "_all_hold",
             ),
-            f"{CLIENT}replay_state.py": ("absorb", "record", "held", "_in_force"),
         },
-        ("tests/client/test_opener.py", "tests/client/test_replay_state.py"),
+        ("tests/client/test_opener.py",),
+    ),
+    "state": Target(
+        {f"{CLIENT}replay_state.py": ("absorb", "record", "held", "denial", "_in_force")},
+        ("tests/client/test_replay_state.py",),
     ),
     "envelope": Target(
         {"quotary/statements/envelope.py": ("parse", "_read", "_as_written", "_in_order", "parse_spki")},
