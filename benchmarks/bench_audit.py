@@ -54,7 +54,7 @@ class Audited:
 
 @dataclass(frozen=True, slots=True)
 class Took:
-    """Seconds of one log; ``processor``, ``bare_processor`` and the MiB of ``memory`` are of all processes."""
+    """Seconds of one log; ``processor``, ``bare_processor`` and MiB of ``memory`` are of all processes."""
 
     audit: float
     processor: float
