@@ -54,7 +54,7 @@ def parse_canonical(data: bytes, limit: int, *, multiline: bool = False) -> obje
     if len(data) > limit:
         raise Malformed(f"document has {len(data)} bytes, at most {limit} are allowed")
     try:
-        value: object = json.loads(data.decode("utf-8"), parse_float=_no_float, parse_constant=_no_float)
+        value: object = _READER.decode(data.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise Malformed("not a JSON document of our kind") from error
     if canonical(value, multiline=multiline) != data:
@@ -323,3 +323,7 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_float(text: str) -> NoReturn:
     raise Malformed(f"a document cannot hold the number {text[:20]}")
+
+
+# Here, as it needs the function above; made once, as ``json.loads`` would make one for each document.
+_READER = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)
