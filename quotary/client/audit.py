@@ -5,6 +5,7 @@ all else is recomputed. The first contradiction ends the audit as a ``Finding``.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from quotary.client.finding import Exhibit, Finding
@@ -101,8 +102,9 @@ class Auditor:
             check_continues(files, checkpoint, note, other, rollback=False)
         self._store.keep("note", note)
         start = self._replay.size
-        for size in self._replay.run(files, checkpoint, note):
-            self._report(size, checkpoint.size)
+        with closing(self._replay.run(files, checkpoint, note)) as sizes:  # it writes when it ends
+            for size in sizes:
+                self._report(size, checkpoint.size)
         progress = self._replay.progress
         assert progress.state is not None, "a replay ends with a state entry"
         return Audited(

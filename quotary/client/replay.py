@@ -6,7 +6,7 @@ entry with the one that it derived itself. What is remembered lies in ``client.r
 the open interval and the hashes of the map's prefixes (``tlog.trie_summary``).
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
 from quotary.client.finding import Exhibit, Finding
@@ -126,7 +126,7 @@ class Replay:
         """Say how many entries were replayed."""
         return self.progress.frontier.size
 
-    def run(self, files: Files, checkpoint: Checkpoint, note: bytes) -> Iterator[int]:
+    def run(self, files: Files, checkpoint: Checkpoint, note: bytes) -> Generator[int, None, None]:
         """Replay up to a checkpoint, giving the size reached after each batch; raises ``Finding``."""
         if self._is_stale or self._map.bits < bits_for(checkpoint.size):
             self._take_up(checkpoint.size)
@@ -154,10 +154,11 @@ class Replay:
                 after = self._take(files, checkpoint, note, batch)
                 if after.states != self.progress.states or self._store.is_full:
                     self._store.save(after)
+            self.progress = after
         except BaseException:
-            self._is_stale = True  # state and map may have taken what the store gave back
+            # What is not on disk is forgotten: progress, state and map are those of the store again.
+            self.progress, self._is_stale = self._store.progress(), True
             raise
-        self.progress = after
 
     def _save(self) -> None:
         """Bring to disk what was taken of an interval that is still open."""

@@ -136,14 +136,13 @@ class ReplayStore:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Land everything inside, or nothing."""
-        before = dict(self._open), self._length
+        """Land everything inside, or nothing; then entries that wait only in memory are forgotten, too."""
         self._database.execute("BEGIN IMMEDIATE")
         try:
             yield
             self._database.execute("COMMIT")
         except BaseException:
-            self._open, self._length = before
+            self._open, self._length = {}, 0
             if self._database.in_transaction:
                 self._database.execute("ROLLBACK")
             raise

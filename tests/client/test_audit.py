@@ -500,6 +500,33 @@ def test_what_was_taken_of_a_batch_that_failed_is_taken_again(log: FakeLog, stor
     assert auditor.audit(Files(source_of(log))).map_root == log.map_root
 
 
+def test_a_run_that_is_stopped_between_two_batches_is_on_disk_up_to_there(tmp_path: Path) -> None:
+    log = log_of(releases=600, interval=10_000)
+
+    def stop(size: int, of: int) -> None:
+        if size == 512:
+            raise KeyboardInterrupt
+
+    with ReplayStore(tmp_path, ORIGIN) as store:
+        with pytest.raises(KeyboardInterrupt):
+            Auditor(policy_of(log), store, stop).audit(Files(source_of(log)))
+        assert store.progress().frontier.size == 512
+        assert audit(log, store).fresh == len(log.entries) - 512
+
+
+def test_what_waited_only_in_memory_when_a_lie_was_found_is_read_again(tmp_path: Path) -> None:
+    log = log_of(releases=600, interval=10_000)
+    lie = MemorySource(files_of(with_state(log, maps={"F1": bytes(32)})))
+    with ReplayStore(tmp_path, ORIGIN) as store:
+        auditor = Auditor(policy_of(log), store, lambda done, size: None)
+        with pytest.raises(Finding, match="map root"):
+            auditor.derive(Files(lie), lie.files[CHECKPOINT])
+        assert store.progress().frontier.size == 256
+        store._database.execute("DELETE FROM facts WHERE name = 'note'")  # the next log is another one
+        found = auditor.audit(Files(source_of(log)))
+        assert (found.fresh, found.map_root) == (len(log.entries) - 256, log.map_root)
+
+
 def test_entries_that_wait_for_long_are_on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     log = log_of(releases=600, interval=10_000)
     source = source_of(log)
