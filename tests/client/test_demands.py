@@ -1,6 +1,7 @@
 """A policy's words for one platform: each loosens or adds one demand, and what is not said stays strict."""
 
 import hashlib
+import json
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +24,7 @@ from tests.attestation.rules import Mask
 from tests.attestation.test_snp import collateral, report
 from tests.attestation.test_snp_appraisal import bits
 from tests.client.test_verify_platforms import refused
+from tests.conftest import ROOT
 from tests.fakes.attempt import Attempt
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import World
@@ -36,6 +38,7 @@ from tests.fakes.platforms import (
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 
+PAGE = ROOT / "docs" / "formats" / "policy.md"
 CLOUDS = {"vmpl": [1], "signing_keys": ["vlek"], "csp_ids": [CLOUD]}
 AWS = "CN=cc-us-east-2.amazonaws.com"
 
@@ -172,6 +175,13 @@ def test_a_real_report_of_a_cloud_is_admitted_by_its_name_and_level_alone(vector
             meet(**{word: value for word, value in real.items() if word != lost})
     with pytest.raises(Refused, match=r"^csp id"):
         meet(**{**real, "csp_ids": ["CN=cc-us-east-1.amazonaws.com"]})
+
+
+def test_the_example_of_the_page_loosens_what_it_says_and_nothing_else() -> None:
+    text = PAGE.read_text().split("```json require\n")[1].split("```")[0]
+    found = parse_demands(Fields(json.loads(text), "require"), "snp").snp
+    wanted = replace(STRICT.snp, vmpl=(0, 1), signing_keys=(amd.VLEK,), csp_ids=(AWS,))
+    assert found == wanted
 
 
 def test_what_is_not_said_is_strict() -> None:
