@@ -9,13 +9,15 @@ import click
 
 from builder.build import Built, Recipe, build, check, default_store, fetch, find_source
 from builder.choose import choose
-from builder.eif import write_eif
+from builder.eif import PROFILE, write_eif
 from builder.lock import Lock, difference, lock_sha256
 from builder.nix import Nix
 from builder.prefetch import Cache, still_offered
 from builder.progress import Progress
 from builder.record import BUILD
 from builder.resolve import Spec, fresh_lock
+from quotary.attestation.measure.eif_signature import signer_of
+from quotary.attestation.measure.profiles import nitro_profile
 from quotary.cli.output import emit, json_option
 from quotary.errors import Usage
 
@@ -164,13 +166,21 @@ def prefetch_command(
 )
 @click.argument("folder", type=click.Path(path_type=Path, file_okay=False, exists=True))
 @click.option("--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="File to write.")
+@click.option("--key", type=FILE, help="Secret key file (P-384) to sign it with; PCR8 is of its certificate.")
+@click.option("--certificate", type=FILE, help="The key's certificate (PEM).")
 @json_option
-def eif_command(folder: Path, out: Path, as_json: bool) -> None:
-    """Write the image in FOLDER as one file for AWS Nitro, unsigned, the same bytes each time."""
-    image, data = write_eif(folder, out)
+def eif_command(folder: Path, out: Path, key: Path | None, certificate: Path | None, as_json: bool) -> None:
+    """Write the image in FOLDER as one file for AWS Nitro; unsigned it is the same bytes each time."""
+    if (key is None) != (certificate is None):
+        raise Usage("--key and --certificate go together")
+    image, data = write_eif(folder, out, (key, certificate) if key and certificate else None)
     digest = hashlib.sha256(data).hexdigest()
-    text = f"{digest}  {out}  {len(data)} bytes, {len(image.ramdisks)} ramdisks"
     document = {"schema": "quotary/build-eif/v1", "sha256": digest, "size": len(data)}
+    text = f"{digest}  {out}  {len(data)} bytes, {len(image.ramdisks)} ramdisks"
+    if image.signature is not None:
+        pcr8 = signer_of(image, nitro_profile(PROFILE)).pcr8.hex()
+        document |= {"pcr8": pcr8}
+        text += f"\nsigned, PCR8 {pcr8}"
     emit(document | {"ramdisks": len(image.ramdisks)}, text, as_json=as_json)
 
 

@@ -5,15 +5,25 @@ enclave has no other way to get, so that PCR2 is theirs. Nothing in the file dep
 written.
 """
 
+from dataclasses import replace
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA384
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from builder.cpio import archive, regular
 from builder.image import POLICY_DISK, Image
 from quotary.attestation.measure.eif import EIF
+from quotary.attestation.measure.eif_signature import to_be_signed, write_signature
+from quotary.attestation.measure.profiles import nitro_profile
 from quotary.canonical import canonical
-from quotary.errors import CannotTell
+from quotary.errors import CannotTell, Malformed, Unsupported
+from quotary.secret import read_key_file, read_secret
 
 DISKS = "disks"
+PROFILE = "nitro/eif-v4/v1"
 _EPOCH = "1970-01-01T00:00:00+00:00"
 
 
@@ -37,9 +47,28 @@ def assemble_eif(folder: Path, image: Image) -> EIF:
     return EIF(kernel, image.command_line, ramdisks, _metadata(image))
 
 
-def write_eif(folder: Path, out: Path) -> tuple[EIF, bytes]:
-    """Write the enclave image to ``out``, which appears when it is whole; return it and its bytes."""
+def signed(image: EIF, key_file: Path, certificate_file: Path) -> EIF:
+    """Sign an image with a P-384 key file (PEM, mode 0600) and its certificate (PEM)."""
+    profile = nitro_profile(PROFILE)
+    try:
+        key = load_pem_private_key(read_secret(key_file), password=None)
+    except (ValueError, TypeError) as error:
+        raise Malformed(f"{key_file} is not an unencrypted PEM private key") from error
+    if not isinstance(key, ec.EllipticCurvePrivateKey) or not isinstance(key.curve, ec.SECP384R1):
+        raise Unsupported(f"{key_file} holds another key than one on P-384, with which images are signed")
+    certificate, _ = read_key_file(certificate_file)
+    halves = decode_dss_signature(key.sign(to_be_signed(image, profile), ec.ECDSA(SHA384())))
+    signature = b"".join(half.to_bytes(48, "big") for half in halves)
+    return replace(image, signature=write_signature(image, profile, certificate, signature))
+
+
+def write_eif(folder: Path, out: Path, signer: tuple[Path, Path] | None = None) -> tuple[EIF, bytes]:
+    """Write the enclave image to ``out``, which appears when it is whole; return it and its bytes.
+
+    signer: files of key and certificate, if the image is to be signed
+    """
     image = eif_of(folder)
+    image = signed(image, *signer) if signer is not None else image
     data = image.encode()
     fresh = out.with_name(f".{out.name}.new")
     try:

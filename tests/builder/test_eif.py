@@ -1,21 +1,26 @@
 """Image folders as Nitro images: everything in them is measured, and nothing depends on the moment."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from builder.build_cli import build_group
 from builder.eif import eif_of, write_eif
 from builder.measure import PROFILES, compute, default_profile, registers_of, row_of
 from builder.measure_cli import measure_group
 from quotary.attestation.measure.eif import EIF
+from quotary.attestation.measure.eif_signature import signer_of
+from quotary.attestation.measure.profiles import nitro_profile
 from quotary.attestation.measure.shape import Shape
 from quotary.attestation.measure.trace import Measured
-from quotary.errors import CannotTell, Rejected
+from quotary.errors import CannotTell, Malformed, Refused, Rejected, Unsupported, Usage
 from quotary.statements.measurement import REGISTERS, base_platform
 from quotary.statements.row import parse_row
+from tests.attestation.measure.test_eif_signature import KEY, OTHER_KEY, PEM, SHORT_KEY
 from tests.builder.test_image import FILES
 from tests.builder.test_statements import image
 
@@ -84,3 +89,30 @@ def test_a_row_can_carry_the_name_of_every_profile_that_is_built_for(platform: s
     registers = {name: bytes(48) for name in (*names, "rtmr0")}
     row = row_of(platform, default_profile(platform), Shape(), Measured(registers, ()))
     assert parse_row(row).profile == PROFILES[platform]
+
+
+def test_the_command_signs_with_a_private_key_file_and_says_pcr8(tmp_path: Path) -> None:
+    folder, out = image(tmp_path / "image"), tmp_path / "image.eif"
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    key.touch(0o600)
+    key.write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    certificate.write_bytes(PEM)
+    words = ["eif", str(folder), "--out", str(out), "--key", str(key), "--certificate", str(certificate)]
+    done = CliRunner().invoke(build_group, [*words, "--json"])
+    assert done.exit_code == 0, done.output
+    read = EIF.parse(out.read_bytes())
+    assert json.loads(done.output)["pcr8"] == signer_of(read, nitro_profile(PROFILES["nitro"])).pcr8.hex()
+    assert replace(read, signature=None) == eif_of(folder)
+    assert "PCR8" in CliRunner().invoke(build_group, words).output
+    assert isinstance(CliRunner().invoke(build_group, words[:-2]).exception, Usage)
+    out.unlink()
+    for pem, error in (
+        (SHORT_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), Unsupported),
+        (b"no key", Malformed),
+        (OTHER_KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), Rejected),
+    ):
+        key.write_bytes(pem)
+        assert isinstance(CliRunner().invoke(build_group, words).exception, error)
+        assert not out.exists()
+    key.chmod(0o644)
+    assert isinstance(CliRunner().invoke(build_group, words).exception, Refused)
