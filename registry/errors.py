@@ -37,8 +37,20 @@ class StoreFull(CannotTell):
     """The disk is full or the database refuses writes for want of space; nothing was written."""
 
 
+class FlushFailed(Refused):
+    """A write did not get to the disk for sure; what is read from then on may never have got there. Stop."""
+
+    def __init__(self, found: str) -> None:
+        advice = "look at the disk (dmesg), restart the machine, then quotary registry fsck and serve"
+        super().__init__("disk", found, "a write that is on the disk", next_command=advice)
+
+
 class StoreUnavailable(CannotTell):
     """The database did not answer; the write may or may not have landed."""
+
+
+class DiskError(StoreUnavailable):
+    """SQLite could not read, write or flush; it says so too where its write-ahead log finds no room."""
 
 
 class SignerRefused(Refused):

@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from quotary.errors import CannotTell, Malformed, Refused
 from quotary.secret import read_secret
+from registry.errors import FlushFailed
 
 
 def create_ed25519(path: Path) -> Ed25519PrivateKey:
@@ -47,12 +48,15 @@ def load_mldsa44(path: Path) -> MLDSA44PrivateKey:
 
 
 def write_durably(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Replace a file so that after a power cut either the old or the new bytes are there."""
+    """Replace a file so that after a power cut either the old or the new bytes are there.
+
+    Raises ``FlushFailed`` where that cannot be said; the bytes may be read all the same.
+    """
     beside = path.with_name(f".{path.name}.new")
     with open(beside, "wb", opener=_opener(os.O_TRUNC, mode)) as file:
         file.write(data)
         file.flush()
-        os.fsync(file.fileno())
+        _flush(file.fileno(), path)
     os.replace(beside, path)
     _sync_folder(path.parent)
 
@@ -85,6 +89,13 @@ def _opener(flags: int, mode: int) -> Callable[[str, int], int]:
 def _sync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        os.fsync(descriptor)
+        _flush(descriptor, folder)
     finally:
         os.close(descriptor)
+
+
+def _flush(descriptor: int, path: Path) -> None:
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        raise FlushFailed(f"a flush of {path} that failed: {error.strerror}") from error

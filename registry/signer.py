@@ -24,7 +24,7 @@ from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import verify_consistency
 from quotary.token.errors import TokenRefused, TokenUnavailable
 from registry import wire
-from registry.errors import SignerRefused
+from registry.errors import FlushFailed, SignerRefused
 from registry.identity import LogKeys, load_log_keys
 from registry.lock import only_one
 from registry.memory import SignedHead, keep, recall
@@ -37,10 +37,18 @@ END_SECONDS = 5.0
 
 
 class Signer:
-    """The keys, the memory, and one lock around both; ``load`` reads the keys that sign."""
+    """The keys, the memory, and one lock around both; ``load`` reads the keys that sign.
+
+    ``give_up`` is called where the disk did not confirm what was remembered; nothing is signed after that.
+    """
 
     def __init__(
-        self, origin: str, load: Callable[[], LogKeys], memory: Path, now: Callable[[], datetime]
+        self,
+        origin: str,
+        load: Callable[[], LogKeys],
+        memory: Path,
+        now: Callable[[], datetime],
+        give_up: Callable[[], object] = lambda: None,
     ) -> None:
         self._origin = origin
         self._load = load
@@ -49,6 +57,8 @@ class Signer:
         self._now = now
         self._lock = threading.Lock()
         self._last = recall(memory)
+        self._give_up = give_up
+        self.failed: FlushFailed | None = None
 
     def answer(self, message: object) -> dict[str, object]:
         """Answer one request; a refusal is an answer with the member ``error``."""
@@ -74,6 +84,10 @@ class Signer:
             return {"error": "refused", "check": error.check, "found": error.found, "wanted": error.wanted}
         except (TokenUnavailable, TokenRefused) as error:
             log.error("signer.token", extra={"why": str(error)})
+            return {"error": "unavailable", "detail": str(error)}
+        except FlushFailed as error:
+            self._give_up()
+            log.error("signer.disk", extra={"why": str(error)})
             return {"error": "unavailable", "detail": str(error)}
         except QuotaryError as error:
             return {"error": "malformed", "detail": str(error)}
@@ -103,6 +117,8 @@ class Signer:
 
     def _sign(self, checkpoint: Checkpoint, proof: list[bytes], final: bool) -> dict[str, object]:
         with self._lock:
+            if self.failed is not None:
+                raise self.failed
             if checkpoint.size == self._last.size and checkpoint.root == self._last.root:
                 return {"note": b64(self._last.note)}
             self._check(checkpoint, proof)
@@ -110,10 +126,17 @@ class Signer:
             at = max(int(self._now().timestamp()), self._last.at)
             note = sign_checkpoint(checkpoint, self._keys.signing, at)
             head = SignedHead(checkpoint.size, checkpoint.root, note, final, at)
-            keep(self._memory, head)
-            self._last = head
+            self._remember(head)
         log.info("signer.signed", extra={"size": checkpoint.size, "root": checkpoint.root.hex()})
         return {"note": b64(note)}
+
+    def _remember(self, head: SignedHead) -> None:
+        try:
+            keep(self._memory, head)
+        except FlushFailed as error:
+            self.failed = error
+            raise
+        self._last = head
 
     def _check(self, checkpoint: Checkpoint, proof: list[bytes]) -> None:
         last = self._last
@@ -151,11 +174,14 @@ def run_signer(folder: Path, origin: str, socket_path: Path, inherited: int | No
     signal.signal(signal.SIGTERM, lambda *_: stop.send(b"x"))
     with only_signer(folder), closing(stop), closing(stopped):
         memory = folder / "signed-head.json"
-        signer = Signer(origin, lambda: load_log_keys(folder, origin), memory, lambda: datetime.now(UTC))
+        load, now = (lambda: load_log_keys(folder, origin)), (lambda: datetime.now(UTC))
+        signer = Signer(origin, load, memory, now, lambda: stop.send(b"x"))
         listener = wire.listen(socket_path) if inherited is None else socket.socket(fileno=inherited)
         with closing(listener):
             log.info("signer.ready", extra={"socket": str(socket_path), "origin": origin})
             _converse(signer, listener, stopped)
+        if signer.failed is not None:
+            raise signer.failed
 
 
 class Conversations:

@@ -18,7 +18,7 @@ from quotary.tlog.cosignature import cosign
 from quotary.tlog.merkle import EMPTY_ROOT
 from quotary.tlog.note import Note, SigningKey, VerifierKey
 from quotary.tlog.witness import AddCheckpoint, Conflict, check_growth
-from registry.errors import NotFound
+from registry.errors import FlushFailed, NotFound
 from registry.keys import write_durably
 
 
@@ -37,12 +37,14 @@ class Witness:
         self._logs = logs
         self._now = now
         self._lock = threading.Lock()
+        self._failed: FlushFailed | None = None
 
     def add_checkpoint(self, body: bytes) -> bytes:
         """Give the cosignature line, or raise.
 
         ``Malformed`` 400, ``NotFound`` 404 for an unknown log, ``NotAuthorised`` 403 without a valid
-        signature of a known key, ``Conflict`` 409, ``InvalidProof`` 422.
+        signature of a known key, ``Conflict`` 409, ``InvalidProof`` 422, ``FlushFailed`` 507 where the
+        disk did not confirm what was remembered, and from then on.
         """
         request = AddCheckpoint.parse(body)
         checkpoint = self._signed(request.note)
@@ -55,8 +57,21 @@ class Witness:
             check_growth(seen, checkpoint, request.proof)
             time = int(self._now().timestamp())
             line = cosign(request.note.text, self._key, time).encode("utf-8")
-            write_durably(path, request.note_bytes + line, 0o644)
+            self._remember(path, request.note_bytes + line)
         return line
+
+    def check_disk(self) -> None:
+        """Raise the ``FlushFailed`` after which this process cosigns nothing."""
+        if self._failed is not None:
+            raise self._failed
+
+    def _remember(self, path: Path, note: bytes) -> None:
+        self.check_disk()
+        try:
+            write_durably(path, note, 0o644)
+        except FlushFailed as error:
+            self._failed = error
+            raise
 
     def newest(self, origin_hash: str) -> bytes:
         """Give the newest cosigned checkpoint of the log whose origin has this SHA-256 in hex."""

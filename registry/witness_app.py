@@ -11,11 +11,18 @@ from quotary.tlog.note import SigningKey, VerifierKey
 from quotary.tlog.witness import MAX_REQUEST, SIZE_TYPE, Conflict
 from registry import keys, logs
 from registry.body import read_body
-from registry.errors import NotFound, TooLarge
+from registry.errors import FlushFailed, NotFound, TooLarge
 from registry.witness import Witness
 
 TEXT = "text/plain; charset=utf-8"
-REFUSALS = ((Malformed, 400), (NotAuthorised, 403), (NotFound, 404), (TooLarge, 413), (InvalidProof, 422))
+REFUSALS = (
+    (Malformed, 400),
+    (NotAuthorised, 403),
+    (NotFound, 404),
+    (TooLarge, 413),
+    (InvalidProof, 422),
+    (FlushFailed, 507),
+)
 
 
 def create_witness(folder: Path, name: str, origins: list[VerifierKey]) -> SigningKey:
@@ -75,6 +82,7 @@ def create_app(folder: str, now: Callable[[], datetime] = wall_clock) -> Flask:
 
     @app.get("/healthz")
     def healthz() -> Response:
+        witness.check_disk()
         return Response("ok\n", content_type=TEXT)
 
     app.register_error_handler(Conflict, _conflict)

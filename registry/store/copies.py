@@ -13,6 +13,7 @@ import pysqlite3.dbapi2 as pysqlite3
 from sqlalchemy import Engine, create_engine, select
 
 from quotary.errors import CannotTell
+from registry.errors import WrongSchema
 from registry.store import Store, bulk, check_schema, create_store
 from registry.store.beside import PREFIX
 from registry.store.faults import translated
@@ -51,6 +52,9 @@ def saved(file: Path) -> Iterator[Engine]:
         with translated():
             check_schema(engine)
         yield engine
+    except WrongSchema as error:
+        advice = "restore it with the Quotary that made it, then quotary registry upgrade"
+        raise WrongSchema(f"{file}: {error}", next_command=advice) from error
     except pysqlite3.Error as error:
         raise CannotTell(f"{file} is not a backup: {error}") from error
     finally:

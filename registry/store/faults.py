@@ -6,18 +6,19 @@ from contextlib import contextmanager
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from registry.errors import StoreFull, StoreUnavailable
+from registry.errors import DiskError, StoreFull, StoreUnavailable
 
 FULL = ("disk is full", "no space left", "disk full")
 # PostgreSQL's codes outside the driver's operational class: a server that only reads since a fail-over, and a
 # transaction that was silent for too long.
 UNAVAILABLE = ("25006", "25P03")
 FORBIDDEN = "42501"
+SQLITE_IOERR = 10
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's operational errors into ``StoreFull`` or ``StoreUnavailable``."""
+    """Turn the driver's operational errors into ``StoreFull``, ``DiskError`` or ``StoreUnavailable``."""
     try:
         yield
     except PoolTimeout as error:
@@ -37,7 +38,8 @@ def _named(error: DBAPIError) -> StoreFull | StoreUnavailable:
         return StoreFull(
             "the disk of the database is full", next_command="make room, then quotary registry doctor"
         )
-    return StoreUnavailable(
+    kind = DiskError if getattr(error.orig, "sqlite_errorcode", 0) == SQLITE_IOERR else StoreUnavailable
+    return kind(
         f"the database did not answer: {text.splitlines()[0] if text else 'no reason given'}",
         # "disk i/o error" is also what SQLite says where it finds no room for its write-ahead log.
         next_command="df -h, then quotary registry doctor",

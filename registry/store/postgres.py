@@ -1,9 +1,10 @@
 """PostgreSQL in a mode that keeps what it acknowledged, and the sequencer's leadership in a session of it.
 
-Settings are read back on each new connection. A standby that may lack acknowledged entries (asynchronous) is
-refused before a sequencer leads: promoting it would lose them. Whoever leads holds an advisory lock in a
-session of its own; the server ends that session when nothing is heard of it, so that a stopped machine does
-not lead for ever. The lock only decides who works; the epoch in the head row decides what is committed.
+Settings are read back on each new connection. A standby that may lack acknowledged entries (asynchronous)
+is refused before a sequencer leads, and ends its lead when one is attached: promoting it would lose them.
+Whoever leads holds an advisory lock in a session of its own; the server ends that session when nothing is
+heard of it, so that a stopped machine does not lead for ever. The lock only decides who works; the epoch in
+the head row decides what is committed.
 """
 
 import ipaddress
@@ -29,6 +30,8 @@ DURABLE = {
     "fsync": ("on",),
     "full_page_writes": ("on",),
     "synchronous_commit": ("on", "remote_apply"),
+    # Tried again, a flush that failed once may succeed without the data.
+    "data_sync_retry": ("off",),
 }
 POOL_SIZE = 8
 POOL_SECONDS = 10.0
@@ -98,18 +101,24 @@ def check_standbys(connection: Connection) -> None:
 
 
 class SessionLease:
-    """Leadership for as long as one session lives; ``check`` says when it is over."""
+    """Leadership while one session lives, and no standby may lack entries; ``check`` says when it is over."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._stop = threading.Event()
         self._why = ""
+        self._unsafe: UnsafeDatabase | None = None
         self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._beat, name="leadership", daemon=True)
         self._thread.start()
 
     def check(self) -> None:
-        """Raise ``LeadershipLost`` where the session is gone, or was silent for too long."""
+        """Raise ``LeadershipLost`` where the session is gone, or was silent for too long.
+
+        And ``UnsafeDatabase`` where a standby was attached that may lack entries.
+        """
+        if self._unsafe is not None:
+            raise self._unsafe
         silent = time.monotonic() - self._heard
         why = self._why or (f"silent for {silent:.0f} s" if silent > SILENT_SECONDS else "")
         if why:
@@ -129,6 +138,10 @@ class SessionLease:
                 if not _holds_lock(self._connection):
                     self._why = "another session answers"
                     return
+                check_standbys(self._connection)
+            except UnsafeDatabase as error:
+                self._unsafe = error
+                return
             except SQLAlchemyError as error:
                 self._why = str(error).splitlines()[0]
                 return

@@ -1,23 +1,37 @@
 """Writes. Each public method is one transaction; an error at its commit leaves open whether it landed."""
 
+import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, update
 
-from registry.errors import HeadMoved
+from registry.errors import DiskError, FlushFailed, HeadMoved
 from registry.store import bulk, schema
 from registry.store.faults import translated
 from registry.store.rows import Batch, Head, Published, Signed
 from registry.store.unguarded import unguarded
 
+# Less cannot hold the write-ahead log of one transaction.
+LEAST_ROOM = 4 << 20
+
 
 class Writer:
-    """Writes of admission (``enqueue``) and of the sequencer (everything else)."""
+    """Writes of admission (``enqueue``) and of the sequencer (everything else).
+
+    After a write that the disk failed nothing is written any more: the next flush could succeed without it.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(writes=True)
+        self._failed: FlushFailed | None = None
+
+    def check(self) -> None:
+        """Raise the ``FlushFailed`` after which this process writes nothing."""
+        if self._failed is not None:
+            raise self._failed
 
     def create(self, head: Head) -> None:
         """Write the head of an empty log."""
@@ -93,8 +107,20 @@ class Writer:
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
-        with translated(), self._engine.begin() as connection:
-            yield connection
+        self.check()
+        try:
+            with translated(), self._engine.begin() as connection:
+                yield connection
+        except DiskError as error:
+            # The driver does not say which call failed. Without room it may be one that lost nothing.
+            if self._has_room():
+                self._failed = FlushFailed(f"a write of the database that failed: {error}")
+                raise self._failed from error
+            raise
+
+    def _has_room(self) -> bool:
+        database = self._engine.url.database
+        return database is not None and shutil.disk_usage(Path(database).parent).free >= LEAST_ROOM
 
     def _move_head(self, connection: Connection, old: Head, values: Mapping[str, object]) -> None:
         table = schema.head

@@ -243,6 +243,23 @@ def test_a2_each_file_system_call_that_fails_is_a_named_error_and_loses_nothing(
             assert named_error(bench.try_point(name, point, f"error={error}")), point
 
 
+FLUSHES = ("fsync", "fdatasync")
+
+
+@pytest.mark.parametrize(("name", "path"), [("sequence", "log.db-wal"), ("sign", "keys")])
+def test_t22_a_process_whose_flush_failed_ends_and_does_not_try_again(
+    bench: Bench, name: str, path: str
+) -> None:
+    """Tried again, the flush could succeed without the data."""
+    found = [point for point in bench.points(name) if point.call in FLUSHES and point.path.startswith(path)]
+    assert len(found) >= 2
+    for point in (found[0], found[-1]):
+        ended = bench.try_point(name, point, "error=EIO")
+        assert ended.code == RAISED, point
+        if name == "sequence":
+            assert ended.told[-1] == ("raised", "FlushFailed"), point
+
+
 def cut_short(bench: Bench, name: str, length: int) -> None:
     """Cut every write that goes beyond ``length`` bytes of its file."""
     place = bench.place_for(name)

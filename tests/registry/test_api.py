@@ -13,7 +13,7 @@ from quotary.canonical import canonical
 from quotary.errors import QuotaryError
 from quotary.tlog.merkle import leaf_hash
 from registry import problems
-from registry.errors import Busy, SignerUnavailable, StoreFull, StoreUnavailable
+from registry.errors import Busy, FlushFailed, SignerUnavailable, StoreFull, StoreUnavailable
 from registry.machine import READY_BYTES
 from registry.promise import Promise
 from tests.fakes.authority import Authority, measurement
@@ -285,6 +285,22 @@ def test_a_registry_without_signer_or_room_is_not_ready(
         assert client.get("/readyz").status_code == 200
     check_problem(client.get("/readyz"), 503, "unavailable")
     assert client.get("/healthz").status_code == 200
+
+
+def test_t22_a_worker_that_writes_nothing_any_more_is_not_ready_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with local(tmp_path) as found:
+        found.loop.round()
+        client = found.client()
+        site = client.application.extensions["registry"]
+        site.store.write._failed = FlushFailed("a flush of the database that failed")
+        check_problem(client.get("/readyz"), 503, "unavailable")
+        detail = check_problem(
+            client.post("/api/v1/entries", data=found.authority.allocation()), 503, "unavailable"
+        )
+        assert "a flush of the database that failed" in str(detail["detail"])
+        assert client.get("/checkpoint").status_code == 200
 
 
 def test_the_examples_of_the_page_are_what_the_code_makes(client: FlaskClient) -> None:

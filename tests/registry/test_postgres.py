@@ -21,7 +21,7 @@ from registry.config import Config
 from registry.doctor import Finding, examine
 from registry.errors import HeadMoved, LeadershipLost, StoreUnavailable, UnsafeDatabase, WrongSchema
 from registry.looks import Surroundings
-from registry.store import EMPTY_HEAD, Published, Signed, Store, create_store, open_store
+from registry.store import EMPTY_HEAD, Lease, Published, Signed, Store, create_store, open_store
 from registry.store.engine import open_engine
 from registry.store.migrate import upgrade
 from registry.store.postgres import check_address
@@ -106,6 +106,15 @@ def test_a_server_that_may_lose_what_it_acknowledged_is_refused(
     finally:
         change("on")
     open_store(url).close()
+
+
+def test_t22_a_server_that_tries_a_failed_flush_again_is_refused(postgres_programs: Path) -> None:
+    with folder_of(postgres_programs) as server:
+        server.create()
+        server.start("data_sync_retry=on")
+        server.execute("CREATE DATABASE log")
+        with pytest.raises(UnsafeDatabase, match="data_sync_retry on, wanted off"):
+            create_store(server.url("log"))
 
 
 @pytest.mark.parametrize("value", ["off", "local", "remote_write"])
@@ -358,7 +367,20 @@ def test_a9_a_server_with_an_asynchronous_standby_is_refused_and_with_a_synchron
             until(lambda: primary.execute(shown) == [("sync",)], "the standby is synchronous")
             lease = log.store.lead()
             assert lease is not None
+            lease.check()
+            primary.execute("ALTER SYSTEM SET synchronous_standby_names = ''")
+            primary.execute("SELECT pg_reload_conf()")
+            refused = until(lambda: refusal(lease), "whoever leads stops")
+            assert "standby second is asynchronous" in str(refused)
             lease.close()
+
+
+def refusal(lease: Lease) -> UnsafeDatabase | None:
+    try:
+        lease.check()
+    except UnsafeDatabase as error:
+        return error
+    return None
 
 
 def test_the_script_names_every_table_of_the_schema() -> None:

@@ -25,7 +25,7 @@ from quotary.tlog.tiles import decode_entry_bundle, encode_entry_bundle
 from registry import recover
 from registry.backup import make_backup, restore_backup
 from registry.config import Config
-from registry.errors import RolledBack
+from registry.errors import RolledBack, WrongSchema
 from registry.export import Exporter
 from registry.identity import load_log_keys
 from registry.memory import create_memory, keep, recall
@@ -35,6 +35,8 @@ from registry.sequence import only_sequencer
 from registry.signer import only_signer
 from registry.store import EMPTY_HEAD, create_store, open_store
 from registry.store.beside import beside
+from registry.store.engine import open_engine
+from registry.store.migrate import upgrade
 from tests.fakes.authority import ORIGIN, measurement
 from tests.fakes.inprocess import Local, local
 
@@ -146,6 +148,25 @@ def test_a_damaged_or_foreign_backup_is_refused(tmp_path: Path) -> None:
     connection.close()
     with pytest.raises(Rejected, match="leaf hash of entry 2"):
         restore_backup(config, tmp_path / "backup", NOBODY)
+
+
+def test_a_backup_of_another_schema_is_refused_and_changes_nothing(tmp_path: Path) -> None:
+    with local(tmp_path / "log") as log:
+        story(log)
+    before = (log.config.folder / "log.db").read_bytes()
+    old = tmp_path / "old"
+    upgrade(engine := open_engine(f"sqlite:///{old}"), "0001")
+    engine.dispose()
+    with pytest.raises(WrongSchema, match=r"schema 0001, this code needs 000") as refused:
+        restore_backup(log.config, old, NOBODY)
+    assert "the Quotary that made it" in str(refused.value.next_command)
+    assert (log.config.folder / "log.db").read_bytes() == before
+    for path in log.config.folder.glob("log.db*"):
+        path.unlink()
+    old.rename(log.config.folder / "log.db")
+    with pytest.raises(WrongSchema, match="schema 0001"):
+        make_backup(log.config, tmp_path / "backup")
+    assert not (tmp_path / "backup").exists()
 
 
 def test_nothing_is_restored_or_recovered_under_a_running_registry(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """The signer: it signs one history, remembers it before it answers, and refuses everything else."""
 
+import errno
 import os
 import socket
 import threading
@@ -16,7 +17,7 @@ from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
 from registry import wire
-from registry.errors import SignerRefused, SignerUnavailable
+from registry.errors import FlushFailed, SignerRefused, SignerUnavailable
 from registry.identity import (
     FIRST_KEYS,
     LogKeys,
@@ -143,6 +144,30 @@ def test_a_head_is_not_answered_where_it_cannot_be_remembered(tmp_path: Path, ke
     (tmp_path / ".memory.new").mkdir()
     with pytest.raises(OSError):
         ask(signer, 3, root(3))
+    assert signer.answer({"op": "head"}) == {"size": 0, "root": root_of([]).hex()}
+
+
+@pytest.mark.parametrize("failing", [0, 1], ids=["the file", "its folder"])
+def test_t22_after_a_flush_that_failed_a_signer_gives_up_and_signs_nothing(
+    tmp_path: Path, keys: LogKeys, monkeypatch: pytest.MonkeyPatch, failing: int
+) -> None:
+    given_up: list[str] = []
+    load = lambda: load_log_keys(tmp_path, ORIGIN)  # noqa: E731  # read again at each reload
+    signer = Signer(ORIGIN, load, tmp_path / "memory", lambda: NOW, lambda: given_up.append("now"))
+    calls, real = iter(range(99)), os.fsync
+
+    def flush(descriptor: int) -> None:
+        if next(calls) == failing:
+            raise OSError(errno.EIO, "Input/output error")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", flush)
+    for size in (3, 3, 5):
+        answer = ask(signer, size, root(size))
+        assert answer["error"] == "unavailable"
+        assert "a write that is on the disk" in str(answer["detail"])
+    assert len(given_up) == 3
+    assert isinstance(signer.failed, FlushFailed)
     assert signer.answer({"op": "head"}) == {"size": 0, "root": root_of([]).hex()}
 
 

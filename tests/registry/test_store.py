@@ -1,5 +1,6 @@
 """The store: append-only, compare-and-swap, and every write once failing before it lands and once after."""
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +18,10 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from quotary.errors import Usage
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
-from registry.errors import HeadMoved, StoreFull, StoreUnavailable, WrongSchema
+from registry.errors import DiskError, FlushFailed, HeadMoved, StoreFull, StoreUnavailable, WrongSchema
 from registry.store import EMPTY_HEAD, Batch, OutcomeRow, Published, Signed, Store, create_store, open_store
 from registry.store.schema import APPEND_ONLY, metadata
+from registry.store.write import LEAST_ROOM
 from tests.fakes.processes import until
 
 STATE = {"holder": "service", "denied": "reason"}
@@ -245,14 +247,17 @@ class Failing(pysqlite3.Connection):  # type: ignore[misc]  # the driver has no 
 
     fault: str = ""
     message: str = "disk I/O error"
+    code: int = 5
 
     def commit(self) -> None:
         fault, Failing.fault = Failing.fault, ""
+        error = pysqlite3.OperationalError(self.message)
+        error.sqlite_errorcode = self.code
         if fault == "before":
-            raise pysqlite3.OperationalError(self.message)
+            raise error
         super().commit()
         if fault == "after":
-            raise pysqlite3.OperationalError(self.message)
+            raise error
 
 
 WRITES: dict[str, tuple[Callable[[Store], object], Callable[[Store], object]]] = {
@@ -302,6 +307,40 @@ def test_a_full_disk_is_named(tmp_path: Path, store: Store, monkeypatch: pytest.
     Failing.fault = "before"
     with pytest.raises(StoreFull, match="full"):
         failing.write.enqueue(ENTRIES[:1], 1)
+
+
+def test_t22_an_error_of_the_disk_for_want_of_room_is_no_failed_flush(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "code", 10)
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=LEAST_ROOM - 1))
+    failing = open_store(url_of(tmp_path), connection_class=Failing)
+    Failing.fault = "before"
+    with pytest.raises(DiskError):
+        failing.write.enqueue(ENTRIES[:1], 1)
+    failing.write.enqueue(ENTRIES[:1], 1)
+    failing.close()
+
+
+def test_t22_after_a_flush_that_failed_nothing_is_written_until_the_process_is_started_again(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Failing, "code", 10)
+    failing = open_store(url_of(tmp_path), connection_class=Failing)
+    failing.write.check()
+    Failing.fault = "before"
+    for _ in range(2):
+        with pytest.raises(FlushFailed, match="a write that is on the disk"):
+            failing.write.enqueue(ENTRIES[:1], 1)
+    with pytest.raises(FlushFailed):
+        failing.write.check()
+    assert failing.read.waiting_count() == 0
+    again = open_store(url_of(tmp_path))
+    again.write.enqueue(ENTRIES[:1], 1)
+    assert again.read.waiting_count() == 1
+    again.close()
+    failing.close()
 
 
 def test_a_really_full_database_refuses_the_write_and_keeps_what_it_has(tmp_path: Path, store: Store) -> None:

@@ -1,7 +1,9 @@
 """Our witness against the recorded exchange of another implementation, and against everything it must refuse."""
 
+import errno
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -176,3 +178,19 @@ def test_only_posts_are_submissions(folder: Path) -> None:
     client = client_of(folder)
     answers = [client.get("/add-checkpoint"), client.put("/add-checkpoint"), client.delete("/add-checkpoint")]
     assert [answer.status_code for answer in answers] == [405, 405, 405]
+
+
+def test_t22_after_a_flush_that_failed_a_witness_cosigns_nothing_until_it_is_started_again(
+    folder: Path, log_key: SigningKey, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    client = client_of(folder)
+
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fail)
+        assert client.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 507
+    assert client.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 507
+    assert client.get("/healthz").status_code == 507
+    assert client_of(folder).post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 200
