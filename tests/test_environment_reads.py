@@ -11,7 +11,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("quotary", "enclave", "registry", "builder", "simulator", "nix")
+PACKAGES = ("quotary", "enclave", "registry", "builder", "simulator", "verifier", "nix")
 
 REVIEWED = {
     ("quotary/cli/audit.py", "XDG_STATE_HOME"): "where an auditor's mirror of a log lies",

@@ -71,7 +71,7 @@ def judge(asked: Asked, policy: Policy, now: datetime) -> Answer:
         _require_platform(asked, found)
     except Judged as error:
         return _failed(asked, policy, error, now)
-    return _judged(asked, policy, found, now)
+    return answer_for(asked, policy, found, now)
 
 
 def signed(answer: Answer, key: ec.EllipticCurvePrivateKey) -> dict[str, object]:
@@ -92,7 +92,8 @@ def name_of(platform: str) -> str:
     return f"{SIMULATED}{named}" if platform != base else named
 
 
-def _judged(asked: Asked, policy: Policy, found: Appraisal, now: datetime) -> Answer:
+def answer_for(asked: Asked, policy: Policy, found: Appraisal, now: datetime) -> Answer:
+    """Say what an appraisal comes to; nothing of a simulator's is claimed to be hardware's."""
     reasons = [f"{check.name}: {check.found}" for check in found.checks if _open(check)]
     valid = found.fresh and found.assessed and found.up_to_date
     if found.assessed and not found.up_to_date:

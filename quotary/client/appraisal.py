@@ -27,9 +27,10 @@ from quotary.attestation.quote import (
     verify_quote,
 )
 from quotary.client.demands import meet_machines
+from quotary.client.device_rules import DeviceRules
 from quotary.client.evidence import admitted_roots
 from quotary.client.platforms import NO_VERSION, platform_of
-from quotary.client.policy import Policy
+from quotary.client.policy import PlatformRules, Policy
 from quotary.errors import Refused, Rejected, Unsupported
 from quotary.statements.measurement import base_platform
 from quotary.statements.row import RTMR0, Masked, Require
@@ -91,13 +92,25 @@ def appraise_evidence(kept: Kept, policy: Policy, challenge: bytes | None) -> Ap
     4. Debug and whatever else is never negotiable is off; the policy's demands are met.
     5. Firmware reaches the policy's floor, or the vendor calls it up to date.
     """
-    if recognise(kept.evidence) == NVIDIA_TOKEN:
+    kind = recognise(kept.evidence)
+    if kind == NVIDIA_TOKEN:
         raise Unsupported("a token of NVIDIA's service is NVIDIA's verdict and no evidence of a device")
+    if kind in (NVIDIA_LIST, NVIDIA_REPORT) and policy.devices is None:
+        raise Refused("platform", kind, "devices that the policy admits")
     found = verify_quote(kept.evidence, kept.collateral, terms_of(kept, policy, challenge))
-    if found.facts is None:
-        return _devices(found, policy, challenge)
+    if policy.devices is not None and found.devices:
+        return _devices(found, policy.devices, challenge)
+    assert found.facts is not None
     answered = _answers(found, found.facts, challenge)
     return _machine(found, found.facts, policy, answered)
+
+
+def rules_for(facts: Facts, policy: Policy) -> PlatformRules:
+    """Give what the policy says of a platform, or refuse one that it does not list (check ``platform``)."""
+    rules = policy.platforms.get(facts.platform)
+    if rules is None:
+        raise Refused("platform", facts.platform, " or ".join(policy.platforms))
+    return rules
 
 
 def _nonces(challenge: bytes, count: int) -> tuple[bytes, ...]:
@@ -124,9 +137,7 @@ def _answers(found: Verified, facts: Facts, challenge: bytes | None) -> Check:
 
 
 def _machine(found: Verified, facts: Facts, policy: Policy, answered: Check) -> Appraisal:
-    rules = policy.platforms.get(facts.platform)
-    if rules is None:
-        raise Refused("platform", facts.platform, " or ".join(policy.platforms))
+    rules = rules_for(facts, policy)
     machines = meet_machines(facts, rules.demands)
     known = platform_of(facts.platform)
     settled = known.requirements(_without_rtmr3(facts), _as_found(facts), rules.demands, None)
@@ -164,10 +175,7 @@ def _level(facts: Facts, policy: Policy) -> tuple[tuple[Check, ...], bool | None
     return (Check("tcb floor", reason, "a floor of the policy", anchor),), said
 
 
-def _devices(found: Verified, policy: Policy, challenge: bytes | None) -> Appraisal:
-    rules = policy.devices
-    if rules is None or any(device.platform != rules.platform for device in found.devices):
-        raise Refused("platform", found.devices[0].platform, "devices that the policy admits")
+def _devices(found: Verified, rules: DeviceRules, challenge: bytes | None) -> Appraisal:
     checks = list(found.checks)
     for device in found.devices:
         if device.kind == "gpu" and devices.mode(device) not in rules.modes:

@@ -216,6 +216,7 @@ TARGETS = {
         {
             f"{CLIENT}appraisal.py": (
                 "appraise_evidence",
+                "rules_for",
                 "_nonces",
                 "_answers",
                 "_machine",
@@ -223,7 +224,7 @@ TARGETS = {
                 "_devices",
                 "_left_to_the_row",
             ),
-            "verifier/judge.py": ("judge", "_require_platform", "_judged", "_vector", "_failed_vector"),
+            "verifier/judge.py": ("judge", "_require_platform", "answer_for", "_vector", "_failed_vector"),
         },
         ("tests/verifier/test_judge.py",),
     ),

@@ -14,8 +14,9 @@ from quotary.attestation.kept import Kept
 from quotary.attestation.nitro import NitroDocument
 from quotary.attestation.quote import Terms, verify_quote
 from quotary.attestation.roots import VENDOR_ROOTS
+from quotary.client.appraisal import Appraisal, appraise_evidence, rules_for, terms_of
 from quotary.client.policy import Policy
-from quotary.errors import CannotTell, Malformed, Unsupported
+from quotary.errors import CannotTell, Malformed, Refused, Unsupported
 from tests.attestation import test_nitro as nitro
 from tests.attestation import test_nvidia as nvidia
 from tests.attestation import test_snp as snp
@@ -26,7 +27,7 @@ from tests.fakes.authority import FLOOR
 from tests.fakes.authority import NOW as THEN
 from tests.fakes.log import FakeLog, policy_bytes, policy_document
 from tests.fakes.machine import World, hardware
-from verifier.judge import Answer, Asked, judge
+from verifier.judge import Answer, Asked, answer_for, judge
 
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
 
@@ -306,6 +307,117 @@ def test_simulated_devices_with_all_their_documents_are_judged_to_the_end(tmp_pa
     assert said(ask(kept, "simulated-nvidia-gpu", b"".join(nonces[::-1]), policy))[0] is False
 
 
+def with_devices(folder: Path) -> tuple[gpus.GPUs, dict[str, object]]:
+    machine = gpus.GPUs.of(gpus.nvidia_vendor(folder), 2, 1)
+    world = World(*hardware(folder), log=FakeLog(), gpus=machine).publish()
+    return machine, world.policy()
+
+
+NONCE = b"\7" * 32
+
+
+@pytest.mark.parametrize(
+    ("changes", "check"),
+    [
+        (None, "platform: found nvidia list"),
+        ({"modes": ["single-gpu"]}, "device mode: found protected-pcie"),
+        ({"floors": {"gh100": gpus.device_floor()}}, "tcb floor: found LS10"),
+        ({"floors": {"gh100": gpus.device_floor(denied_families=["gh100"])}}, "denied family: found gh100"),
+    ],
+)  # fmt: skip
+def test_devices_that_the_policy_does_not_admit_are_not_valid(
+    tmp_path: Path, changes: dict[str, object] | None, check: str
+) -> None:
+    machine, document = with_devices(tmp_path)
+    kept = Kept(machine.machine.evidence([NONCE] * 3), machine.collateral(THEN), THEN, ())
+    rules = document.pop("devices")
+    assert (
+        said(ask(kept, "simulated-nvidia-gpu", NONCE, parsed(document | {"devices": rules}))) == (True,) * 4
+    )
+    changed = document if changes is None else document | {"devices": rules | changes}  # type: ignore[operator]
+    found = ask(kept, "simulated-nvidia-gpu", NONCE, parsed(changed))
+    assert (said(found)[0], check in str(found.document["reasons"])) == (False, True), found.document[
+        "reasons"
+    ]
+
+
+def parsed(document: dict[str, object]) -> Policy:
+    return Policy.parse(policy_bytes(document))
+
+
+def test_a_challenge_for_devices_is_one_or_one_for_each(tmp_path: Path) -> None:
+    machine, document = with_devices(tmp_path)
+    kept = Kept(machine.machine.evidence([NONCE] * 3), machine.collateral(THEN), THEN, ())
+    for challenge in (NONCE * 2, NONCE[:31], NONCE * 4, NONCE * 3 + b"x"):
+        found = ask(kept, "simulated-nvidia-gpu", challenge, parsed(document))
+        assert (said(found)[0], "challenge: found" in str(found.document["reasons"])) == (False, True)
+    assert said(ask(kept, "simulated-nvidia-gpu", NONCE * 3, parsed(document)))[0] is True
+
+
+def test_an_empty_challenge_is_not_the_zeros_of_a_report(tmp_path: Path) -> None:
+    world, policy = simulated(tmp_path)
+    kept = Kept(world.platform.quote(world.registers(), bytes(64)), world.platform.collateral, THEN, ())
+    found = ask(kept, "simulated-intel-tdx", b"", policy)
+    assert (said(found)[0], "challenge: found" in str(found.document["reasons"])) == (False, True)
+
+
+def test_floors_of_a_policy_are_met_product_by_product(tmp_path: Path) -> None:
+    world, _ = simulated(tmp_path)
+    kept = Kept(world.platform.quote(world.registers(), b"\5" * 64), world.platform.collateral, THEN, ())
+    document = world.policy()
+    name = "simulated-intel-tdx"
+    for floors, check in (
+        ({"000000000000": dict(FLOOR)}, "tcb floor: found product"),
+        ({world.product: dict(world.floor or {}) | {"evaluation_number": 99}}, "tcb evaluation number"),
+    ):
+        document["platforms"]["sim-tdx"]["floors"] = floors  # type: ignore[index]
+        found = ask(kept, name, b"\5" * 64, parsed(document))
+        assert (said(found)[0], check in str(found.document["reasons"])) == (False, True)
+    document["platforms"]["sim-tdx"]["floors"] = {world.product: dict(world.floor or {})}  # type: ignore[index]
+    assert said(ask(kept, name, b"\5" * 64, parsed(document)))[0] is True
+
+
+def test_a_platform_without_rules_is_refused_by_name(tmp_path: Path) -> None:
+    world, policy = simulated(tmp_path)
+    kept = Kept(world.platform.quote(world.registers(), b"\5" * 64), world.platform.collateral, THEN, ())
+    facts = verify_quote(kept.evidence, kept.collateral, terms_of(kept, policy, None)).facts
+    assert facts is not None
+    assert rules_for(facts, policy) == policy.platforms["sim-tdx"]
+    with pytest.raises(Refused, match="platform: found sim-tdx, wanted nitro or sgx or snp or tdx"):
+        rules_for(facts, production())
+
+
+def test_a_floor_for_a_vendor_without_versions_is_never_met(tmp_path: Path) -> None:
+    world = platforms.nitro_world(platforms.nitro_vendor(tmp_path))
+    document = world.policy()
+    document["platforms"]["sim-nitro"]["floors"] = {"nitro": SNP_FLOOR | {"minimum": {}}}  # type: ignore[index]
+    kept = Kept(world.platform.quote(world.registers(), b"mine"), {}, THEN, ())
+    found = ask(kept, "simulated-aws-nitro", b"mine", parsed(document))
+    assert (said(found)[0], "attests no firmware version" in str(found.document["reasons"])) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("fresh", "assessed", "up_to_date", "status", "hardware"),
+    [
+        (True, True, True, "affirming", 2),
+        (False, True, True, "warning", 2),
+        (True, True, False, "warning", 32),
+        (True, False, False, "none", None),
+        (False, False, False, "none", None),
+    ],
+)
+def test_what_is_affirmed_of_real_hardware(
+    fresh: bool, assessed: bool, up_to_date: bool, status: str, hardware: int | None
+) -> None:
+    found = Appraisal("tdx", "1", False, (), fresh, assessed, up_to_date, True)
+    answer = answer_for(Asked(Kept(b"", {}, THEN, ()), "intel-tdx", None), production(), found, THEN)
+    vector = {"configuration": 3, "runtime-opaque": 2, "instance-identity": 2}
+    wanted = vector | ({} if hardware is None else {"hardware": hardware})
+    assert (answer.claims["ear_status"], submodule(answer)["ear_trustworthiness_vector"]) == (status, wanted)
+    assert answer.document["valid"] is (status == "affirming")
+    assert ("newer firmware" in str(answer.document["reasons"])) is (assessed and not up_to_date)
+
+
 def test_a_shorter_challenge_stands_before_zeros(tmp_path: Path) -> None:
     world, policy = simulated(tmp_path)
     challenge = b"challenge-nonce-from-verifier-abc123"
@@ -326,8 +438,6 @@ def test_a_nitro_enclave_answers_in_its_user_data_exactly(tmp_path: Path) -> Non
 def test_a_listed_machine_is_known(tmp_path: Path) -> None:
     world, policy = simulated(tmp_path)
     kept = Kept(world.platform.quote(world.registers(), b"\5" * 64), world.platform.collateral, THEN, ())
-    from quotary.client.appraisal import appraise_evidence, terms_of
-
     facts = verify_quote(kept.evidence, kept.collateral, terms_of(kept, policy, None)).facts
     assert facts is not None
     document = world.policy()
