@@ -22,6 +22,7 @@ from quotary.attestation.measure.tdx import TDXLaunch, event_digest, load_option
 from quotary.attestation.measure.trace import extend
 from quotary.canonical import parse_canonical
 from quotary.errors import Malformed, Unsupported
+from tests.fakes import firmware as fakes
 
 SIMULATED = "tdx/simulated-direct-boot/v1"
 EDK2_202502 = "tdx/qemu-direct-boot+edk2-202502/v1"
@@ -160,6 +161,21 @@ def test_a_flipped_bit_changes_mrtd_and_the_trace_names_its_page(vectors, bit):
     first = next(step for step, other in zip(good_steps, steps, strict=True) if step.digest != other.digest)
     assert value != good
     assert first.name == ("page 0xfffff000" if bit < 4096 * 8 else "page 0xffffe000") or bit >= 4096 * 8
+
+
+@settings(max_examples=40)
+@given(at=st.integers(0, 4095))
+def test_a_byte_of_the_variable_store_changes_rtmr0_and_no_other_register(at):
+    """MRTD covers the measured sections alone: the store's bytes are the firmware's to measure."""
+    whole = fakes.firmware()
+    start = TDXLaunch(whole, fakes.kernel(), b"initrd", "quiet", 2 << 30, {})
+    other = whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :]
+    before, after = (
+        tdx.measure(replace(start, firmware=one), tdx_profile(SIMULATED)) for one in (whole, other)
+    )
+    different = {name for name, value in before.registers.items() if value != after.registers[name]}
+    assert different == {"rtmr0"}
+    assert before.first_difference(after).startswith("rtmr0: cfv is ")
 
 
 def test_td_hobs_are_those_that_firmware_computed(vectors):
