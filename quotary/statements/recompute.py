@@ -11,7 +11,7 @@ from quotary.attestation.measure.material import recompute
 from quotary.attestation.measure.profiles import profile_sha256
 from quotary.attestation.measure.shape import parse_shape
 from quotary.attestation.measure.trace import Measured
-from quotary.errors import Rejected, Unsupported
+from quotary.errors import Malformed, Rejected, Unsupported
 from quotary.statements.measurement import base_platform
 from quotary.statements.row import Row
 
@@ -19,14 +19,17 @@ from quotary.statements.row import Row
 def verify_row(row: Row, material: Mapping[str, object]) -> tuple[Measured, ...]:
     """Compute a row for each of its machines and return the steps, or raise.
 
-    1. Its profile is the one of this name that we know (``Unsupported``).
+    1. Its profile is the one of this name that we know, and so is the form of its shape (``Unsupported``).
     2. Each machine of its shape shows the row's registers (``Rejected``, naming the register).
     3. Exact values of RTMR0 are those of its machines, no more and no fewer (``Rejected``).
     """
     if profile_sha256(row.profile) != row.profile_sha256:
         raise Unsupported(f"the release's {row.profile} is not the one that this version knows")
     base = base_platform(row.platform)
-    machines = parse_shape(base, row.shape)
+    try:
+        machines = parse_shape(base, row.shape)
+    except Malformed as error:
+        raise Unsupported(f"the row's shape is not one that this version knows: {error}") from error
     found = tuple(recompute(base, row.profile, machine, material) for machine in machines)
     for measured in found:
         for name, wanted in row.registers.items():

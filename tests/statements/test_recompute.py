@@ -63,6 +63,8 @@ def test_what_the_material_does_not_say_is_not_checked_and_never_passes(row: Row
         verify_row(row, without_volume)
     with pytest.raises(Unsupported, match="tdx-launch"):
         verify_row(row, {})
+    with pytest.raises(Unsupported, match="shape is not one"):
+        verify_row(replace(row, shape={"memory": 1}), MATERIAL)
     with pytest.raises(Unsupported, match="not the one"):
         verify_row(replace(row, profile_sha256=bytes(32)), MATERIAL)
     with pytest.raises(Unsupported):

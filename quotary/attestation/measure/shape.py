@@ -93,10 +93,14 @@ def _machine(base: str, fields: Fields) -> Shape:
 
 
 def _snp(fields: Fields) -> Shape:
+    # Rows did not name the features at first; there was one value.
+    features = (
+        fields.hexbytes("sev_features", 8) if fields.has("sev_features") else bytes([0] * 7 + [SNP_ACTIVE])
+    )
     return Shape(
         vcpus=fields.integer("vcpus", 1, MAX_VCPUS),
         signature=int.from_bytes(fields.hexbytes("cpuid_signature", 4), "big"),
-        features=int.from_bytes(fields.hexbytes("sev_features", 8), "big"),
+        features=int.from_bytes(features, "big"),
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.build import default_store
 from quotary.attestation.measure import snp
 from quotary.attestation.measure.guids import SEV_RESET_BLOCK, guid_table, word
 from quotary.attestation.measure.profiles import SNPProfile, snp_profile
@@ -17,14 +18,15 @@ from quotary.attestation.measure.tdvf import configuration_volume, mrtd, section
 from quotary.attestation.measure.trace import Measured
 from quotary.errors import Malformed
 
-# Where packages put it; QUOTARY_FIRMWARE names a folder with more.
+# Where packages put it, and where a build of an image leaves it; QUOTARY_FIRMWARE names a folder with more.
 FOLDERS = (Path("/usr/share/ovmf"), Path("/usr/share/OVMF"))
 
 
 def installed(sha256: str) -> bytes | None:
     """The firmware with this digest, if a package brought it."""
     extra = os.environ.get("QUOTARY_FIRMWARE")
-    for folder in (*FOLDERS, *((Path(extra),) if extra else ())):
+    built = default_store().glob("nix/store/*-firmware-files/usr/share/ovmf")
+    for folder in (*FOLDERS, *built, *((Path(extra),) if extra else ())):
         for path in sorted(folder.glob("*.fd")):
             data = path.read_bytes()
             if hashlib.sha256(data).hexdigest() == sha256:

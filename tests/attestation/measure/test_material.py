@@ -168,6 +168,7 @@ def test_shapes_read_back_as_they_were_written():
     ):
         assert parse_shape(base, one.document(base)) == (kept,)
     assert parse_shape("nitro", None) == (Shape(),)
+    assert parse_shape("snp", {"vcpus": 4, "cpuid_signature": "00000007"}) == (Shape(vcpus=4, signature=7),)
     several = shape_document("tdx", [Shape(memory=1 << 30), Shape(memory=2 << 30), Shape(memory=1 << 30)])
     assert [machine.memory for machine in parse_shape("tdx", several)] == [1 << 30, 2 << 30]
 
@@ -180,7 +181,7 @@ def test_shapes_read_back_as_they_were_written():
         ("tdx", {"memory_bytes": 1, "vcpus": 1}),
         ("tdx", {"memory_bytes": 1, "acpi": {}}),
         ("tdx", {"memory_bytes": 1, "acpi": dict.fromkeys((*ACPI_BLOBS, "more"), "00" * 48)}),
-        ("snp", {"vcpus": 1, "cpuid_signature": "00a00f11"}),
+        ("snp", {"vcpus": 1, "sev_features": "0" * 16}),
         ("snp", {"vcpus": 513, "cpuid_signature": "00a00f11", "sev_features": "0" * 16}),
         ("nitro", {"vcpus": 1}),
         ("tdx", {"machines": []}),
