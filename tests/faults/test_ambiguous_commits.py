@@ -22,7 +22,7 @@ from tests.fakes.history import History, check, fsck
 from tests.fakes.inprocess import Local, config_of, local
 
 MEMORY = "signed-head.json"
-WRITES = {name for name in vars(Writer) if not name.startswith("_")}
+WRITES = {name for name in vars(Writer) if not name.startswith("_")} - {"check"}
 # Those write into a database that nobody uses yet, and that is thrown away after any error.
 NEW_DATABASE = {"create", "load"}
 
