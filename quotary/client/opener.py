@@ -121,24 +121,20 @@ class Opener:
         more = True
         # Without keys there is nothing to verify with: the first batch shows some.
         ready = bool(self._keys)
-        try:
-            while more or pending:
-                while more and _room(pending) and (ready or not pending):
-                    try:
-                        batch = next(batches, None)
-                    except QuotaryError as error:
-                        batch, ended = None, error
-                    more = batch is not None
-                    if batch is not None:
-                        pending.append(self._ask(batch))
-                if pending:
-                    asked = pending.popleft()
-                    self._keep(asked)
-                    ready = True
-                    yield asked.batch
-        finally:
-            for asked in pending:
-                asked.future.cancel()
+        while more or pending:
+            while more and _room(pending) and (ready or not pending):
+                try:
+                    batch = next(batches, None)
+                except QuotaryError as error:
+                    batch, ended = None, error
+                more = batch is not None
+                if batch is not None:
+                    pending.append(self._ask(batch))
+            if pending:
+                asked = pending.popleft()
+                self._keep(asked)
+                ready = True
+                yield asked.batch
         if ended is not None:
             raise ended
 
