@@ -1,6 +1,5 @@
 """``quotary enclave simulate`` and ``quotary measure process``: the simulator from the shell."""
 
-import os
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -9,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from quotary.cli.files import state_folder
 from quotary.cli.output import emit, json_option
 from quotary.errors import Usage
 from quotary.net.listen import take_address
@@ -266,8 +266,7 @@ def _vendor(directory: Path | None, now: datetime) -> PKI:
 def _folder(directory: Path | None) -> Path:
     if directory is not None:
         return directory
-    base = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
-    return Path(base) / "quotary" / "simulator"
+    return state_folder() / "simulator"
 
 
 def _now() -> datetime:

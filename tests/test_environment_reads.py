@@ -14,12 +14,11 @@ from tests.conftest import ROOT
 PACKAGES = ("quotary", "enclave", "registry", "builder", "simulator", "verifier", "nix")
 
 REVIEWED = {
-    ("quotary/cli/audit.py", "XDG_STATE_HOME"): "where an auditor's mirror of a log lies",
     ("registry/child.py", "*"): "handed on to the registry's own children",
     ("registry/metrics_app.py", "PROMETHEUS_MULTIPROC_DIR"): "where the workers' counters lie",
     ("quotary/cli/options.py", "QUOTARY_POLICY"): "which policy file, where --policy does not say it",
     ("quotary/cli/options.py", "QUOTARY_TRUST"): "where this user's accepted checkpoints lie",
-    ("quotary/cli/options.py", "XDG_STATE_HOME"): "the same, by the desktop's convention",
+    ("quotary/cli/files.py", "XDG_STATE_HOME"): "where a user's commands keep what they remember",
     (
         "quotary/cli/read.py",
         "QUOTARY_LOG",
@@ -36,7 +35,6 @@ REVIEWED = {
     ("builder/nix.py", "TMPDIR"): "handed on to Nix",
     ("builder/locked.py", "LIBRARIES"): "set by the Nix expression inside the sandbox",
     ("builder/locked.py", "TOOLS"): "set by the Nix expression inside the sandbox",
-    ("simulator/cli.py", "XDG_STATE_HOME"): "where the simulated vendor's keys lie",
 }
 
 READERS = {"get", "getenv", "getenvb", "setdefault", "pop"}

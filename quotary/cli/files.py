@@ -1,11 +1,18 @@
 """Reading the files that a command is given, with a limit and one kind of error."""
 
 import json
+import os
 from pathlib import Path
 
 from quotary.errors import CannotTell, Malformed
 
 MAX_FILE = 64 << 20
+
+
+def state_folder() -> Path:
+    """Give the folder in which this user's commands remember things (XDG Base Directory)."""
+    base = os.environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path.home() / ".local" / "state") / "quotary"
 
 
 def read_bytes(path: Path, limit: int = MAX_FILE) -> bytes:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from quotary.cli.files import read_bytes
+from quotary.cli.files import read_bytes, state_folder
 from quotary.client.log import LogClient
 from quotary.client.policy import MAX_POLICY, Policy
 from quotary.client.trust import FileMemory
@@ -75,5 +75,4 @@ def memory() -> FileMemory:
     named = os.environ.get(MEMORY_VARIABLE)
     if named:
         return FileMemory(Path(named))
-    base = os.environ.get("XDG_STATE_HOME")
-    return FileMemory((Path(base) if base else Path.home() / ".local" / "state") / "quotary" / "trust")
+    return FileMemory(state_folder() / "trust")

@@ -1,11 +1,11 @@
 """What the commands that replay a log share: where its files are, what is remembered, how far it is."""
 
 import hashlib
-import os
 from pathlib import Path
 
 import click
 
+from quotary.cli.files import state_folder
 from quotary.client.policy import Policy
 from quotary.client.source import Files, FolderSource, HTTPSource
 from quotary.errors import Usage
@@ -25,9 +25,7 @@ def files_of(log: str, policy: Policy) -> Files:
 
 def default_store(origin: str) -> Path:
     """Name the folder in which this user's audits of a log are remembered."""
-    base = os.environ.get("XDG_STATE_HOME")
-    state = Path(base) if base else Path.home() / ".local" / "state"
-    return state / "quotary" / "audit" / hashlib.sha256(origin.encode()).hexdigest()[:32]
+    return state_folder() / "audit" / hashlib.sha256(origin.encode()).hexdigest()[:32]
 
 
 def progress(done: int, size: int) -> None:
