@@ -131,6 +131,9 @@ class Sequencer:
             note = self._signer.sign(head.size, head.root, proof, final=final)
         except SignerRefused:
             self._check_epoch()
+            moved = self._signer.head().size
+            if moved != old:  # one that was replaced, and woke up late, had its head signed in between
+                raise HeadMoved(f"the signer is at size {moved}, asked to continue {old}") from None
             raise
         self._store.write.add_signed(Signed(head.size, head.root, note), signed.size if signed else 0)
 

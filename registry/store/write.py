@@ -88,6 +88,8 @@ class Writer:
         """Store the signature over a committed head; ``previous`` is the size signed before it."""
         values = {"size": signed.size, "prev_size": previous, "root": signed.root, "note": signed.note}
         with self._transaction() as connection:
+            # On PostgreSQL two could read the same newest size; on SQLite only one transaction writes.
+            connection.execute(select(schema.head.c.id).with_for_update())
             newest = connection.scalar(select(func.coalesce(func.max(schema.checkpoint.c.size), 0)))
             if newest != previous:
                 raise HeadMoved(f"the newest signed size is {newest}, asked to continue {previous}")

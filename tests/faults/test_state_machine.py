@@ -23,13 +23,15 @@ from registry.errors import ClockRefused, HeadMoved, RolledBack, StoreUnavailabl
 from registry.recover import Folder, recover_log
 from registry.sequencer import Sequencer
 from registry.store import open_store
-from tests.fakes.authority import NOW, ORIGIN
+from tests.fakes.authority import ORIGIN
 from tests.fakes.history import History, check, fsck
 from tests.fakes.inprocess import local
 from tests.fakes.network import URLS, Network, create_witnessed
 
 MEMORY = "signed-head.json"
 PARTS = ("log.db", f"keys/{MEMORY}")
+# How far, in seconds, the registry's clock may be set from the right time.
+JUMPS = (-864_000, -3600, -61, -5, 0, 172_800)
 
 
 class Ambiguous(pysqlite3.Connection):  # type: ignore[misc]  # the driver has no types
@@ -66,7 +68,7 @@ class World(RuleBasedStateMachine):
         Ambiguous.fault = ""
         store = open_store(self.config.database_url, connection_class=Ambiguous)
         log = self.stack.enter_context(local(self.folder, transport=self.network, store=store))
-        log.clock.at = NOW
+        log.clock.at = self.network.clock.at
         log.sequencer.check_signer()
         try:
             log.publisher.check_witnesses(ORIGIN)
@@ -126,10 +128,10 @@ class World(RuleBasedStateMachine):
     def the_next_commit_is_ambiguous(self, fault: str) -> None:
         Ambiguous.fault = fault
 
-    @rule(seconds=st.sampled_from([-864_000, -3600, -61, -5, 0, 172_800]))
+    @rule(seconds=st.sampled_from(JUMPS))
     def the_clock_jumps(self, seconds: int) -> None:
         assert self.log is not None
-        self.log.clock.at = NOW + timedelta(seconds=seconds)
+        self.log.clock.at = self.network.clock.at + timedelta(seconds=seconds)
 
     @rule(url=st.sampled_from(URLS))
     def a_witness_goes_away_or_comes_back(self, url: str) -> None:
@@ -190,12 +192,19 @@ class World(RuleBasedStateMachine):
         assert self.log is not None
         seen, published = self._seen_by_witnesses(), self.log.store.read.published_size()
         if not published or max([*seen.signed, 0]) > published:
-            self._close()
-            self._open()
-            for _ in range(2):
-                self.log.publisher.retry_now()
-                self.log.loop.round()
+            self._heal()
             self.one_history()
+
+    def _heal(self) -> None:
+        """Restart with every witness there, late enough for any time in the log, and publish what waits."""
+        self.network.away.clear()
+        self.network.clock.forward(max(JUMPS))
+        self._close()
+        self._open()
+        assert self.log is not None
+        for _ in range(2):
+            self.log.publisher.retry_now()
+            self.log.loop.round()
 
     def _seen_by_witnesses(self) -> History:
         seen = History()
@@ -238,12 +247,7 @@ class World(RuleBasedStateMachine):
         """At the end everything heals: whatever waits is published, and fsck finds nothing."""
         try:
             if self.log is not None:
-                self.network.away.clear()
-                self._close()
-                self._open()
-                for _ in range(2):
-                    self.log.publisher.retry_now()
-                    self.log.loop.round()
+                self._heal()
                 assert self.log.store.read.waiting_count() == 0
                 assert self.log.store.read.published_size() == fsck(self.config, self.log.store).entries
                 self.one_history()

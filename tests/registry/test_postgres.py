@@ -4,6 +4,7 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 
@@ -148,6 +149,24 @@ def test_waiting_is_bounded_and_a_full_pool_is_an_outage(
     finally:
         for connection in taken:
             connection.close()
+
+
+def test_of_two_that_store_a_signature_at_once_the_second_learns_that_it_was_overtaken(store: Store) -> None:
+    row = "INSERT INTO checkpoint (size, prev_size, root, note) VALUES (3, 0, 'r', 'n')"
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+
+    def is_waiting() -> bool:
+        with store.engine.connect() as connection:
+            return connection.scalar(text(waits)) == 1
+
+    with ThreadPoolExecutor(1) as pool:
+        with store.engine.execution_options(writes=True).begin() as first:
+            first.execute(text("SELECT id FROM head FOR UPDATE"))
+            first.execute(text(row))
+            second = pool.submit(store.write.add_signed, Signed(5, b"r" * 32, b"b"), 0)
+            until(is_waiting, "the second waits")
+        with pytest.raises(HeadMoved, match="newest signed size is 3"):
+            second.result()
 
 
 def test_the_database_itself_refuses_a_second_chain_of_checkpoints(store: Store) -> None:

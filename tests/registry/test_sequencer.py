@@ -14,10 +14,13 @@ from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
+from quotary.tlog.tiles import consistency_path
 from registry.errors import HeadMoved, RolledBack, SignerRefused
 from registry.fsck import Checked, check_store
 from registry.sequencer import Sequencer
-from registry.store import Store, open_store
+from registry.signing import SignerClient
+from registry.store import Head, Store, open_store
+from registry.tree import StoredTiles
 from tests.fakes.authority import NOW, ORIGIN, TS
 from tests.fakes.inprocess import Local, config_of, local
 
@@ -277,6 +280,39 @@ def test_a_signer_that_refuses_stops_the_sequencer(log: Local, tmp_path: Path) -
     for size, root in ((head.size, root_of(other)), (1, bytes(32)), (2, bytes(32))):
         with pytest.raises(SignerRefused):
             log.signer.sign(size, root, ())
+
+
+def test_a_sequencer_whose_signer_went_on_meanwhile_was_overtaken(log: Local) -> None:
+    """One that was replaced asked for its own head between our question to the signer and our request."""
+
+    class Late(SignerClient):
+        def sign(self, size: int, root: bytes, proof: tuple[bytes, ...], *, final: bool = False) -> bytes:
+            log.signer.sign(first.size, first.root, between)
+            return super().sign(size, root, proof, final=final)
+
+    signed, first = log.signer.head(), integrate(log, log.authority.allocation())
+    between = consistency_path(signed.size, first.size, StoredTiles(log.store.read))
+    ours = Sequencer(log.store, ORIGIN, Late(log.config.socket), log.clock)
+    ours.take_over()
+    waits = log.authority.delegation()
+    log.store.write.enqueue([(leaf_hash(waits), waits)], 0)
+    ours.integrate()
+    with pytest.raises(
+        HeadMoved, match=f"the signer is at size {first.size}, asked to continue {signed.size}"
+    ):
+        ours.sign()
+    again = Sequencer(log.store, ORIGIN, log.signer, log.clock)
+    again.take_over()
+    again.sign()
+    assert log.signer.head().size == first.size + 2
+
+
+def integrate(log: Local, entry: bytes) -> Head:
+    log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
+    log.sequencer.integrate()
+    head = log.store.read.head()
+    assert head is not None
+    return head
 
 
 def test_an_empty_log_is_not_signed(tmp_path: Path) -> None:
