@@ -43,7 +43,10 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What a certificate is to say; a CA's ``path_length`` is None for no limit."""
+    """What a certificate is to say; a CA's ``path_length`` is None for no limit.
+
+    bare: says neither whether it is a CA nor what the key is for, as AMD's for chips
+    """
 
     common_name: str
     life: timedelta
@@ -51,6 +54,7 @@ class Wish:
     path_length: int | None = None
     serial: int | None = None
     extensions: Mapping[str, bytes] | None = None
+    bare: bool = False
 
 
 def issue(wish: Wish, key: Key, issuer: Signer | None, now: datetime) -> Signer:
@@ -69,10 +73,12 @@ def issue(wish: Wish, key: Key, issuer: Signer | None, now: datetime) -> Signer:
         .serial_number(wish.serial or x509.random_serial_number())
         .not_valid_before(now)
         .not_valid_after(now + wish.life)
-        .add_extension(x509.BasicConstraints(wish.ca, wish.path_length if wish.ca else None), critical=True)
-        .add_extension(_usage(wish.ca), critical=True)
         .add_extension(x509.UnrecognizedExtension(SIMULATOR_OID, der.utf8("simulated")), critical=False)
     )
+    if not wish.bare:
+        constraints = x509.BasicConstraints(wish.ca, wish.path_length if wish.ca else None)
+        builder = builder.add_extension(constraints, critical=True)
+        builder = builder.add_extension(_usage(wish.ca), critical=True)
     for oid, value in (wish.extensions or {}).items():
         extension = x509.UnrecognizedExtension(x509.ObjectIdentifier(oid), value)
         builder = builder.add_extension(extension, critical=False)

@@ -1,4 +1,7 @@
-"""The answers of a simulated NVIDIA about its certificates (RFC 6960): good, signed by their issuers."""
+"""The answers of a simulated NVIDIA about its certificates (RFC 6960): good, signed by their issuers.
+
+Each carries the certificate of its signer, as NVIDIA's do: NVIDIA's verifier reads the key there.
+"""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -37,5 +40,6 @@ def _good(child: Signer, issuer: Signer, now: datetime) -> str:
         None,
     )
     builder = builder.responder_id(ocsp.OCSPResponderEncoding.HASH, issuer.certificate)
+    builder = builder.certificates([issuer.certificate])
     der = builder.sign(issuer.key, hashes.SHA384()).public_bytes(serialization.Encoding.DER)
     return base64.b64encode(der).decode("ascii")

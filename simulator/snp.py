@@ -75,8 +75,7 @@ class SNPPlatform:
     def __init__(self, vendor: SNPVendor, tcb: SNPTCB, now: datetime) -> None:
         self._vendor = vendor
         self._tcb = tcb
-        wish = Wish("SEV-VCEK", VCEK_LIFE, ca=False, extensions=_endorsement(tcb, vendor.hwid))
-        vcek = issue(wish, vendor.chip, vendor.ask, now)
+        vcek = issue(_wish(tcb, vendor.hwid), vendor.chip, vendor.ask, now)
         crl = _revocation_list(vendor.ark, now)
         self.collateral: Mapping[str, str] = {
             "chain": vcek.pem + vendor.ask.pem + vendor.ark.pem,
@@ -115,8 +114,12 @@ def _create(now: datetime) -> dict[str, Signer]:
     ark = issue(Wish("ARK-Genoa", CA_LIFE), key(), None, now)
     ask = issue(Wish("SEV-Genoa", CA_LIFE, path_length=0), key(), ark, now)
     chip = CHIP_PREFIX + secrets.token_bytes(56)
-    wish = Wish("SEV-VCEK", VCEK_LIFE, ca=False, extensions=_endorsement(SNPTCB(), chip))
-    return {"ark": ark, "ask": ask, "vcek": issue(wish, ec.generate_private_key(ec.SECP384R1()), ask, now)}
+    vcek = issue(_wish(SNPTCB(), chip), ec.generate_private_key(ec.SECP384R1()), ask, now)
+    return {"ark": ark, "ask": ask, "vcek": vcek}
+
+
+def _wish(tcb: SNPTCB, hwid: bytes) -> Wish:
+    return Wish("SEV-VCEK", VCEK_LIFE, ca=False, extensions=_endorsement(tcb, hwid), bare=True)
 
 
 def _endorsement(tcb: SNPTCB, hwid: bytes) -> dict[str, bytes]:

@@ -1,14 +1,18 @@
 """Simulated AMD, AWS and NVIDIA: the verifiers believe them under their own root, and production never does."""
 
+import base64
 import stat
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
+from cryptography import x509
+from cryptography.x509 import ocsp
 
 from quotary.attestation import amd, devices, nitro, rim, snp, snp_appraisal
-from quotary.attestation.roots import VENDOR_ROOTS, simulator_root
+from quotary.attestation.roots import SIMULATOR_OID, VENDOR_ROOTS, simulator_root
 from quotary.errors import CannotTell, Malformed, NotAuthorised, Refused, Rejected
 from simulator.nitro import Chosen, NitroVendor, make_document, open_nitro_vendor
 from simulator.nvidia import (
@@ -18,9 +22,13 @@ from simulator.nvidia import (
     open_nvidia_vendor,
     show_devices,
 )
+from simulator.pki import ORGANISATION
 from simulator.snp import SNPTCB, SNPPlatform, SNPVendor, open_snp_vendor
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
+SWID = "{http://standards.iso.org/iso/19770/-2/2015/schema.xsd}"
+TCG = "{https://trustedcomputinggroup.org/resource/tcg-reference-integrity-manifest-rim-information-model/}"
+DS = "{http://www.w3.org/2000/09/xmldsig#}"
 MEASURED, HOST, DATA = b"\1" * 48, b"\2" * 32, b"\3" * 64
 
 
@@ -85,6 +93,14 @@ def test_a_simulated_snp_guest_is_admitted_under_the_simulators_root(snp_vendor:
         snp_appraisal.appraise(old, floor, row, snp_appraisal.STRICT)
 
 
+def test_a_chips_certificate_says_what_amds_say_and_that_it_is_simulated(snp_vendor: SNPVendor) -> None:
+    chain = SNPPlatform(snp_vendor, SNPTCB(), NOW).collateral["chain"]
+    vcek = x509.load_pem_x509_certificates(chain.encode())[0]
+    # AMD 57230, table of the VCEK's extensions: its own and none of X.509's.
+    amds = {f"1.3.6.1.4.1.3704.1.{end}" for end in ("1", "2", "4", *(f"3.{at}" for at in range(1, 9)))}
+    assert {found.oid.dotted_string for found in vcek.extensions} == {*amds, SIMULATOR_OID}
+
+
 def test_production_refuses_a_simulated_snp_guest_on_sight(snp_vendor: SNPVendor) -> None:
     platform = SNPPlatform(snp_vendor, SNPTCB(), NOW)
     report = snp.SNPReport.parse(platform.report(MEASURED, HOST, DATA))
@@ -135,6 +151,31 @@ def test_a_simulated_machine_is_one_machine_whose_firmware_matches(nvidia_vendor
     broken = replace(found[0], blocks=(bytes(48), *found[0].blocks[1:]))
     with pytest.raises(Rejected, match="golden values"):
         rim.match(broken, rims["driver"], rims["vbios"])
+
+
+def test_a_manifest_has_what_its_schema_and_nvidias_verifier_demand(nvidia_vendor: NVIDIAVendor) -> None:
+    for data in make_rims(nvidia_vendor).values():
+        tag = ElementTree.fromstring(data)
+        assert len(bytes.fromhex(tag.attrib["tagId"])) == 48
+        (entity,), (meta,) = tag.findall(f"{SWID}Entity"), tag.findall(f"{SWID}Meta")
+        assert (entity.attrib["name"], entity.attrib["role"]) == (ORGANISATION, "softwareCreator tagCreator")
+        assert meta.attrib[f"{TCG}FirmwareManufacturerId"] == "0"
+        for certificate in tag.iter(f"{DS}X509Certificate"):
+            text = f"-----BEGIN CERTIFICATE-----\n{certificate.text}-----END CERTIFICATE-----\n"
+            assert x509.load_pem_x509_certificate(text.encode())
+            assert max(map(len, text.splitlines())) == 64
+
+
+def test_an_answer_about_a_certificate_brings_its_signers(nvidia_vendor: NVIDIAVendor) -> None:
+    machine = NVIDIAMachine(nvidia_vendor, 1, 1, 1, NOW)
+    answers = [value for name, value in machine.collateral(NOW).items() if name.startswith("ocsp:")]
+    assert answers
+    for answer in answers:
+        parsed = ocsp.load_der_ocsp_response(base64.b64decode(answer))
+        (signer,) = parsed.certificates
+        assert (
+            parsed.responder_key_hash == x509.SubjectKeyIdentifier.from_public_key(signer.public_key()).digest
+        )
 
 
 def test_two_simulated_machines_cannot_be_spliced(nvidia_vendor: NVIDIAVendor) -> None:
