@@ -190,8 +190,11 @@ class World(RuleBasedStateMachine):
     def _keep_a_mirror(self) -> None:
         """Publish what a witness has seen: a log whose witnesses are ahead of every mirror must not go on."""
         assert self.log is not None
-        seen, published = self._seen_by_witnesses(), self.log.store.read.published_size()
-        if not published or max([*seen.signed, 0]) > published:
+        checkpoint, seen = self.config.public / "checkpoint", self._seen_by_witnesses()
+        mirror = History()
+        if checkpoint.exists():
+            mirror.see(checkpoint.read_bytes())
+        if not mirror.signed or max([*seen.signed, 0]) > max(mirror.signed):
             self._heal()
             self.one_history()
 
