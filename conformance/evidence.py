@@ -84,30 +84,24 @@ def make_nitro(folder: Path, now: datetime) -> Files:
 
 
 def make_gpu(folder: Path, now: datetime) -> Files:
-    """A GPU's report and chain, and what its verifier fetches: manifests, answers about certificates."""
-    vendor, nonce = open_nvidia_vendor(folder, now), b"\7" * 32
-    machine = NVIDIAMachine(vendor, 1, 1, 0, now)
-    (gpu,) = machine.devices
-    collateral = machine.collateral(now)
-    manifests = {f"{name}.xml": collateral[f"SIM_{name}"].encode() for name in ("driver", "vbios")}
-    about = {"driver": DRIVER, "vbios": VBIOS, "nonce": nonce.hex()}
-    return {
-        "evidence.bin": gpu.report(nonce),
-        "chain.pem": "".join(signer.pem for signer in gpu.chain).encode(),
-        "collateral.json": json.dumps(collateral).encode(),
-        "about.json": json.dumps(about).encode(),
-        "root.pem": vendor.root.pem.encode(),
-        "rim-root.pem": vendor.rim_root.pem.encode(),
-        **manifests,
-    }
+    """A GPU that works alone, and what its verifier fetches: manifests, answers about certificates."""
+    return _make_last_device(folder, 0, now)
+
+
+def make_switch(folder: Path, now: datetime) -> Files:
+    """A switch, and likewise what its verifier fetches."""
+    return _make_last_device(folder, 1, now)
 
 
 # AMD 56860: REPORT_DATA at 0x50, MEASUREMENT at 0x90; AWS: in the payload's PCRs; DSP0274: in a measured
-# block, and in the responder's nonce behind 64 blocks of 55 bytes; manifests: the digit of a Resource's name.
+# block, and in the responder's nonce behind the blocks of 55 bytes; manifests: the digit of a Resource's
+# name, so that all is well-formed still.
 SNP = Kind(make_snp, (("evidence.bin", 0x50), ("evidence.bin", 0x90)))
 NITRO = Kind(make_nitro, (("evidence.bin", 160),))
-REPORT = (("evidence.bin", 60), ("evidence.bin", 37 + 8 + 64 * 55))
-GPU = Kind(make_gpu, (*REPORT, ("driver.xml", 664), ("vbios.xml", 671)))
+MEASURED = ("evidence.bin", 60)
+GPU_NONCE, SWITCH_NONCE = (("evidence.bin", 37 + 8 + blocks * 55) for blocks in (64, 31))
+GPU = Kind(make_gpu, (MEASURED, GPU_NONCE, ("driver.xml", 664), ("vbios.xml", 671)))
+SWITCH = Kind(make_switch, (MEASURED, SWITCH_NONCE, ("switch.xml", 669)))
 
 PEERS = (
     Peer("go-sev-guest", SNP, "snp"),
@@ -115,6 +109,7 @@ PEERS = (
     Peer("nitrite", NITRO, "nitro"),
     Peer("epsilon-attestation-verifier", NITRO, "nitro_epsilon.py", "epsilon_verifier", vendor=False),
     Peer("nv-local-gpu-verifier", GPU, "gpu_nvidia.py", "verifier.cc_admin"),
+    Peer("nv-attestation-sdk", SWITCH, "switch_nvidia.py", "nv_attestation_sdk.verifiers"),
 )
 
 
@@ -146,6 +141,22 @@ def main(words: Sequence[str]) -> int:
     return 20 if not ran else 0 if all(ran) else 10
 
 
+def _make_last_device(folder: Path, switches: int, now: datetime) -> Files:
+    vendor, nonce = open_nvidia_vendor(folder, now), b"\7" * 32
+    machine = NVIDIAMachine(vendor, 1, 1, switches, now)
+    device, collateral = machine.devices[-1], machine.collateral(now)
+    about = {"driver": DRIVER, "vbios": VBIOS, "nonce": nonce.hex()}
+    return {
+        "evidence.bin": device.report(nonce),
+        "chain.pem": "".join(signer.pem for signer in device.chain).encode(),
+        "collateral.json": json.dumps(collateral).encode(),
+        "about.json": json.dumps(about).encode(),
+        "root.pem": vendor.root.pem.encode(),
+        "rim-root.pem": vendor.rim_root.pem.encode(),
+        **{f"{name}.xml": collateral[f"SIM_{name}"].encode() for name in ("driver", "vbios", "switch")},
+    }
+
+
 def _report(peer: Peer, command: Sequence[str] | None) -> bool | None:
     if command is None:
         print(f"{peer.name}: not run here, no {peer.module or peer.program}", flush=True)
@@ -164,12 +175,12 @@ def _command(peer: Peer, programs: str, interpreters: Sequence[str]) -> tuple[st
         where = os.pathsep.join(filter(None, (programs, os.environ.get("PATH", ""))))
         found = shutil.which(peer.program, path=where)
         return None if found is None else (os.path.abspath(found),)
-    # Isolated, for this project has a package `verifier` too; found and not imported, for one writes a log.
+    # Isolated, for this project has a package `verifier` too; not imported, for one writes a log on import.
     look = f"import importlib.util, sys; sys.exit(importlib.util.find_spec({peer.module!r}) is None)"
     for interpreter in interpreters:
         words = (interpreter, "-I", "-c", look)
         if subprocess.run(words, capture_output=True, check=False, timeout=SECONDS).returncode == 0:
-            return (os.path.abspath(interpreter), "-I", str(VERIFIERS / peer.program))
+            return (os.path.abspath(interpreter), "-E", str(VERIFIERS / peer.program))
     return None
 
 

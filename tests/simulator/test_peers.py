@@ -4,19 +4,21 @@ They are no dependency of this project: where a package is absent its test is sk
 verifiers, and what they said, stand in ``conformance/PEER.md``.
 """
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
-from conformance.evidence import GPU, NITRO, PEERS, SNP, VERIFIERS, Differs, Peer, check, main
+from conformance.evidence import GPU, NITRO, PEERS, SNP, SWITCH, VERIFIERS, Differs, Peer, check, main
+from tests.simulator.conftest import NOW
 
 PACKAGES = {peer.name: peer for peer in PEERS if peer.module is not None}
 
 
 def ask(peer: Peer, folder: Path) -> str:
     pytest.importorskip(peer.module, reason=f"{peer.name} is not installed: not checked")
-    return check(peer, (sys.executable, "-I", str(VERIFIERS / peer.program)), folder)
+    return check(peer, (sys.executable, "-E", str(VERIFIERS / peer.program)), folder)
 
 
 @pytest.mark.parametrize("name", ["omne-attest", "epsilon-attestation-verifier"])
@@ -24,8 +26,17 @@ def test_another_teams_verifier_accepts_simulated_evidence_under_its_root_alone(
     assert ask(PACKAGES[name], tmp_path).startswith("evidence accepted")
 
 
-def test_every_platform_has_a_verifier_of_another_team() -> None:
-    assert {peer.kind for peer in PEERS} == {SNP, NITRO, GPU}
+def test_every_kind_of_evidence_has_a_verifier_of_another_team() -> None:
+    assert {peer.kind for peer in PEERS} == {SNP, NITRO, GPU, SWITCH}
+
+
+@pytest.mark.parametrize("kind", [GPU, SWITCH], ids=["gpu", "switch"])
+def test_a_changed_manifest_is_well_formed_still(kind, tmp_path) -> None:
+    files = kind.make(tmp_path / "vendor", NOW)
+    changed = [(name, position) for name, position in kind.signed if name.endswith(".xml")]
+    assert changed
+    for name, position in changed:
+        assert re.search(rb'name="Measurement_\d"$', files[name][: position + 2])
 
 
 # Accepts what it saw first, as far as it looks: it reads these files of its folder.
