@@ -74,6 +74,7 @@ TARGETS = {
             "tests/client/test_verify_replay.py",
             "tests/client/test_verify_platforms.py",
             "tests/client/test_verify_devices.py",
+            "tests/client/test_demands.py",
         ),
     ),
     "orders": Target(
