@@ -143,6 +143,7 @@ TARGETS = {
             "tests/attestation/test_tdx_formats.py",
             "tests/attestation/test_tdx_verify.py",
             "tests/attestation/test_sgx.py",
+            "tests/hostile/test_encodings.py",
         ),
     ),
     "reports": Target(
