@@ -417,6 +417,6 @@ TARGETS = {
     ),
     "boot": Target(
         {"enclave/boot.py": ("rehearse", "renew", "_check", "_judged")},
-        ("tests/enclave/test_boot_check.py",),
+        ("tests/enclave/test_boot_check.py", "tests/enclave/test_boot_devices.py"),
     ),
 }
