@@ -111,7 +111,7 @@ class Enclave:
         except QuotaryError as error:
             self.refuse("boot_refused", str(error))
             raise
-        except Exception:
+        except Exception:  # raised again; the door is closed first
             self.refuse("boot_refused", "internal error (this is our bug)")
             raise
 

@@ -185,6 +185,15 @@ def test_only_the_very_key_signature_and_payload_that_held_are_not_verified_agai
     assert pair.opened(4, b"").code == "malformed"
 
 
+def test_an_audit_lets_go_of_what_its_processes_opened_with_each_interval(
+    tmp_path: Path, pair: Opener
+) -> None:
+    pair.forget()
+    log = log_of(releases=6, interval=2)
+    run(tmp_path, pair, log, source_of(log))
+    assert min(pair._kept, default=len(log.entries)) >= len(log.entries) - 1
+
+
 def test_the_processes_verify_from_the_batch_on_that_follows_a_delegation() -> None:
     log = log_of(releases=6)
     public = raw_public_key(key("builder1"))

@@ -380,7 +380,7 @@ TARGETS = {
                 "_same_tile",
             ),
         },
-        ("tests/client/test_audit.py",),
+        ("tests/client/test_audit.py", "tests/client/test_opener.py"),
     ),
     "opener": Target(
         {
