@@ -51,7 +51,13 @@ def policy() -> None:
 @click.option(
     "--map-auditor", "auditors", multiple=True, required=True, help="Name in the tlog policy, or `none`."
 )
-@click.option("--rebuilders", "rebuilder_files", multiple=True, required=True, help="Public key, or `none`.")
+@click.option(
+    "--rebuilders",
+    "rebuilder_files",
+    multiple=True,
+    required=True,
+    help="Public key, ORGANISATION=KEY, or `none`.",
+)
 @click.option("--rebuilders-needed", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--max-age", "max_age_seconds", type=click.IntRange(1), required=True, help="Seconds.")
 @click.option("--minimum-size", type=click.IntRange(0), default=1, show_default=True)
@@ -200,4 +206,19 @@ def _or_none(words: tuple[str, ...], value: object) -> object:
 def _rebuilders(files: tuple[str, ...], needed: int) -> object:
     if _or_none(files, "") == "none":
         return "none"
-    return {"keys": _keys(tuple(map(Path, files))), "k": needed}
+    named = [_owned(text) for text in files]
+    document: dict[str, object] = {"keys": _keys(tuple(path for _, path in named)), "k": needed}
+    if not any(owner for owner, _ in named):
+        return document
+    if not all(owner for owner, _ in named):
+        raise Usage("name the organisation of every rebuilder, or of none")
+    owners = {load_public(path).keyid: owner for owner, path in named}
+    names = sorted(set(owners.values()))
+    return document | {
+        "organisations": {name: sorted(key for key in owners if owners[key] == name) for name in names}
+    }
+
+
+def _owned(text: str) -> tuple[str, Path]:
+    owner, equals, path = text.partition("=")
+    return (owner, Path(path)) if equals and not Path(text).exists() else ("", Path(text))

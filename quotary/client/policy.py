@@ -42,6 +42,31 @@ class KeySet:
 
 
 @dataclass(frozen=True, slots=True)
+class Rebuilders:
+    """Who must have rebuilt a release: so many organisations, each by one of its keys.
+
+    keys:          key id to Ed25519 public key (32 bytes)
+    organisations: key id to the organisation that the policy's author knows it to be of; where the policy
+                   names none, every key is one
+    needed:        how many organisations
+    """
+
+    keys: Mapping[str, bytes]
+    organisations: Mapping[str, str]
+    needed: int
+
+    @property
+    def count(self) -> int:
+        """Say how many organisations are listed."""
+        return len(set(self.organisations.values()))
+
+    @property
+    def named(self) -> bool:
+        """Say whether the policy names the organisations."""
+        return self.organisations.keys() != set(self.organisations.values())
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformRules:
     """What evidence of one platform must show besides its registers.
 
@@ -90,7 +115,7 @@ class Policy:
     minimum_at: datetime
     max_age_seconds: int
     map_auditors: tuple[str, ...]
-    rebuilders: KeySet | None
+    rebuilders: Rebuilders | None
     platforms: Mapping[str, PlatformRules]
     devices: DeviceRules | None
     enclave: EnclaveRules | None
@@ -177,6 +202,13 @@ def _services(members: Mapping[str, object]) -> dict[str, KeySet]:
 
 
 def _keys(fields: Fields, threshold: str) -> KeySet:
+    keys = _public_keys(fields)
+    found = KeySet(keys, fields.integer(threshold, 1, len(keys)))
+    fields.done()
+    return found
+
+
+def _public_keys(fields: Fields) -> dict[str, bytes]:
     keys = {}
     for name, value in fields.mapping("keys", 64).items():
         if not isinstance(value, str):
@@ -184,11 +216,9 @@ def _keys(fields: Fields, threshold: str) -> KeySet:
         keys[name] = parse_spki(unb64(value))
         if key_id(keys[name]) != name:
             raise Malformed(f"key {name} has the id {key_id(keys[name])}")
-    found = KeySet(keys, fields.integer(threshold, 1, max(1, len(keys))))
-    fields.done()
     if not keys:
         raise Malformed("a set of keys is empty: nobody could sign")
-    return found
+    return keys
 
 
 def _map_auditors(fields: Fields) -> tuple[str, ...]:
@@ -204,8 +234,32 @@ def _string(value: object) -> str:
     return value
 
 
-def _rebuilders(fields: Fields) -> KeySet | None:
-    return None if fields.value("rebuilders") == "none" else _keys(fields.fields("rebuilders"), "k")
+def _rebuilders(fields: Fields) -> Rebuilders | None:
+    if fields.value("rebuilders") == "none":
+        return None
+    inner = fields.fields("rebuilders")
+    keys = _public_keys(inner)
+    named = inner.optional("organisations", lambda name: _organisations(inner.mapping(name, 64), keys))
+    owners = {name: name for name in keys} if named is None else named
+    found = Rebuilders(keys, owners, inner.integer("k", 1, len(set(owners.values()))))
+    inner.done()
+    return found
+
+
+def _organisations(members: Mapping[str, object], keys: Mapping[str, bytes]) -> dict[str, str]:
+    owners: dict[str, str] = {}
+    for name, value in members.items():
+        if not isinstance(value, list) or not value:
+            raise Malformed(f"policy.rebuilders: the organisation {name!r} is not a list of key ids")
+        for key in value:
+            if not isinstance(key, str) or key not in keys or key in owners:
+                raise Malformed(
+                    f"policy.rebuilders: a key of {name!r} is not listed, or of two organisations"
+                )
+            owners[key] = name
+    if owners.keys() != keys.keys():
+        raise Malformed(f"policy.rebuilders: {len(keys) - len(owners)} keys are of no organisation")
+    return owners
 
 
 def _platforms(members: Mapping[str, object], environment: Environment) -> dict[str, PlatformRules]:

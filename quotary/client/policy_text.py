@@ -4,7 +4,7 @@ from quotary.attestation.nitro import PLATFORM as NITRO
 from quotary.attestation.nvidia import PLATFORM as NVIDIA
 from quotary.client.demands import loosened
 from quotary.client.device_rules import REQUIRED, UNREPORTED
-from quotary.client.policy import PlatformRules, Policy
+from quotary.client.policy import PlatformRules, Policy, Rebuilders
 from quotary.statements.measurement import base_platform
 from quotary.tlog.note import COSIGNATURE_ML_DSA_44
 from quotary.tlog.policy import NO_QUORUM
@@ -53,6 +53,8 @@ def weaknesses(policy: Policy) -> tuple[str, ...]:
         found.append("map auditor none: the log alone vouches for statuses")
     if policy.rebuilders is None:
         found.append("rebuilders none: nobody but the builder says what the source builds to")
+    elif policy.rebuilders.needed > 1 and not policy.rebuilders.named:
+        found.append("rebuilders without organisations: all the keys may be of one")
     if not any(log.alg == COSIGNATURE_ML_DSA_44 for log in policy.tlog.logs):
         found.append("no ML-DSA-44 key of the log is listed: a quantum computer could sign as the log")
     if policy.max_age_seconds > CLIENT_MAX_AGE_SECONDS:
@@ -136,7 +138,14 @@ def _auditors(policy: Policy) -> str:
 def _rebuilders(policy: Policy) -> str:
     if policy.rebuilders is None:
         return "Nobody need have rebuilt a release (rebuilders: none)."
+    listed = f"{policy.rebuilders.count} listed rebuilders ({_whose(policy.rebuilders)})"
     return (
-        f"{policy.rebuilders.threshold} of {len(policy.rebuilders.keys)} listed rebuilders must have rebuilt "
-        "the release to the same measurement, and none of them to another."
+        f"{policy.rebuilders.needed} of {listed} must have rebuilt the release to the same measurement, "
+        "and none of them to another."
     )
+
+
+def _whose(rebuilders: Rebuilders) -> str:
+    if not rebuilders.named:
+        return "each key counts, whoever holds it"
+    return f"the organisations {', '.join(sorted(set(rebuilders.organisations.values())))}"

@@ -211,21 +211,27 @@ def refuse_revoked(record: MeasurementRecord, times: Times) -> None:
 
 
 def require_rebuilders(record: MeasurementRecord, policy: Policy, trail: Trail) -> None:
-    """13. Enough of the policy's rebuilders built the same, and none of them built something else."""
+    """13. Enough of the policy's rebuilders, of different organisations, built the same, none another."""
     demanded, anchor = policy.rebuilders, f"record of {record.measurement.hex()}"
     if demanded is None:
         trail.not_checked("rebuilders", "the policy says none", "none", "the policy")
         return
-    wanted = f"{demanded.threshold} of {len(demanded.keys)} listed rebuilders match, none differs"
+    wanted = f"{demanded.needed} of {demanded.count} listed rebuilders match, none differs"
     with trail.step("rebuilders", wanted, anchor):
         marks = [mark for mark in record.rebuilders if mark.key in demanded.keys]
         for mark in marks:
             if mark.verdict == "mismatch":
                 raise Refused("rebuilders", f"{mark.key} built something else (entry {mark.index})", wanted)
         matching = sorted(mark.key for mark in marks if mark.verdict == "match")
-        if len(matching) < demanded.threshold:
-            raise Refused("rebuilders", f"{len(matching)} match", wanted)
-        trail.held("rebuilders", f"{len(matching)} match", wanted, anchor, by=", ".join(matching))
+        agreeing = {demanded.organisations[key] for key in matching}
+        if len(agreeing) < demanded.needed:
+            raise Refused("rebuilders", f"{len(agreeing)} match", wanted)
+        by = [_named(key, demanded.organisations[key]) for key in matching]
+        trail.held("rebuilders", f"{len(agreeing)} match", wanted, anchor, by=", ".join(by))
+
+
+def _named(key: str, organisation: str) -> str:
+    return key if organisation == key else f"{organisation} ({key})"
 
 
 def included(item: Included, found: VerifiedCheckpoint) -> None:

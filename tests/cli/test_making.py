@@ -155,6 +155,24 @@ def test_a_policy_that_demands_everything_has_fewer_weaknesses(run: Run, keys: P
     assert WITNESS in run("policy", "explain", keys / "policy.json").out
 
 
+def test_a_policy_counts_rebuilders_by_the_organisations_that_it_names(run: Run, keys: Path) -> None:
+    pair = [keys / "builder.pub", keys / "owner.pub"]
+    words = [*SIMULATION, "--map-auditor", "none", "--rebuilders-needed", "2"]
+    named = [f"{name}={path}" for name, path in zip(("Us", "audit.example.org"), pair, strict=True)]
+    mixed = [*words, "--rebuilders", named[0], "--rebuilders", pair[1]]
+    assert policy(run, keys, *mixed) == 2
+    assert policy(run, keys, *words, "--rebuilders", f"Us={pair[0]}", "--rebuilders", f"Us={pair[1]}") == 30
+    assert policy(run, keys, *words, "--rebuilders", named[0], "--rebuilders", named[1]) == 0
+    found = Policy.parse((keys / "policy.json").read_bytes()).rebuilders
+    assert found is not None
+    assert sorted(found.organisations.values()) == ["Us", "audit.example.org"]
+    assert "the organisations Us, audit.example.org" in run("policy", "explain", keys / "policy.json").out
+    assert "organisations" not in run("policy", "lint", keys / "policy.json").out
+    (keys / "policy.json").unlink()
+    assert policy(run, keys, *words, "--rebuilders", pair[0], "--rebuilders", pair[1]) == 0
+    assert "without organisations" in run("policy", "lint", keys / "policy.json").out
+
+
 def test_a_policy_says_what_gpus_must_show(run: Run, keys: Path) -> None:
     rules = {
         "floors": "log",

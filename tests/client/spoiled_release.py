@@ -232,6 +232,17 @@ def demand_other_rebuilders(attempt: Attempt) -> None:
     attempt.policy["rebuilders"] = {"keys": authority.keys("stranger1"), "k": 1}
 
 
+def count_an_organisation_once(attempt: Attempt) -> None:
+    """Two of its keys agree, and the policy demands two organisations."""
+    world = attempt.world
+    world.log.append(world.log.maker.rebuild(world.release, {SEED: True}, signers=["rebuilder2"]))
+    attempt.renew()
+    keys = authority.keys("rebuilder1", "rebuilder2", "stranger1")
+    ours = sorted(authority.keys("rebuilder1", "rebuilder2"))
+    organisations = {"Us": ours, "Them": sorted(authority.keys("stranger1"))}
+    attempt.policy["rebuilders"] = {"keys": keys, "organisations": organisations, "k": 2}
+
+
 def build_something_else(attempt: Attempt) -> None:
     world = attempt.world
     world.log.append(world.log.maker.rebuild(world.release, {SEED: False}, signers=["rebuilder2"]))
@@ -272,6 +283,7 @@ CASES: dict[str, list[tuple[Change, type[Judged]]]] = {
     "rebuilders": [
         (demand_two_rebuilders, Refused),
         (demand_other_rebuilders, Refused),
+        (count_an_organisation_once, Refused),
         (build_something_else, Refused),
     ],
 }

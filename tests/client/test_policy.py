@@ -42,7 +42,7 @@ def test_a_simulation_policy_is_read() -> None:
     assert policy.minimum_at == datetime(2026, 11, 1, tzinfo=UTC)
     assert policy.services[authority.SERVICE].threshold == 2
     assert policy.rebuilders is not None
-    assert policy.rebuilders.threshold == 1
+    assert policy.rebuilders.needed == 1
     assert policy.platforms["sim-tdx"].simulator_root == b"\x11" * 32
     assert policy.platforms["sim-tdx"].floors is not None
     assert policy.enclave is not None
@@ -154,6 +154,10 @@ def test_an_unknown_member_is_refused(path: str) -> None:
         Policy.parse(policy_bytes(document))
 
 
+def own(document: dict[str, Any], organisations: object, k: int = 1) -> None:
+    document["rebuilders"] |= {"organisations": organisations, "k": k}
+
+
 BROKEN: dict[str, tuple[Change, str]] = {
     "an unknown environment": (lambda d: d.update(environment="test"), "environment is not one of"),
     "production about a simulated log": (lambda d: d.update(environment="production"), "about the log"),
@@ -168,6 +172,24 @@ BROKEN: dict[str, tuple[Change, str]] = {
         "lists 2 logs",
     ),
     "a broken tlog policy": (lambda d: d.update(tlog_policy="quorum none\n"), "policy.tlog_policy: "),
+    "an organisation whose key is not listed": (
+        lambda d: own(d, {"Us": [*d["rebuilders"]["keys"], "sha256:" + "00" * 32]}),
+        "not listed",
+    ),
+    "a rebuilder of two organisations": (
+        lambda d: own(d, {"Us": [*d["rebuilders"]["keys"]], "You": [*d["rebuilders"]["keys"]]}),
+        "of two organisations",
+    ),
+    "a rebuilder of no organisation": (
+        lambda d: own(d, {"Us": [*d["rebuilders"]["keys"]][:1]}),
+        "1 keys are of no organisation",
+    ),
+    "an organisation without keys": (lambda d: own(d, {"Us": []}), "not a list of key ids"),
+    "an organisation that is no list": (lambda d: own(d, {"Us": "us"}), "not a list of key ids"),
+    "more organisations than there are": (
+        lambda d: own(d, {"Us": [*d["rebuilders"]["keys"]]}, k=2),
+        "rebuilders.k",
+    ),
     "no service": (lambda d: d.update(services={}), "services is empty"),
     "the log as a service": (
         lambda d: d.update(services={"log": d["services"]["chat"]}),
