@@ -1,10 +1,14 @@
 """Ed25519 verification in the one strict form that every part of Quotary uses (RFC 8032 section 5.1.7).
 
 Libraries disagree about degenerate keys and signatures, and a log that two implementations replay must
-not depend on which one they took. So, before ``cryptography`` is asked: the key and the commitment R are
+not depend on which one they took. So, before a library is asked: the key and the commitment R are
 canonical encodings (y below the field prime) of points that are not of small order, and S is below the
 group order. The equation itself is the one without cofactor: R is recomputed and compared as bytes.
+libsodium computes it where it is installed, as it takes half of OpenSSL's time, else OpenSSL
+(docs/decisions/0018-libsodium-verifies.md).
 """
+
+from collections.abc import Callable
 
 from cryptography.exceptions import InvalidSignature as _LibraryRefusal
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -21,6 +25,19 @@ _D = -121665 * pow(121666, -1, PRIME) % PRIME
 # y of the two pairs of points of order 8; the others have y = 1 (order 1), -1 (order 2) and 0 (order 4).
 _Y8 = 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7
 _SMALL_ORDER = frozenset({0, 1, PRIME - 1, _Y8, PRIME - _Y8})
+
+Equation = Callable[[bytes, bytes, bytes], None]
+"""Takes key, signature and message in the strict form; raises ``InvalidSignature`` where R is another."""
+
+# Key, signature and message that hold with cofactor only: R is 7B and a point of order 8.
+_COFACTOR_ONLY = (
+    bytes.fromhex("edc876d6831fd2105d0b4389ca2e283166469289146e2ce06faefe98b22548df"),
+    bytes.fromhex(
+        "e9b2fe981587efae6478f48ba1fa60cec6126d0e26dde72a0a24f640dcd783e5"
+        "6c05f1a3d176acbf98597a9e8a66bdecc38e00ca1466da2ed202acb3999fef0c"
+    ),
+    b"quotary",
+)
 
 
 def check_public_key(key: bytes) -> None:
@@ -52,10 +69,43 @@ def verify(key: bytes, signature: bytes, message: bytes) -> None:
     """
     _strict_y(key, "public key")
     check_signature(signature)
+    _EQUATION(key, signature, message)
+
+
+def openssl(key: bytes, signature: bytes, message: bytes) -> None:
+    """Ask OpenSSL, by ``cryptography``; an ``Equation``."""
     try:
         Ed25519PublicKey.from_public_bytes(key).verify(signature, message)
     except (_LibraryRefusal, ValueError) as error:
         raise InvalidSignature("the Ed25519 signature does not hold") from error
+
+
+def libsodium() -> Equation | None:
+    """Give the equation of libsodium, by PyNaCl; None where it is not installed."""
+    try:
+        from nacl.bindings import crypto_sign_open
+        from nacl.exceptions import BadSignatureError
+    except ModuleNotFoundError:
+        return None
+
+    def equation(key: bytes, signature: bytes, message: bytes) -> None:
+        try:
+            crypto_sign_open(signature + message, key)
+        except BadSignatureError as error:
+            raise InvalidSignature("the Ed25519 signature does not hold") from error
+
+    return equation
+
+
+def choose(found: Equation | None) -> Equation:
+    """Choose what was found beside OpenSSL, unless it is with cofactor, as newer libsodiums are."""
+    if found is None:
+        return openssl
+    try:
+        found(*_COFACTOR_ONLY)
+    except InvalidSignature:
+        return found
+    return openssl
 
 
 def _strict_y(point: bytes, what: str) -> int:
@@ -67,3 +117,6 @@ def _strict_y(point: bytes, what: str) -> int:
     if y in _SMALL_ORDER:
         raise InvalidSignature(f"the {what} is a point of small order")
     return y
+
+
+_EQUATION = choose(libsodium())

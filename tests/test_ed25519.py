@@ -1,4 +1,7 @@
-"""The strict Ed25519 form: degenerate keys and signatures are refused by name."""
+"""The strict Ed25519 form: degenerate keys and signatures are refused by name, whichever library computes."""
+
+import hashlib
+from itertools import product
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -38,6 +41,35 @@ def x_of(y):
     if x * x % ed25519.PRIME != squared:
         x = x * pow(2, (ed25519.PRIME - 1) // 4, ed25519.PRIME) % ed25519.PRIME
     return x if x * x % ed25519.PRIME == squared else None
+
+
+BASE_Y = 4 * pow(5, -1, ed25519.PRIME) % ed25519.PRIME
+BASE = next((x, BASE_Y) for x in (x_of(BASE_Y), ed25519.PRIME - x_of(BASE_Y)) if x % 2 == 0)
+NEUTRAL = (0, 1)
+EQUATIONS = {"openssl": ed25519.openssl, "libsodium": ed25519.libsodium()}
+
+
+def encoded(point):
+    return (point[1] | (point[0] & 1) << 255).to_bytes(32, "little")
+
+
+def challenge(r, key, message):
+    return int.from_bytes(hashlib.sha512(r + key + message).digest(), "little") % ed25519.ORDER
+
+
+def signed(key_torsion, r_torsion, message):
+    """Sign with the secret numbers 5 and 7, key and R moved by points whose order divides 8."""
+    key, r = encoded(add(times(5, BASE), key_torsion)), encoded(add(times(7, BASE), r_torsion))
+    k = challenge(r, key, message)
+    return key, r + ((7 + 5 * k) % ed25519.ORDER).to_bytes(32, "little"), k
+
+
+def holds(equation, key, signature, message):
+    try:
+        equation(key, signature, message)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def torsion_points():
@@ -121,3 +153,49 @@ def test_every_changed_bit_is_refused():
             ed25519.verify(KEY, bytes(changed), MESSAGE)
     with pytest.raises(InvalidSignature):
         ed25519.verify(KEY, SIGNATURE, MESSAGE + b"!")
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_each_library_takes_the_genuine_signature_and_no_other(name):
+    equation = EQUATIONS[name]
+    assert holds(equation, KEY, SIGNATURE, MESSAGE)
+    assert holds(equation, KEY, PRIVATE.sign(b""), b"")
+    assert not holds(equation, KEY, SIGNATURE, b"")
+    assert not holds(equation, encoded(times(5, BASE)), SIGNATURE, MESSAGE)
+    off_the_curve = next(y for y in range(2, 60) if x_of(y) is None).to_bytes(32, "little")
+    assert not holds(equation, off_the_curve, SIGNATURE, MESSAGE)
+    for bit in range(512):
+        changed = bytearray(SIGNATURE)
+        changed[bit // 8] ^= 1 << bit % 8
+        assert not holds(equation, KEY, bytes(changed), MESSAGE)
+
+
+@pytest.mark.parametrize("name", EQUATIONS)
+def test_each_library_computes_the_equation_without_cofactor(name):
+    # S B - k A is 7 B - k T for a key 5 B + T: so R = 7 B + T' holds only if T' = -k T. With cofactor all would.
+    points, taken = sorted(torsion_points()), 0
+    for key_torsion, r_torsion in product(points, points):
+        key, signature, k = signed(key_torsion, r_torsion, MESSAGE)
+        wanted = add(r_torsion, times(k % 8, key_torsion)) == NEUTRAL
+        assert holds(EQUATIONS[name], key, signature, MESSAGE) == wanted
+        assert holds(ed25519.verify, key, signature, MESSAGE) == wanted
+        taken += wanted
+    assert taken in range(2, 33)
+
+
+def test_what_libsodium_is_asked_first_holds_with_cofactor_only():
+    key, signature, message = ed25519._COFACTOR_ONLY
+    order_8 = next(point for point in torsion_points() if times(4, point) != NEUTRAL)
+    made = [signed(NEUTRAL, times(n, order_8), message)[:2] for n in range(8)]
+    assert (key, signature) in made[1::2]
+    assert [holds(ed25519.openssl, *pair, message) for pair in made] == [True] + [False] * 7
+
+
+def test_libsodium_is_chosen_only_where_it_is_there_and_without_cofactor():
+    def refusing(*_):
+        raise InvalidSignature("no")
+
+    assert ed25519.choose(None) is ed25519.openssl
+    assert ed25519.choose(lambda *_: None) is ed25519.openssl
+    assert ed25519.choose(refusing) is refusing
+    assert ed25519._EQUATION is not ed25519.openssl

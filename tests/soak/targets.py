@@ -358,7 +358,14 @@ TARGETS = {
             ),
             f"{TLOG}trie.py": ("verify_presence", "verify_absence", "_steps"),
             f"{TLOG}policy.py": ("verify", "_check_log_keys", "_cosignatures"),
-            "quotary/ed25519.py": ("check_public_key", "check_signature", "verify", "_strict_y"),
+            "quotary/ed25519.py": (
+                "check_public_key",
+                "check_signature",
+                "verify",
+                "openssl",
+                "choose",
+                "_strict_y",
+            ),
         },
         (
             "tests/tlog/test_merkle.py",
