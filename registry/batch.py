@@ -10,11 +10,11 @@ from quotary.statements.outcome import Outcome
 from quotary.statements.records import MeasurementRecord
 from quotary.statements.state import State
 from quotary.statements.state_entry import StateEntry, is_reserved
+from quotary.statements.terms import terms_in
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
 from registry.store import Batch, Head, OutcomeRow, Reader, States, Waiting
-from registry.terms import terms_in
 from registry.tree import StoredNodes
 
 SIGNED_KINDS = ("release", "rebuild")

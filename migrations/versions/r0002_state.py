@@ -16,7 +16,7 @@ from quotary.statements.records import MeasurementRecord, parse_record
 from quotary.statements.release import Release
 from quotary.statements.revocation import Revocation
 from quotary.statements.schema import parse_statement
-from registry.terms import terms_in
+from quotary.statements.terms import terms_in
 
 revision = "0002"
 down_revision = "0001"

@@ -47,6 +47,7 @@ COMMANDS = {
     "policy": Lazy("quotary.cli.policy:policy", "Write, check and explain what is demanded.", _READ),
     "trust": Lazy("quotary.cli.trust:trust", "Show what this machine has accepted.", _READ),
     "audit": Lazy("quotary.cli.audit:audit", "Check everything that a log ever said.", _AUDIT, "audit"),
+    "monitor": Lazy("quotary.cli.monitor:monitor", "Tell when something happens in a log.", _AUDIT),
     "mirror": Lazy("quotary.cli.mirror:mirror", "Keep a verified, byte-exact copy of a log.", _AUDIT),
     "keys": Lazy("quotary.cli.keys:keys", "Make and show signing keys.", _BUILD),
     "build": Lazy("builder.cli:build", "Build images with Nix.", _BUILD, "builder"),

@@ -25,7 +25,12 @@ def files_of(log: str, policy: Policy) -> Files:
 
 def default_store(origin: str) -> Path:
     """Name the folder in which this user's audits of a log are remembered."""
-    return state_folder() / "audit" / hashlib.sha256(origin.encode()).hexdigest()[:32]
+    return origin_folder(state_folder() / "audit", origin)
+
+
+def origin_folder(folder: Path, origin: str) -> Path:
+    """Name the folder of one log; an origin is no file name."""
+    return folder / hashlib.sha256(origin.encode()).hexdigest()[:32]
 
 
 def progress(done: int, size: int) -> None:

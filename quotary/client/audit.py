@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from quotary.client.finding import Exhibit, Finding
 from quotary.client.opener import Opener
 from quotary.client.policy import Policy
-from quotary.client.replay import Replay
+from quotary.client.replay import Observe, Replay, unobserved
 from quotary.client.replay_store import ReplayStore
 from quotary.client.source import Files
 from quotary.errors import InvalidProof, InvalidSignature, Malformed, Refused
@@ -55,17 +55,23 @@ class Audited:
 class Auditor:
     """Audits one log, again and again, going on from where it was.
 
-    report: is told the entries done and the entries to do, after each batch
-    opener: opens the entries; without one, all happens in this process
+    report:  is told the entries done and the entries to do, after each batch
+    opener:  opens the entries; without one, all happens in this process
+    observe: is told of each interval (see ``Replay``)
     """
 
     def __init__(
-        self, policy: Policy, store: ReplayStore, report: Report, opener: Opener | None = None
+        self,
+        policy: Policy,
+        store: ReplayStore,
+        report: Report,
+        opener: Opener | None = None,
+        observe: Observe = unobserved,
     ) -> None:
         self._policy = policy
         self._store = store
         self._report = report
-        self._replay = Replay(policy.origin, policy.genesis, store, opener or Opener(1))
+        self._replay = Replay(policy.origin, policy.genesis, store, opener or Opener(1), observe)
 
     @property
     def note(self) -> bytes:

@@ -6,7 +6,7 @@ entry with the one that it derived itself. What is remembered lies in ``client.r
 the open interval and the hashes of the map's prefixes (``tlog.trie_summary``).
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 
 from quotary.client.finding import Exhibit, Finding
@@ -17,7 +17,7 @@ from quotary.errors import InvalidProof, Malformed, Rejected
 from quotary.statements.delegation import Delegation
 from quotary.statements.f1 import F1
 from quotary.statements.opened import Opened
-from quotary.statements.order import check_interval
+from quotary.statements.order import Order, check_interval
 from quotary.statements.outcome import Outcome
 from quotary.statements.state import State
 from quotary.statements.state_entry import MAP_FUNCTION, StateEntry, is_reserved, state_of
@@ -106,14 +106,44 @@ def _name(n: int, width: int) -> str:
     return tile_path(0, n, width)
 
 
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """What was decided when an interval ended, its map root found equal.
+
+    index:    of its state entry
+    outcomes: one for each entry that is no reserved record
+    order:    what the log's roots ordered in it
+    """
+
+    index: int
+    outcomes: tuple[Outcome, ...]
+    order: Order | None
+
+
+Observe = Callable[[Interval], None]
+
+
+def unobserved(_: Interval) -> None:
+    """Tell nobody."""
+
+
 class Replay:
     """One log as far as it was replayed, going on from what ``store`` holds.
 
     genesis: leaf hash that entry 0 must have, from the policy
     opener:  opens the entries and verifies their signatures
+    observe: is told of each interval in the transaction that lands it, its entries still in ``store``
     """
 
-    def __init__(self, origin: str, genesis: bytes, store: ReplayStore, opener: Opener) -> None:
+    def __init__(
+        self,
+        origin: str,
+        genesis: bytes,
+        store: ReplayStore,
+        opener: Opener,
+        observe: Observe = unobserved,
+    ) -> None:
+        self._observe = observe
         self._genesis = genesis
         self._store = store
         self._opener = opener
@@ -213,7 +243,7 @@ class Replay:
         first = 0 if before.state is None else before.state.index + 1
         changed = State(self._known)
         f1 = F1(self._origin, changed, first, self._opener.verify)
-        self._check_order(index, state, f1.log_delegation, shown)
+        order = self._check_order(index, state, f1.log_delegation, shown)
         closed = f1.decide(self._statements(), state.ts)
         self._known.absorb(changed.new, closed.changes, self._store.waited)
         root = self._map.update(closed.changes)
@@ -222,6 +252,7 @@ class Replay:
             shown += [Exhibit(f"entry {number}", waited) for number, waited in self._store.waiting(4096)]
             found = "none" if committed is None else committed.hex()
             raise Finding("map root", f"{found} in entry {index}", f"{root.hex()}, by F1", shown)
+        self._observe(Interval(index, closed.outcomes, order))
         self._store.settle()
         self._opener.settle(index)
         return before.closed(state, root, _count(closed.outcomes))
@@ -233,7 +264,7 @@ class Replay:
 
     def _check_order(
         self, index: int, state: StateEntry, log: Delegation | None, shown: list[Exhibit]
-    ) -> None:
+    ) -> Order | None:
         """An order is of the roots in force before it, alone in its interval, named where it ends the log."""
         try:
             order = check_interval(self._origin, self._store.waiting(), state, log)
@@ -244,6 +275,7 @@ class Replay:
             ) from error
         if order is not None:
             self._store.obey(index - 1, order.encode())
+        return order
 
     def _finish(self, files: Files, checkpoint: Checkpoint, note: bytes) -> None:
         """The edge of the tree, its root, and the state entry that ends it."""

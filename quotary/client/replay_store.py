@@ -15,6 +15,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 from pathlib import Path
 
+from quotary.client.outbox import SCHEMA as OUTBOX
+from quotary.client.outbox import Outbox
 from quotary.client.replay_state import SCHEMA, StoredState
 from quotary.errors import CannotTell, Malformed
 from quotary.statements.state_entry import StateEntry
@@ -190,6 +192,10 @@ class ReplayStore:
         """Give F1's state as of the newest state entry."""
         return StoredState(self._database, self.path)
 
+    def outbox(self) -> Outbox:
+        """Give the alerts of the monitor whose store this is."""
+        return Outbox(self._database, self.fact, self.keep)
+
     def _begin(self, origin: str) -> None:
         self._database.execute("PRAGMA synchronous = FULL")
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
@@ -197,7 +203,7 @@ class ReplayStore:
         known = self.fact("origin")
         if known == origin.encode() and self.fact("version") == b"1":
             self._renew()
-        self._database.executescript(_SCHEMA + SCHEMA)
+        self._database.executescript(_SCHEMA + SCHEMA + OUTBOX)
         if known is None:
             self.keep("origin", origin.encode())
             self.keep("version", str(VERSION).encode())

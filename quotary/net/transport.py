@@ -128,7 +128,7 @@ class HTTP:
             raise Usage(f"not an http or https address: {url}") from error
         if parts.scheme not in ("http", "https") or not host:
             raise Usage(f"not an http or https address: {url}")
-        if parts.scheme == "http" and not self._plain_http and not _is_loopback(host):
+        if parts.scheme == "http" and not self._plain_http and not is_loopback(host):
             raise Usage(f"plain http is only for this machine, found {url}", next_command="use https")
 
     def _start(self, request: Request, deadline: float) -> urllib3.BaseHTTPResponse:
@@ -187,7 +187,8 @@ def _check_time(request: Request, deadline: float, cause: Exception | None = Non
         raise CannotTell(f"{request.url} was not complete after {seconds:g} s") from cause
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether a host is this machine by its name or address alone."""
     if host == "localhost":
         return True
     try:

@@ -15,9 +15,9 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from jinja2 import FileSystemLoader
 
 import web
+from quotary.statements.sentence import counted
 from quotary.tlog.policy import TlogPolicy
 from registry.c2sp import IMMUTABLE, cached
-from registry.describe import counted
 from registry.errors import NotFound
 from registry.pages import builders, compare, entries, floors, history, revocations
 from registry.pages.lookup import iso

@@ -6,7 +6,7 @@ from flask import request
 
 from quotary.errors import Malformed
 from quotary.statements.release import Release
-from registry.describe import counted
+from quotary.statements.sentence import counted
 from registry.errors import NotFound
 from registry.pages.lookup import statement_at
 from registry.public import Snapshot

@@ -8,7 +8,7 @@ from flask import Response, render_template, request
 from quotary.errors import Malformed
 from quotary.statements.release import Release
 from quotary.statements.revocation import Revocation
-from registry.describe import sentence
+from quotary.statements.sentence import sentence
 from registry.pages.lookup import index_of, iso, log_time, statement_at
 from registry.public import Snapshot
 from registry.site import Site

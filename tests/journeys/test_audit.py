@@ -24,6 +24,7 @@ from tests.cli.conftest import Run, run
 from tests.conftest import ROOT
 from tests.fakes.authority import measurement
 from tests.fakes.log import policy_bytes, policy_document
+from tests.fakes.mail import mail_server
 from tests.fakes.processes import SECONDS, Log, command, start_log, until
 
 __all__ = ["run"]
@@ -128,10 +129,50 @@ def test_every_command_of_the_auditors_page_runs(
         if "--predecessor" in line:  # takes two logs: test_orders.py runs it
             continue
         line = line.replace("https://log.example.org", log.address).replace("./copy", str(tmp_path / "copy"))
+        line = line.replace("watch.json", str(watch_file(tmp_path)))
         words = line.replace("policy.json", str(policy)).split()
         assert words.pop(0) == "quotary"
         ran = run(*words, "--simulation")
         assert ran.code == 0, (line, ran.err)
+
+
+def watch_file(folder: Path, **outputs: object) -> Path:
+    """One rule that wants to hear of everything of the service."""
+    rule = {"name": "all", "events": ["release", "revocation", "delegation"], "services": ["chat"]}
+    document = {
+        "v": 1,
+        "type": "quotary/watch/v1",
+        "rules": [rule],
+        "log": {"stale_seconds": 900, "each_witness": True},
+        "outputs": outputs,
+    }
+    path = folder / "watch.json"
+    path.write_text(json.dumps(document, indent=2))
+    return path
+
+
+def test_the_monitor_tells_of_a_new_release_by_mail_feed_and_exit_code(
+    log: Log, run: Run, tmp_path: Path
+) -> None:
+    feed = tmp_path / "alerts.atom"
+    with mail_server() as server:
+        mail = {"server": server.address, "tls": "none", "from": "m@example.org", "to": ["a@example.org"]}
+        words = ["monitor", log.address, "--policy", policy_file(log, tmp_path), "--simulation"]
+        words += ["--watch", watch_file(tmp_path, mail=mail, feed=str(feed)), "--store", tmp_path / "store"]
+        first = run(*words)
+        assert first.code == 0, first.err
+        assert run(*words, "--self-test").code == 0
+        (index,) = log.submit(log.authority.release("told"))
+        told = run(*words, "--json")
+        assert told.code == 11, told.err
+        assert run(*words).code == 0
+    (alert,) = json.loads(told.out)["alerts"]
+    assert (alert["event"], alert["rule"], alert["index"]) == ("release", "all", index)
+    assert ["This is a test" in str(message) for message in server.messages] == [True, False]
+    assert alert["text"] in feed.read_text()
+    unheard = run(*words, "--self-test")
+    assert unheard.code == 40
+    assert "did not take the mail" in unheard.err
 
 
 @contextmanager

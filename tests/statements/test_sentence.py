@@ -1,8 +1,8 @@
-"""Sentences of the pages."""
+"""Sentences about statements."""
 
 import pytest
 
-from registry.describe import counted
+from quotary.statements.sentence import counted
 
 
 @pytest.mark.parametrize(("number", "said"), [(0, "0 witnesses"), (1, "1 witness"), (2, "2 witnesses")])
