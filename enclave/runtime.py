@@ -120,15 +120,13 @@ class Enclave:
         believed = self.believed
         if self._state.phase is lifecycle.Phase.REFUSING or believed is None:
             return
-        at = self._clock.elapsed()
         try:
-            found = self._look_again(believed)
+            at = self._clock.elapsed()
+            self._verified(self._look_again(believed), at)
         except QuotaryError as error:
             self._act(boot.consequence(error), str(error))
         except Exception as error:  # noqa: BLE001  # a mistake of ours closes the door, it does not open it
             self._act(boot.Consequence("log_stale", final=False), f"internal error {type(error).__name__}")
-        else:
-            self._verified(found, at)
 
     def refuse(self, code: str, reason: str) -> None:
         """End serving for good: running answers are cut with an error, channel keys are gone."""
