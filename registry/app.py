@@ -8,6 +8,7 @@ from flask import Flask, Response
 
 from registry import api, c2sp, health, logs, metrics, openapi, pages, problems
 from registry.config import Config, load_config
+from registry.garbage import collect_rarely
 from registry.site import open_site
 
 # Entry bytes are shown to nobody's browser as a page, and no page of ours runs foreign code.
@@ -47,7 +48,9 @@ def create_app(config: Config, now: Callable[[], datetime] = utc_now) -> Flask:
 def wsgi(folder: str) -> Flask:
     """What gunicorn calls in each worker."""
     logs.set_up()
-    return create_app(load_config(Path(folder)))
+    app = create_app(load_config(Path(folder)))
+    collect_rarely()
+    return app
 
 
 def _add_headers(response: Response) -> Response:

@@ -21,6 +21,7 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.export import Exporter
+from registry.garbage import collect_rarely
 from registry.lock import only_one
 from registry.metrics import Meters
 from registry.public import PublicLog
@@ -145,6 +146,7 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
     publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds, meters)
     exporter = Exporter(PublicLog(store.read), config.public)
     sequencer.take_over()
+    collect_rarely()
     if _guard(config, sequencer, publisher, lease, stop):
         loop = Loop(sequencer, publisher, exporter, meters)
         scrubber = Scrubber(store.read, config.public, config.scrub, _now)
