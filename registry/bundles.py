@@ -39,7 +39,8 @@ class Bundles:
         """Fetch in a few queries what the bundles of many measurements need."""
         read, size = self._public.read, self._snapshot.size
         keys = [key_measurement(service, measurement) for measurement, service in places]
-        self._public.nodes.prepare(self._snapshot.trie_root, keys)
+        services = [key_service(service) for service in {service for _, service in places}]
+        self._public.nodes.prepare(self._snapshot.trie_root, keys + services)
         self._records = read.newest_records(keys, size)
         named = [name for record in self._records.values() if (name := _release_of(record))]
         self._releases = read.effective(named, size)

@@ -25,7 +25,7 @@ def log(tmp_path: Path) -> Iterator[Local]:
     with ExitStack() as stack:
         found = stack.enter_context(local(tmp_path))
         patch = stack.enter_context(pytest.MonkeyPatch.context())
-        for name in ("LEAST_SECONDS", "SHARE", "LATE_SHARE"):
+        for name in ("TURN_SECONDS", "SHARE", "LATE_SHARE"):
             patch.setattr(export, name, 0.0)
         patch.setattr(export, "LEAST_BUNDLES", 16)
         made = found.authority
@@ -71,6 +71,18 @@ def test_a_checkpoint_that_comes_meanwhile_makes_another_walk(log: Local, tmp_pa
     assert sorted(map(newest.__eq__, checkpoints(folder))) == [False] * 16 + [True] * 24
     assert [exporter.export() for _ in range(3)] == [False, False, True]
     assert checkpoints(folder) == [newest] * ROWS
+
+
+def test_a_turn_is_saved_up_until_it_is_worth_while(
+    log: Local, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TURN_SECONDS", 3600.0)
+    exporter, folder = Exporter(PublicLog(log.store.read), tmp_path / "out"), tmp_path / "out"
+    assert [exporter.export() for _ in range(3)] == [False] * 3
+    assert (folder / "checkpoint").exists()
+    assert not (folder / BUNDLES).exists()
+    monkeypatch.setattr(export, "TURN_SECONDS", 0.0)
+    assert [exporter.export() for _ in range(3)] == [False, False, True]
 
 
 def test_no_more_bundles_are_kept_on_disk_than_can_be_kept_fresh(
