@@ -1,11 +1,13 @@
 """F1 one step ahead of the database, for admission: what would it make of a new entry now?
 
-It costs only what waits: the log's own state is read as it is needed, as of its newest state entry.
+It costs only what waits and matters: the log's own state is read as it is needed, as of its newest state
+entry. A release changes nothing for another service, so those that wait are put aside until somebody asks
+about theirs; of what else waits, everything may depend on.
 """
 
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from quotary.statements.envelope import Signature
@@ -15,12 +17,14 @@ from quotary.statements.outcome import Outcome
 from quotary.statements.state import State
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
+from registry.glance import released_service
 from registry.orders import ended, ending
-from registry.store import EMPTY_HEAD, Head, Reader, States, StoredState
+from registry.store import EMPTY_HEAD, Head, Reader, States, StoredState, Waiting
 from registry.store.state import Kept
 
 MAX_AHEAD = 16_384
 KEPT_ENTRIES = 8192
+ASIDE_BYTES = 16 << 20
 
 
 class Replica:
@@ -46,6 +50,7 @@ class Replica:
         """
         with self._lock:
             ahead = self._caught_up(ts)
+            self._take(ahead.aside.out(_asked(entries.values())), ts)
             self._opened.fill(entries)
             _warm(ahead, entries.values())
             trial = F1(self._origin, State(ahead.state), ahead.next_index)
@@ -60,35 +65,63 @@ class Replica:
                 self._ahead = self._begin(head)
                 # Entries without a state entry of their own: a sequencer stopped between two transactions.
                 left = self._read.entries(head.state_index + 1, head.size)
-                self._take([(leaf_hash(entry), entry) for entry in left], ts)
+                self._take([Waiting(0, leaf_hash(entry), entry) for entry in left], ts)
             self._ahead.size = head.size
             self._ended = self._ended or ended(self._read, head)
         if rows := self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
-            self._take([(row.leaf_hash, row.data) for row in rows], ts)
-            for row in rows:
-                self._ended = self._ended or ending(self._read, self._origin, row.data, ts)
-            self._ahead.last_id = rows[-1].id
+            self._see(rows, ts)
         return self._ahead
+
+    def _see(self, rows: Sequence[Waiting], ts: int) -> None:
+        ahead = self._ahead
+        plain = True
+        for row in rows:
+            service = released_service(row.data)
+            plain = plain and service is not None
+            ahead.aside.put(service or "", row)
+            self._ended = self._ended or ending(self._read, self._origin, row.data, ts)
+        if not plain or ahead.aside.length > ASIDE_BYTES:
+            self._take(ahead.aside.out(None), ts)
+        ahead.last_id = rows[-1].id
+        ahead.taken += len(rows)
 
     def _begin(self, head: Head) -> "_Ahead":
         first = head.state_index + 1
         known = self._states.at(first)
         return _Ahead(known, State(known), head.size, first)
 
-    def _take(self, entries: Sequence[tuple[bytes, bytes]], ts: int) -> None:
+    def _take(self, rows: Sequence[Waiting], ts: int) -> None:
         """Go on as if entries were logged; one that this worker judged itself is opened already."""
         ahead = self._ahead
         opened = [
-            self._opened.get(name, partial(open_entry, entry))
-            for name, entry in entries
-            if not is_reserved(entry)
+            self._opened.get(row.leaf_hash, partial(open_entry, row.data))
+            for row in rows
+            if not is_reserved(row.data)
         ]
         _warm(ahead, opened)
         f1 = F1(self._origin, ahead.state, ahead.next_index, _admitted)
         for item in opened:
             f1.admit(item, ts)
-        ahead.next_index += len(entries)
-        ahead.taken += len(entries)
+        ahead.next_index += len(rows)
+
+
+@dataclass(slots=True)
+class _Aside:
+    """What was read and not judged yet, by the service of the release that it is; else under ``""``."""
+
+    rows: dict[str, list[Waiting]] = field(default_factory=dict)
+    length: int = 0
+
+    def put(self, service: str, row: Waiting) -> None:
+        self.rows.setdefault(service, []).append(row)
+        self.length += len(row.data)
+
+    def out(self, services: Iterable[str] | None) -> list[Waiting]:
+        """Take out what concerns these services, or everything, in the order of its arrival."""
+        names = list(self.rows) if services is None else services
+        found = [row for name in names for row in self.rows.pop(name, ())]
+        self.length -= sum(len(row.data) for row in found)
+        return sorted(found, key=lambda row: row.id)
 
 
 @dataclass(slots=True)
@@ -99,15 +132,25 @@ class _Ahead:
     between them; nobody but admission asks it.
 
     known:   what it stands on; state: with what was taken; size: of the log when it was looked at last
-    last_id: of the newest ``pending`` row that was taken; taken: how many were
+    aside:   what was read and does not concern anybody who asked since
+    last_id: of the newest ``pending`` row that was read; taken: how many were
     """
 
     known: StoredState
     state: State
     size: int
     next_index: int
+    aside: _Aside = field(default_factory=_Aside)
     last_id: int = 0
     taken: int = 0
+
+
+def _asked(entries: Iterable[Opened]) -> set[str] | None:
+    """Give the services that some releases are of; None where there is something else among them."""
+    statements = [entry.statement for entry in entries]
+    if not all(found is not None and found.kind == "release" for found in statements):
+        return None
+    return {found.service for found in statements if found is not None}
 
 
 def _warm(ahead: _Ahead, entries: Iterable[Opened]) -> None:
