@@ -1,10 +1,12 @@
 """What our engine costs beside bare ``transformers``: one random model, the same prompts, one process.
 
-python benchmarks/bench_engine.py [--size small|1b] [--device cpu|cuda] [--tokens 32] [--rounds 3]
-                                  [--callers 4] [--json FILE]
+python benchmarks/bench_engine.py [--size tiny|small|1b] [--device cpu|cuda] [--tokens 64] [--rounds 3]
+                                  [--callers 32] [--threads 1] [--json FILE]
 
 The model is made on the spot (a Llama with random weights in its real size), hashed and loaded as an enclave
-does. Bare is ``generate`` on the very same tensors, once as torch comes and once with repeatable algorithms.
+does. Bare is ``generate`` on the very same tensors, once as torch comes and once with repeatable algorithms;
+for many callers, one after another, and as one padded batch of equal prompts that all begin and end together,
+which no server can have. On a machine that does other work as well, read the ratios of processor time.
 """
 
 import argparse
@@ -33,6 +35,8 @@ from enclave.transformer import TransformerModel
 from enclave.weights import read_weights
 
 SIZES = {
+    "tiny": {"hidden_size": 256, "intermediate_size": 704, "num_hidden_layers": 4, "num_attention_heads": 4,
+             "num_key_value_heads": 4, "vocab_size": 4096},
     "small": {"hidden_size": 512, "intermediate_size": 1408, "num_hidden_layers": 8, "num_attention_heads": 8,
               "num_key_value_heads": 4, "vocab_size": 8192},
     "1b": {"hidden_size": 2048, "intermediate_size": 8192, "num_hidden_layers": 16, "num_attention_heads": 32,
@@ -80,7 +84,7 @@ def prompts(model: TransformerModel, count: int) -> list[tuple[int, ...]]:
     """Conversations of equal length, no two with a common beginning."""
     generator = random.Random(3)
     texts = (
-        " ".join(f"w{generator.randrange(100, 8000)}" for _ in range(PROMPT_TOKENS)) for _ in range(count)
+        " ".join(f"w{generator.randrange(100, 4000)}" for _ in range(PROMPT_TOKENS)) for _ in range(count)
     )
     return [model.encode((Message("user", text),)) for text in texts]
 
@@ -149,12 +153,19 @@ def measure(engine: Engine, model: Any, options: argparse.Namespace) -> dict[str
     seeded = Sampling(1_000_000, 1_000_000, options.tokens, 1, ())
     n = options.tokens
     many = f"{options.callers} callers"
+
+    def in_turn() -> tuple[float, int]:
+        found = [bare(model, [each], n, repeatable=False) for each in asked]
+        return sum(first for first, _ in found), sum(tokens for _, tokens in found)
+
     cases: dict[str, Callable[[], Run]] = {
         "bare, as torch comes": lambda: whole(timed(lambda: bare(model, [one], n, repeatable=False))),
         "bare, repeatable": lambda: whole(timed(lambda: bare(model, [one], n, repeatable=True))),
         "ours": lambda: timed(lambda: ours(engine, one, greedy)),
         "ours, seeded": lambda: timed(lambda: ours(engine, one, seeded)),
+        f"bare, {many} in turn": lambda: whole(timed(in_turn)),
         f"ours, {many}": lambda: timed(lambda: together(engine, asked, greedy)),
+        f"ours, {many}, seeded": lambda: timed(lambda: together(engine, asked, seeded)),
         f"bare, {many} as one batch": lambda: whole(timed(lambda: bare(model, asked, n, repeatable=False))),
     }
     found: dict[str, list[Run]] = {name: [] for name in cases}
@@ -178,10 +189,10 @@ def summary(found: dict[str, list[Run]]) -> list[dict[str, float | str]]:
             "first_token_ms": statistics.median(run.first for run in runs) * 1e3,
             "processor_ms_per_token": statistics.median(run.processor / run.tokens for run in runs) * 1e3,
         })  # fmt: skip
-    base = float(rows[0]["ms_per_token"]), float(rows[0]["first_token_ms"])
-    for row in rows:
-        row["time_ratio"] = float(row["ms_per_token"]) / base[0]
-        row["first_ratio"] = float(row["first_token_ms"]) / base[1]
+    for column in ("ms_per_token", "first_token_ms", "processor_ms_per_token"):
+        base = float(rows[0][column])
+        for row in rows:
+            row[column.removesuffix("_ms").replace("ms_", "") + "_ratio"] = float(row[column]) / base
     return rows
 
 
@@ -214,7 +225,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
         started = time.perf_counter()
         weights = read_weights(folder, digest)
         read = time.perf_counter()
-    loaded = TransformerModel(weights, device=options.device)
+    loaded = TransformerModel(weights, device=options.device, threads=options.threads)
     copied = time.perf_counter()
     size = sum(map(len, weights.files.values()))
     del weights
@@ -241,9 +252,10 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", choices=SIZES, default="small")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
-    parser.add_argument("--tokens", type=int, default=32)
+    parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--callers", type=int, default=32)
+    parser.add_argument("--threads", type=int)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     report = run(options)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from enclave.chat import APIError, ChatRequest, Sampling
-from enclave.engine import Engine, Job
+from enclave.engine import SAMPLER, Engine, Job
 from enclave.lifecycle import Admission
 from enclave.receipts import Answered, ReceiptBook, ResponseHash
 from quotary.client.receipt import Channel, Origin, Receipt, Served, Signature, commitment
@@ -93,7 +93,7 @@ class ChatAnswer:
 
     def whole(self) -> Reply:
         """Reply when the model has finished."""
-        text = "".join(self._job.pieces())
+        text = "".join(piece.text for piece in self._job.pieces())
         error = self._error()
         choice = {
             "index": 0,
@@ -137,7 +137,7 @@ class ChatAnswer:
             "top_p_ppm": sampling.top_p_ppm,
             "max_tokens": sampling.max_tokens,
             "seed": sampling.seed,
-            "sampler": "greedy" if sampling.temperature_ppm == 0 else "gumbel-shake256/v1",
+            "sampler": "greedy" if sampling.temperature_ppm == 0 else SAMPLER,
             "stop_count": len(sampling.stop),
         }
         if sampling.stop:
@@ -148,7 +148,7 @@ class ChatAnswer:
     def _events(self) -> Iterator[bytes]:
         yield self._chunk({"role": "assistant", "content": ""}, None)
         for piece in self._job.pieces():
-            yield self._chunk({"content": piece}, None)
+            yield self._chunk({"content": piece.text}, None)
         error = self._error()
         if error is not None:
             yield b"data: " + error.body() + b"\n\n"

@@ -63,6 +63,10 @@ class Sampling:
 
     temperature_ppm, top_p_ppm: millionths; temperature 0 is greedy
     seed:                       always set: drawn by the enclave where the client gives none
+    frequency_ppm, presence_ppm: taken off a token's logit, for each time and once, millionths
+    bias:                       tokens and what is added to their logits, millionths
+    top:                        so many of the likeliest tokens are told with each token; absent: no
+                                probabilities are told
     """
 
     temperature_ppm: int
@@ -70,6 +74,15 @@ class Sampling:
     max_tokens: int
     seed: int
     stop: tuple[str, ...]
+    frequency_ppm: int = 0
+    presence_ppm: int = 0
+    bias: tuple[tuple[int, int], ...] = ()
+    top: int | None = None
+
+    @property
+    def steers(self) -> bool:
+        """Whether logits are changed before a token is chosen."""
+        return bool(self.frequency_ppm or self.presence_ppm or self.bias)
 
 
 @dataclass(frozen=True, slots=True)

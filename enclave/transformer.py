@@ -3,192 +3,126 @@ torch.
 
 Nothing is looked up by name or loaded from a path: configuration, tokenizer, template and tensors come from
 the bytes that were hashed, remote code does not exist, tensors are safetensors only; on a GPU lies a copy of
-those bytes. Sampling is deterministic: greedy, or argmax over logits / T plus Gumbel noise from a PRF of
-(seed, position) after a stable top-p cut, so that a second machine can repeat an answer.
+those bytes. ``enclave.rows`` makes many answers at once, ``enclave.sampler`` chooses their tokens.
 """
 
-import hashlib
 import json
-import math
 import os
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import safetensors.torch
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoConfig, AutoModelForCausalLM, GenerationConfig, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFast
 
+from enclave import rows
 from enclave.chat import APIError, Message, Sampling
-from enclave.engine import MemoryFull, Output
-from enclave.text import TextAssembler
+from enclave.engine import Choice, MemoryFull
+from enclave.rows import Rows
 from enclave.weights import Weights
 from quotary.errors import Malformed, Unsupported
 
-_SAMPLER = b"quotary-sampler/v1\n"
+ROWS = 32
+CACHE_BYTES = 2 << 30
+
 _TEMPLATE = "chat_template.jinja"
+_ATTENTION = frozenset({"full_attention", "sliding_attention"})
 
 
 class TransformerModel:
     """One loaded model.
 
     kernel:  how it computes, as the receipt states it; the number format is the configuration's
+    rows:    answers that are made at once
+    end_ids: tokens that end an answer; vocabulary: how many tokens there are
+
     device:  ``cpu`` or ``cuda``, which is the first GPU
     threads: of the CPU, or torch decides
+    cache_bytes: what the cache may take; on a GPU it may also take most of what the model leaves free
 
     Raises ``Malformed`` where the files are no model, ``Unsupported`` where the device is absent or small.
     """
 
-    def __init__(self, weights: Weights, *, device: str = "cpu", threads: int | None = None) -> None:
+    def __init__(
+        self,
+        weights: Weights,
+        *,
+        device: str = "cpu",
+        threads: int | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
         self._device = _prepared(device)
         files = weights.files
+        self._tokenizer = _tokenizer(files)
         try:
             self._model = _empty(files, self._device)
             _fill(self._model, files)
+            self.context_length = _context_length(self._model)
+            room = _room(self._device, cache_bytes)
+            line = rows.token_bytes(self._model) * self.context_length
+            self.rows = min(ROWS, room // line - 1)
+            if self.rows < rows.LEAST:
+                wanted = (rows.LEAST + 1) * line >> 20
+                raise Unsupported(f"the caches of {rows.LEAST} answers take {wanted} MiB of {room >> 20}")
+            self._rows = Rows(self._model, count=self.rows, length=self.context_length)
         except torch.OutOfMemoryError as error:
             raise Unsupported(f"the model does not fit into the memory of {device}") from error
-        self._tokenizer = _tokenizer(files)
         self._special = tuple(self._tokenizer.all_special_tokens) + tuple(
             self._tokenizer.added_tokens_encoder
         )
-        self._lock = threading.Lock()
-        self.context_length = int(self._model.config.max_position_embeddings)
+        self._backend = self._tokenizer.backend_tokenizer
+        self.end_ids = _end_ids(self._model)
+        self.vocabulary = int(self._model.config.vocab_size)
         self.kernel: Mapping[str, int | str] = {
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "kernel": "sdpa",
-            "batching": "none",
+            "batching": f"rows-{rows.LEAST}-{self.rows}",
         } | _described(self._device)
 
     def encode(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         for message in messages:
-            if any(token in message.content for token in self._special):
-                raise APIError(
-                    400, "invalid_value", "a message holds a control token of this model", param="messages"
-                )
+            self._require_plain(message.content, "messages")
         turns = [{"role": message.role, "content": message.content} for message in messages]
-        with self._lock:
-            text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
-            return tuple(self._tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+        text = self._tokenizer.apply_chat_template(turns, add_generation_prompt=True, tokenize=False)
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
-    def generate(
-        self,
-        prompt: tuple[int, ...],
-        sampling: Sampling,
-        emit: Callable[[str], None],
-        ended: Callable[[], bool],
-    ) -> Output:
-        stream = _Stream(TextAssembler(self._decode, sampling.stop), emit, ended, self._end_ids())
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_tokens,
-            do_sample=False,
-            use_cache=True,
-            eos_token_id=sorted(self._end_ids()),
-            pad_token_id=min(self._end_ids()),
-        )
-        processors = [] if sampling.temperature_ppm == 0 else [_Sampler(sampling, len(prompt))]
-        try:
-            with torch.inference_mode():
-                ids = torch.tensor([prompt], device=self._device)
-                self._model.generate(
-                    input_ids=ids, attention_mask=torch.ones_like(ids), generation_config=config,
-                    logits_processor=processors, stopping_criteria=[stream],
-                )  # fmt: skip
-        except torch.OutOfMemoryError as error:
-            raise MemoryFull from error
-        return stream.output()
+    def encode_text(self, text: str) -> tuple[int, ...]:
+        self._require_plain(text, "prompt")
+        return tuple(self._backend.encode(text, add_special_tokens=False).ids)
 
-    def _decode(self, ids: object) -> str:
-        with self._lock:
-            return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+    def decode(self, ids: Sequence[int]) -> str:
+        return str(self._backend.decode(ids, skip_special_tokens=True))
 
-    def _end_ids(self) -> frozenset[int]:
-        found = self._model.config.eos_token_id
-        return frozenset(found if isinstance(found, list) else [found])
+    def read(self, prompt: Sequence[int], at: int) -> int:
+        with _full_memory():
+            return self._rows.read(prompt, at)
+
+    def join(self, prompt_length: int, sampling: Sampling) -> Choice:
+        with _full_memory():
+            return self._rows.join(prompt_length, sampling)
+
+    def step(self) -> list[Choice]:
+        with _full_memory():
+            return self._rows.step()
+
+    def leave(self, place: int) -> None:
+        self._rows.leave(place)
+
+    def _require_plain(self, text: str, param: str) -> None:
+        if any(token in text for token in self._special):
+            raise APIError(400, "invalid_value", "the text holds a control token of this model", param=param)
 
 
-class _Stream:
-    """A stopping criterion that sees each token as it is chosen, sends its text on and says when to stop.
-
-    (A streamer would hear of a token only after the criteria have run, one token too late for a stop string.)
-    """
-
-    def __init__(
-        self,
-        text: TextAssembler,
-        emit: Callable[[str], None],
-        ended: Callable[[], bool],
-        end_ids: frozenset[int],
-    ) -> None:
-        self._text, self._emit, self._ended, self._end_ids = text, emit, ended, end_ids
-        self._ids: list[int] = []
-        self._stopped = False
-
-    def __call__(self, input_ids: "torch.Tensor", scores: object, **_: object) -> "torch.Tensor":
-        if not self._stopped:
-            self._take(int(input_ids[0, -1]))
-        done = self._stopped or self._ended()
-        return torch.full((input_ids.shape[0],), done, dtype=torch.bool, device=input_ids.device)
-
-    def output(self) -> Output:
-        self._send(self._text.finish())
-        return Output("stop" if self._stopped else "length", tuple(self._ids))
-
-    def _take(self, token: int) -> None:
-        self._ids.append(token)
-        if token in self._end_ids:
-            self._stopped = True
-        else:
-            self._send(self._text.feed(token))
-            self._stopped = self._text.stopped
-
-    def _send(self, piece: str) -> None:
-        if piece:
-            self._emit(piece)
-
-
-class _Sampler:
-    """A logits processor that leaves one token: the seeded choice (``docs/formats/receipt.md``,
-    "Sampler").
-
-    It chooses on the CPU: there equal logits give equal choices, and a GPU's running sum is not repeatable.
-    """
-
-    def __init__(self, sampling: Sampling, prompt_length: int) -> None:
-        self._sampling, self._prompt_length = sampling, prompt_length
-
-    def __call__(self, input_ids: "torch.Tensor", scores: "torch.Tensor") -> "torch.Tensor":
-        position = input_ids.shape[1] - self._prompt_length
-        logits = scores[0].cpu().double() / (self._sampling.temperature_ppm / 1_000_000)
-        ordered, order = torch.sort(logits, descending=True, stable=True)
-        probabilities = torch.softmax(ordered, 0)
-        before = torch.cumsum(probabilities, 0) - probabilities
-        kept = before < max(self._sampling.top_p_ppm / 1_000_000, 1e-9)
-        kept[0] = True
-        noise = gumbel(self._sampling.seed, position, scores.shape[1])
-        choice = torch.argmax(torch.where(kept, ordered + noise[order], -math.inf))
-        chosen = torch.full_like(scores, -math.inf)
-        chosen[0, int(order[choice])] = 0
-        return chosen
-
-
-def gumbel(seed: int, position: int, count: int) -> "torch.Tensor":
-    """``count`` Gumbel variates: -ln(-ln u), u = (x + 0.5) / 2^53 with x the top 53 bits of u64be
-    words of SHAKE-256.
-    """
-    stream = hashlib.shake_256(_SAMPLER + seed.to_bytes(8, "big", signed=True) + position.to_bytes(4, "big"))
-    words = (
-        torch.frombuffer(bytearray(stream.digest(8 * count)), dtype=torch.uint8)
-        .reshape(count, 8)
-        .to(torch.int64)
-    )
-    high = sum(
-        (words[:, place] << (8 * (6 - place)) for place in range(7)), torch.zeros(count, dtype=torch.int64)
-    )
-    value = (high >> 3).double()
-    return -torch.log(-torch.log((value + 0.5) / 2**53))
+@contextmanager
+def _full_memory() -> Iterator[None]:
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise MemoryFull from error
 
 
 def _prepared(device: str) -> torch.device:
@@ -235,12 +169,38 @@ def _fill(model: Any, files: Mapping[str, bytes]) -> None:
     model.eval().requires_grad_(False)
 
 
+def _context_length(model: Any) -> int:
+    """Give the tokens over which every layer sees all of the conversation."""
+    config = model.config
+    kinds = set(getattr(config, "layer_types", None) or ("full_attention",))
+    if kinds - _ATTENTION or getattr(model, "_is_stateful", False):
+        raise Unsupported("this model has layers that keep something else than keys and values")
+    window = getattr(config, "sliding_window", None)
+    return min(int(config.max_position_embeddings), int(window or config.max_position_embeddings))
+
+
+def _room(device: torch.device, cache_bytes: int) -> int:
+    if device.type == "cpu":
+        return cache_bytes
+    free, _ = torch.cuda.mem_get_info(device)
+    return max(cache_bytes, int(free) * 3 // 4)
+
+
+def _end_ids(model: Any) -> frozenset[int]:
+    found = model.config.eos_token_id
+    return frozenset(found if isinstance(found, list) else [found])
+
+
 def _tokenizer(files: Mapping[str, bytes]) -> PreTrainedTokenizerFast:
     found = _json(files, "tokenizer_config.json")
     if _TEMPLATE not in files or "tokenizer.json" not in files:
         raise Malformed(f"the model has no tokenizer.json or no {_TEMPLATE}")
+    core = Tokenizer.from_buffer(files["tokenizer.json"])
+    # What a tokenizer may have been saved with; a prompt is neither cut nor filled up.
+    core.no_truncation()
+    core.no_padding()
     return PreTrainedTokenizerFast(
-        tokenizer_object=Tokenizer.from_buffer(files["tokenizer.json"]),
+        tokenizer_object=core,
         eos_token=found.get("eos_token"),
         pad_token=found.get("pad_token"),
         chat_template=files[_TEMPLATE].decode("utf-8"),

@@ -334,11 +334,11 @@ def test_a_stream_that_is_revoked_midway_says_so_and_its_receipt_is_incomplete(s
 def test_a_conversation_that_does_not_fit_is_refused_and_the_next_is_answered(
     site: Site, loaded: TransformerModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(**_: object) -> None:
+    def full(*_: object) -> None:
         raise torch.OutOfMemoryError
 
     with monkeypatch.context() as patch:
-        patch.setattr(loaded._model, "generate", full)
+        patch.setattr(loaded._rows, "_forward", full)
         opener, answer = site.ask(body())
     assert opener.head is not None
     assert (opener.head.status, code(answer)) == (503, "memory_full")

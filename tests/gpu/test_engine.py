@@ -2,7 +2,7 @@
 
 import gc
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -11,6 +11,7 @@ import torch
 
 from enclave.chat import Message, Sampling
 from enclave.engine import Engine, Job, Output
+from enclave.sampler import Row, choose
 from enclave.transformer import TransformerModel
 from enclave.weights import Weights
 from quotary.errors import Unsupported
@@ -31,7 +32,7 @@ def sampling(**changes: object) -> Sampling:
 
 def ask(engine: Engine, question: str, **changes: object) -> tuple[list[str], Job]:
     job = engine.submit(engine.model.encode((Message("user", question),)), sampling(**changes))
-    return list(job.pieces()), job
+    return [piece.text for piece in job.pieces()], job
 
 
 def allocated() -> int:
@@ -98,51 +99,36 @@ def test_an_answer_comes_in_pieces_and_ends_where_it_is_told_to(engine: Engine) 
     hot = {"temperature_ppm": 2_000_000, "seed": 3, "max_tokens": 200}
     job = engine.submit(engine.model.encode((Message("user", "x"),)), sampling(**hot))
     pieces = job.pieces()
-    assert next(pieces)
+    assert next(pieces).text
     job.end("cancelled")
     assert sum(1 for _ in pieces) < 190
     assert job.output.finish_reason == "cancelled"
 
 
-class Watched:
-    """A model that remembers which threads it ran in, and how many at a time."""
-
-    def __init__(self, model: TransformerModel) -> None:
-        self.model, self.context_length, self.kernel = model, model.context_length, model.kernel
-        self.encode = model.encode
-        self.threads: set[int] = set()
-        self.running = self.most = 0
-
-    def generate(
-        self, prompt: tuple[int, ...], how: Sampling, emit: Callable[[str], None], ended: Callable[[], bool]
-    ) -> Output:
-        self.threads.add(threading.get_ident())
-        self.running += 1
-        self.most = max(self.most, self.running)
-        try:
-            return self.model.generate(prompt, how, emit, ended)
-        finally:
-            self.running -= 1
-
-
-def test_many_callers_get_their_own_answers_from_one_thread(loaded: TransformerModel, engine: Engine) -> None:
-    wanted = {question: ask(engine, question)[1].output for question in QUESTIONS}
-    watched = Watched(loaded)
-    shared = Engine(watched)
+def test_many_callers_get_their_own_answers_from_one_batch(engine: Engine) -> None:
+    wanted = {question: ask(engine, question, **SEEDED)[1].output for question in QUESTIONS}
     found: list[tuple[str, Output]] = []
 
     def call(question: str) -> None:
-        found.append((question, ask(shared, question)[1].output))
+        found.append((question, ask(engine, question, **SEEDED)[1].output))
 
     callers = [threading.Thread(target=call, args=(question,)) for question in QUESTIONS * 4]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join(60)
-    shared.close()
     assert len(found) == 16
     assert all(output == wanted[question] for question, output in found)
-    assert (len(watched.threads), watched.most) == (1, 1)
+
+
+def test_equal_logits_give_the_same_choice_on_both_devices(cuda: str) -> None:
+    logits = torch.randn((64, 32_768), generator=torch.Generator().manual_seed(1)) * 4
+    rows = [
+        Row(sampling(temperature_ppm=700_000, top_p_ppm=900_000 + 50_000 * (n % 3), seed=n), [])
+        for n in range(64)
+    ]
+    on_gpu, on_cpu = choose(rows, logits.to(cuda)), choose(rows, logits)
+    assert [choice.token for choice in on_gpu] == [choice.token for choice in on_cpu]
 
 
 def test_a_conversation_leaves_nothing_on_the_gpu(engine: Engine) -> None:
