@@ -25,12 +25,17 @@ _ENDPOINT = "/v1/chat/completions"
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What to send. body: pieces as they come; finish: called once, after the last piece or instead of it."""
+    """What to send.
+
+    body:    pieces as they come; finish: called once, after the last piece or instead of it
+    chat_id: of the answer; empty where it is none
+    """
 
     status: int
     headers: Mapping[str, str]
     body: Iterator[bytes]
     finish: Callable[[Channel | None, bool], Receipt | None]
+    chat_id: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ class ChatAnswer:
             "cache-control": "no-store",
             "x-receipt-id": self._receipt_id,
         }
-        return Reply(200, headers, map(self._hash.update, self._events()), self.finish)
+        return Reply(200, headers, map(self._hash.update, self._events()), self.finish, self._chat_id)
 
     def whole(self) -> Reply:
         """Reply when the model has finished."""
@@ -104,7 +109,7 @@ class ChatAnswer:
         body = _json(document) if error is None else error.body()
         headers = {"content-type": JSON, "cache-control": "no-store", "x-receipt-id": self._receipt_id}
         status = 200 if error is None else error.status
-        return Reply(status, headers, iter((self._hash.update(body),)), self.finish)
+        return Reply(status, headers, iter((self._hash.update(body),)), self.finish, self._chat_id)
 
     def finish(self, channel: Channel | None, interrupted: bool) -> Receipt:
         """Sign what happened; ``interrupted`` means that not everything could be sent."""

@@ -9,6 +9,7 @@ and never logged.
 import json
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
@@ -17,6 +18,8 @@ from enclave import lifecycle
 from enclave.answer import Reply, answer, plain
 from enclave.channel import PlainBody, SealedBody
 from enclave.chat import APIError, parse_chat
+from enclave.doors.book import Asker
+from enclave.doors.routes import NANOGPT_CHAT
 from enclave.keyset import LiveKeyset
 from enclave.lifecycle import LogBehind, NotServing
 from enclave.replay import OutsideWindow, Replayed
@@ -25,6 +28,7 @@ from quotary.canonical import hexbytes
 from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, UnknownKey, open_request, sealed_key_id
 from quotary.errors import Malformed, QuotaryError, Refused
 
+CHAT = "/v1/chat/completions"
 MAX_SEALED = 1 << 20
 RETRY_SECONDS = 10
 
@@ -43,9 +47,14 @@ def create_app(enclave: Enclave) -> Flask:
         ("GET", "/v1/attestation"): lambda: _send(_attestation(enclave)),
         ("GET", "/v1/models"): lambda: _send(_models(enclave)),
         ("GET", "/v1/receipts/<receipt_id>"): lambda receipt_id: _send(_receipt(enclave, receipt_id)),
-        ("POST", "/v1/chat/completions"): lambda: _plain_chat(enclave),
+        ("POST", CHAT): lambda: _plain_chat(enclave),
         ("POST", "/v1/sealed"): lambda: _sealed(enclave),
     }
+    if enclave.doors.is_chat(NANOGPT_CHAT):
+        routes["POST", NANOGPT_CHAT] = lambda: _plain_chat(enclave)
+    for path in enclave.doors.paths:
+        rule = f"{path}<chat_id>" if path.endswith("/") else path
+        routes["GET", rule] = lambda chat_id="": _send(_door(enclave, _target(), _asker(_headers())))
     for (method, path), view in routes.items():
         app.add_url_rule(path, path, view, methods=[method])
     app.register_error_handler(Exception, _failed)
@@ -71,12 +80,15 @@ def _inner(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Reply
     """Dispatch the request inside the channel; whatever goes wrong is told inside as well."""
     head = opened.head
     try:
-        if (head.method, head.path) == ("POST", "/v1/chat/completions"):
-            return _chat(enclave, keyset, opened.body, head.min_log_size)
+        asker = replace(_asker(head.headers), sealed=True)
+        if head.method == "POST" and (head.path == CHAT or enclave.doors.is_chat(head.path)):
+            return _chat(enclave, keyset, head.path, opened.body, head.min_log_size, asker)
         if (head.method, head.path) == ("GET", "/v1/models"):
             return _models(enclave)
         if head.method == "GET" and head.path.startswith("/v1/receipts/"):
             return _receipt(enclave, head.path.removeprefix("/v1/receipts/"))
+        if head.method == "GET":
+            return _door(enclave, head.path, asker)
         raise APIError(404, "not_found", "there is no such resource inside the channel")
     except Exception as error:  # noqa: BLE001  # the outer handler would answer outside the channel
         return _refusal(error)
@@ -92,13 +104,38 @@ def _plain_chat(enclave: Enclave) -> Response:
         raise NotServing(
             state.code or "starting", state.reason, final=state.phase is lifecycle.Phase.REFUSING
         )
-    reply = _chat(enclave, keyset, _body(request), 0)
+    reply = _chat(enclave, keyset, request.path, _body(request), 0, _asker(_headers()))
     return _streamed(PlainBody(reply), reply.status, reply.headers)
 
 
-def _chat(enclave: Enclave, keyset: LiveKeyset, body: bytes, min_log_size: int) -> Reply:
+def _chat(
+    enclave: Enclave, keyset: LiveKeyset, path: str, body: bytes, min_log_size: int, asker: Asker
+) -> Reply:
     serving = enclave.serving(keyset, min_log_size)
-    return answer(serving, parse_chat(body), body)
+    asked = parse_chat(body)
+    reply = answer(serving, replace(asked, model=enclave.doors.model(path, asked.model)), body)
+    return enclave.doors.watch(enclave, reply, body, asker)
+
+
+def _door(enclave: Enclave, target: str, asker: Asker) -> Reply:
+    found = enclave.doors.get(enclave, target, asker)
+    if found is None:
+        raise APIError(404, "not_found", "there is no such resource here")
+    return found
+
+
+def _target() -> str:
+    return f"{request.path}?{request.query_string.decode('latin-1')}"
+
+
+def _headers() -> Mapping[str, str]:
+    return {name.lower(): value for name, value in request.headers.items()}
+
+
+def _asker(headers: Mapping[str, str]) -> Asker:
+    """Read the credential of somebody who asks in clear."""
+    shown = headers.get("authorization", "") or headers.get("x-api-key", "")
+    return Asker(shown.removeprefix("Bearer ").encode(), sealed=False)
 
 
 def _state(enclave: Enclave) -> Reply:

@@ -10,6 +10,7 @@ no setting skips a step.
 import hashlib
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -25,6 +26,7 @@ from quotary.attestation.binding import (
     keyset_digest,
     report_data,
 )
+from quotary.attestation.devices import NO_DRIVER
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.cli.output import summary, table
 from quotary.client.clock import Clock, SystemClock
@@ -104,6 +106,24 @@ class SelfCheck:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """Evidence over 64 bytes that are not this project's binding, for a door's report (``enclave.doors``).
+
+    platform, registers: as the machine's own evidence showed them; keyset: canonical bytes
+    quote:     over the 64 bytes; devices: NVIDIA's list over the report's nonce, or None
+    gpus:      how many of the list are GPUs, which come first; architecture: theirs, as the release has it
+    """
+
+    platform: str
+    registers: Mapping[str, bytes]
+    keyset: bytes
+    quote: bytes
+    devices: bytes | None
+    gpus: int = 0
+    architecture: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Consequence:
     """What a failed check means for a serving enclave. code: for clients; final: this process is finished."""
 
@@ -167,6 +187,22 @@ class Machine:
         if shown.devices is not None:
             devices = DeviceEvidence(shown.devices, shown.device_collateral)
         return replace(_document(self.setup, shown.keyset, devices, nonce), bundle=believed.bundle).encode()
+
+    def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown:
+        """Ask for evidence over 64 bytes that a door laid out, and GPUs for theirs over its nonce."""
+        setup, verdict = self.setup, believed.verdict
+        (row,) = (row for row in verdict.predicate.rows if row.measurement == verdict.measurement_id)
+        gpus = [rule for rule in row.require.devices if rule.drivers != (NO_DRIVER,)]
+        devices = setup.device.devices([nonce] * setup.devices).devices if setup.devices else None
+        return Shown(
+            verdict.facts.platform,
+            verdict.facts.registers,
+            believed.document.keyset,
+            setup.device.quote(report_data).quote,
+            devices,
+            sum(rule.count for rule in gpus),
+            gpus[0].architecture if gpus else "",
+        )
 
     def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
         setup, started = self.setup, time.monotonic()

@@ -43,8 +43,8 @@ class LiveKeyset:
     evidence: bytes = b""
 
     @classmethod
-    def born(cls, service: str, instance: str, now: int) -> "LiveKeyset":
-        """Make new keys and the keyset of their public halves, in use from ``now``."""
+    def born(cls, service: str, instance: str, now: int, doors: tuple[KeysetKey, ...] = ()) -> "LiveKeyset":
+        """Make new keys and the keyset of their public halves and of ``doors``, in use from ``now``."""
         channel, receipt = PrivateKey(), Ed25519PrivateKey.generate()
         public = receipt.public_key().public_bytes_raw()
         name = f"receipt-{hashlib.sha256(public).hexdigest()[:16]}"
@@ -55,6 +55,7 @@ class LiveKeyset:
             datetime.fromtimestamp(now + LIFE_SECONDS, UTC),
             (
                 KeysetKey(f"channel-{key_id(channel.public).hex()}", CHANNEL, "x-wing", channel.public),
+                *doors,
                 KeysetKey(name, RECEIPT, "ed25519", public),
             ),
         )

@@ -14,8 +14,9 @@ from typing import Protocol
 
 from enclave import boot, lifecycle
 from enclave.answer import Serving
-from enclave.boot import SelfCheck
+from enclave.boot import SelfCheck, Shown
 from enclave.chat import APIError
+from enclave.doors.routes import Doors
 from enclave.engine import Engine, LanguageModel
 from enclave.keyset import Keyring, LiveKeyset
 from enclave.lifecycle import NotServing, State, Verified
@@ -40,6 +41,7 @@ class SelfJudge(Protocol):
     def check(self, keyset: bytes) -> SelfCheck: ...
     def renew(self, believed: SelfCheck) -> SelfCheck: ...
     def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes: ...
+    def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +72,7 @@ class Enclave:
         self.book = ReceiptBook()
         self.replay = ReplaySet()
         self.keys = Keyring()
+        self.doors = Doors(terms.rules.doors)
         self._instance = secrets.token_hex(16)
         self._lock = threading.Lock()
         self._state = lifecycle.starting(float(terms.max_age_seconds))
@@ -132,6 +135,7 @@ class Enclave:
         """End serving for good: running answers are cut with an error, channel keys are gone."""
         self._change(lambda state: lifecycle.refuse(state, code, reason))
         self.keys.destroy()
+        self.doors.keys.destroy()
         if self._ready is not None:
             self._ready.engine.abort("revoked")
 
@@ -169,11 +173,24 @@ class Enclave:
 
     def attest(self, nonce: bytes | None) -> bytes:
         """Give an attestation document over a nonce (32 bytes), or an unchallenged one."""
-        believed = self.believed
-        if self.keys.current() is None or believed is None:
-            state = self.state
-            raise APIError(503, state.code or "starting", "this enclave has no keys now", kind="server_error")
-        return self._machine.attest(believed, nonce)
+        return self._machine.attest(self._alive(), nonce)
+
+    def show(self, report_data: bytes, nonce: bytes) -> Shown:
+        """Give evidence over 64 bytes of a door's, never of a client's own."""
+        return self._machine.show(self._alive(), report_data, nonce)
+
+    @property
+    def service(self) -> str:
+        return self.terms.service
+
+    @property
+    def platform(self) -> str:
+        """The platform as this machine's own evidence showed it."""
+        return self._alive().verdict.facts.platform
+
+    @property
+    def measurement(self) -> bytes:
+        return self._alive().verdict.measurement_id
 
     @property
     def log_age(self) -> float:
@@ -193,8 +210,17 @@ class Enclave:
         """Stop the model and forget the keys."""
         self.drain()
         self.keys.destroy()
+        self.doors.keys.destroy()
         if self._ready is not None:
             self._ready.engine.close()
+
+    def _alive(self) -> SelfCheck:
+        """Give what is believed, while there are keys that evidence could be about."""
+        believed = self.believed
+        if self.keys.current() is None or believed is None:
+            state = self.state
+            raise APIError(503, state.code or "starting", "this enclave has no keys now", kind="server_error")
+        return believed
 
     def _catch_up(self) -> None:
         """A client has seen more of the log than we have: look at once, but not more than once a second."""
@@ -216,7 +242,7 @@ class Enclave:
             return self._new_keyset()
 
     def _new_keyset(self) -> SelfCheck:
-        keyset = LiveKeyset.born(self.terms.service, self._instance, self.now())
+        keyset = LiveKeyset.born(self.terms.service, self._instance, self.now(), self.doors.keys.public)
         found = self._machine.check(keyset.document)
         self.keys.add(keyset.with_evidence(found.evidence_digest))
         return found

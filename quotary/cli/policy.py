@@ -14,7 +14,7 @@ from quotary.client.clock import SystemClock
 from quotary.client.disk import write_new
 from quotary.client.keys import load_public
 from quotary.client.log import LogClient
-from quotary.client.policy import MAX_POLICY, SIMULATION_SUFFIX, Policy
+from quotary.client.policy import DOORS, MAX_POLICY, SIMULATION_SUFFIX, Policy
 from quotary.client.policy_text import explain as sentences
 from quotary.client.policy_text import weaknesses
 from quotary.errors import Malformed, Usage
@@ -66,6 +66,9 @@ def policy() -> None:
     "--poll", "poll_seconds", type=click.IntRange(1), help="For enclaves: seconds between two looks."
 )
 @click.option("--plaintext", type=click.Choice(["refused", "allowed"]), default="refused", show_default=True)
+@click.option(
+    "--door", "doors", type=click.Choice(DOORS), multiple=True, help="For enclaves: whose clients are served."
+)
 @click.option("--out", type=FILE, required=True, help="New file.")
 @json_option
 def new(
@@ -88,6 +91,7 @@ def new(
     minimum_time: datetime | None,
     poll_seconds: int | None,
     plaintext: str,
+    doors: tuple[str, ...],
     out: Path,
     as_json: bool,
 ) -> None:
@@ -115,7 +119,8 @@ def new(
     if devices_file is not None:
         document["devices"] = read_json(devices_file)
     if poll_seconds is not None:
-        document["enclave"] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
+        rules_of_enclave: dict[str, object] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
+        document["enclave"] = rules_of_enclave | ({"doors": sorted(set(doors))} if doors else {})
     data = canonical(document, multiline=True)
     found = Policy.parse(data)
     write_new(out, data)

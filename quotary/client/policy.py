@@ -19,13 +19,14 @@ from quotary.errors import Malformed
 from quotary.statements.envelope import key_id, parse_spki
 from quotary.statements.floor import Floor, parse_floor
 from quotary.statements.measurement import base_platform
-from quotary.statements.predicates import LOG_SERVICE, ascending, parse_service
+from quotary.statements.predicates import LOG_SERVICE, ascending, parse_service, strings
 from quotary.tlog.policy import TlogPolicy
 
 MAX_POLICY = 1 << 20
 MAX_AGE_LIMIT_SECONDS = 366 * 86_400
 SIMULATION_SUFFIX = "/simulation"
 SIMULATED_PREFIX = "sim-"
+DOORS = ("browser", "nanogpt", "vllm-proxy")
 
 Environment = Literal["production", "simulation"]
 
@@ -86,10 +87,12 @@ class EnclaveRules:
 
     poll_seconds: between two looks at the log
     plaintext:    whether prompts may come without the sealed channel
+    doors:        other systems whose clients are served, of ``DOORS``; none that is not named
     """
 
     poll_seconds: int
     plaintext: bool
+    doors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,6 +292,10 @@ def _enclave(fields: Fields) -> EnclaveRules:
     rules = EnclaveRules(
         fields.integer("poll_seconds", 1, 3600),
         fields.choice("plaintext", "refused", "allowed") == "allowed",
+        fields.optional("doors", lambda name: strings(fields, name, len(DOORS), low=1)) or (),
     )
+    unknown = [door for door in rules.doors if door not in DOORS]
+    if unknown:
+        raise Malformed(f"policy.enclave.doors has {unknown[0]}, there are {', '.join(DOORS)}")
     fields.done()
     return rules

@@ -39,6 +39,8 @@ def explain(policy: Policy) -> tuple[str, ...]:
             f"An enclave under it asks the log every {policy.enclave.poll_seconds} s and {words} prompts "
             "outside the sealed channel."
         )
+        doors = ", ".join(policy.enclave.doors) or "none"
+        sentences.append(f"Doors for clients of other systems that are open there: {doors}.")
     return tuple(sentences)
 
 
@@ -82,6 +84,9 @@ def weaknesses(policy: Policy) -> tuple[str, ...]:
         found.append("devices: a GPU whose firmware does not say how it was set up is accepted")
     if policy.enclave is not None and policy.enclave.plaintext:
         found.append("plaintext allowed: whoever ends TLS in front of the enclave reads prompts")
+    if policy.enclave is not None and policy.enclave.doors:
+        doors = ", ".join(policy.enclave.doors)
+        found.append(f"doors {doors}: what they sign names no weights, no log and no parameters")
     return tuple(found)
 
 

@@ -8,6 +8,8 @@ import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from cryptography.hazmat.primitives.asymmetric import ec
+
 from quotary.canonical import Fields, b64, canonical, hexbytes, parse_canonical, time_text
 from quotary.ed25519 import check_public_key
 from quotary.errors import InvalidSignature, Malformed, Refused
@@ -19,15 +21,20 @@ MAX_LIFETIME = timedelta(hours=1)
 CHANNEL = "channel"
 RECEIPT = "receipt"
 GATEWAY = "gateway"
+DOOR = "door"
 
 # Length of a public key in bytes.
 _ALGORITHMS = {
     (CHANNEL, "x-wing"): 1216,
+    (DOOR, "ed25519"): 32,
+    (DOOR, "p-256"): 65,
+    (DOOR, "secp256k1"): 65,
     (GATEWAY, "x25519"): 32,
     (GATEWAY, "x-wing"): 1216,
     (RECEIPT, "ed25519"): 32,
     (RECEIPT, "ml-dsa-44"): 1312,
 }
+_CURVES: dict[str, ec.EllipticCurve] = {"p-256": ec.SECP256R1(), "secp256k1": ec.SECP256K1()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +143,11 @@ def _key(value: object) -> KeysetKey:
             check_public_key(found.public)
         except InvalidSignature as error:
             raise Malformed(f"the key {name} is degenerate") from error
+    if alg in _CURVES:
+        try:
+            ec.EllipticCurvePublicKey.from_encoded_point(_CURVES[alg], found.public)
+        except ValueError as error:
+            raise Malformed(f"the key {name} is no uncompressed point of {alg}") from error
     return found
 
 

@@ -12,7 +12,8 @@ import pytest
 
 from quotary.attestation.roots import VENDOR_ROOTS
 from quotary.canonical import canonical
-from quotary.client.policy import Policy
+from quotary.client.policy import DOORS, Policy
+from quotary.client.policy_text import explain, weaknesses
 from quotary.errors import Malformed
 from tests.fakes import authority
 from tests.fakes.gpus import device_floor
@@ -63,6 +64,27 @@ def test_a_production_policy_is_read() -> None:
     assert policy.enclave is not None
     assert policy.enclave.plaintext
     assert policy.log_url == ""
+
+
+def test_doors_are_closed_unless_they_are_named() -> None:
+    document = production()
+    closed = Policy.parse(policy_bytes(document)).enclave
+    assert closed is not None
+    assert closed.doors == ()
+    document["enclave"]["doors"] = list(DOORS)
+    policy = Policy.parse(policy_bytes(document))
+    assert policy.enclave is not None
+    assert policy.enclave.doors == DOORS
+    assert any("nanogpt" in sentence for sentence in explain(policy))
+    assert any(weakness.startswith("doors browser") for weakness in weaknesses(policy))
+
+
+@pytest.mark.parametrize("doors", [[], ["side"], ["nanogpt", "browser"], ["nanogpt", "nanogpt"], "all"])
+def test_doors_that_nobody_knows_or_that_are_not_a_set_are_refused(doors: object) -> None:
+    document = production()
+    document["enclave"]["doors"] = doors
+    with pytest.raises(Malformed):
+        Policy.parse(policy_bytes(document))
 
 
 def test_a_clients_policy_needs_no_rules_for_enclaves() -> None:

@@ -1,9 +1,10 @@
 """A machine for tests of the API: it replaces the device and the log, and says what it is told to say."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
-from enclave.boot import SelfCheck
+from enclave.boot import SelfCheck, Shown
 from quotary.attestation.binding import Binding, keyset_digest
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.facts import TCB, Facts
@@ -31,13 +32,18 @@ class SteppedClock:
 
 @dataclass(slots=True)
 class ToldMachine:
-    """Judges itself as the test decides. error: what the next check finds instead."""
+    """Judges itself as the test decides.
+
+    error: what the next check finds instead; platform: what its evidence is of; quote: over 64 bytes, for doors
+    """
 
     clock: SteppedClock
     weights: bytes
     size: int = 10
     error: Exception | None = None
     checked: list[bytes] = field(default_factory=list)
+    platform: str = "sim-tdx"
+    quote: Callable[[bytes], bytes] = bytes
 
     def check(self, keyset: bytes) -> SelfCheck:
         self.checked.append(keyset)
@@ -52,6 +58,10 @@ class ToldMachine:
         place = NonceProof(0, 0 if nonce is None else 1, ())
         return replace(believed.document, nonce=place).encode()
 
+    def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown:
+        registers = believed.verdict.facts.registers
+        return Shown(self.platform, registers, believed.document.keyset, self.quote(report_data), None)
+
     def _found(self, document: AttestationDocument) -> SelfCheck:
         if self.error is not None:
             raise self.error
@@ -60,7 +70,7 @@ class ToldMachine:
     def _verdict(self, document: AttestationDocument) -> Verdict:
         now = self.clock.now()
         tcb = TCB("UpToDate", (), now, None, 1, {})
-        facts = Facts("sim-tdx", "00", {}, {}, bytes(64), tcb, {}, (), (), True, now)
+        facts = Facts(self.platform, "00", {"mrtd": b"R" * 48}, {}, bytes(64), tcb, {}, (), (), True, now)
         return Verdict(
             service=SERVICE,
             release="sha256:" + "ab" * 32,

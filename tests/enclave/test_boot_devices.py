@@ -1,5 +1,7 @@
 """The boot check of a machine with GPUs: the same step that a client makes, and what only the machine can ask."""
 
+import base64
+import json
 from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -9,10 +11,13 @@ import pytest
 
 from enclave.boot import Machine, SelfCheck, Setup, consequence
 from enclave.device import DeviceEvidence, Evidence, require_confidential
+from enclave.doors.keys import ECDSA, VLLM_PROXY, DoorKeys
+from enclave.doors.reports import report, report_data
 from enclave.placement import AUTO, CPU, CUDA
 from enclave.serve import Options, device_of
 from quotary.attestation.binding import gpu_nonce, keyset_digest
 from quotary.attestation.document import AttestationDocument
+from quotary.attestation.tdx import TDXQuote
 from quotary.client.clock import FixedClock
 from quotary.client.policy import Policy
 from quotary.client.trust import ProcessMemory
@@ -218,3 +223,19 @@ def test_devices_that_fail_for_another_reason_do_not_end_the_process() -> None:
     ):
         assert isinstance(error, QuotaryError)
         assert not consequence(error).final
+
+
+@pytest.mark.parametrize(("gpus", "switches"), [(1, 0), (2, 4)])
+def test_a_doors_report_has_gpus_that_answer_its_own_nonce(boxed: Boxed, gpus: int, switches: int) -> None:
+    machine, box = boxed(gpus, switches)
+    believed = machine.check(own(box))
+    keys, nonce = DoorKeys((VLLM_PROXY,)), b"N" * 32
+    shown = machine.show(believed, report_data(keys, ECDSA, nonce), nonce)
+    assert box.asked[-1] == (nonce,) * (gpus + switches)
+    assert TDXQuote.parse(shown.quote).body["report_data"] == report_data(keys, ECDSA, nonce)
+    payload = json.loads(str(report(keys, ECDSA, nonce, shown)["nvidia_payload"]))
+    assert (payload["nonce"], payload["arch"]) == (nonce.hex(), "HOPPER")
+    assert len(payload["evidence_list"]) == gpus
+    for item in payload["evidence_list"]:
+        assert item.keys() == {"arch", "certificate", "evidence"}
+        assert base64.b64decode(item["certificate"]).startswith(b"-----BEGIN CERTIFICATE-----")

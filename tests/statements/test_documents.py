@@ -8,6 +8,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -189,6 +191,22 @@ def test_a_changed_keyset_is_refused(change: Change, message: str) -> None:
     change(document)
     with pytest.raises(Malformed, match=message):
         Keyset.parse(canonical(document))
+
+
+@pytest.mark.parametrize(("alg", "curve"), [("p-256", ec.SECP256R1()), ("secp256k1", ec.SECP256K1())])
+def test_a_doors_key_is_a_point_of_its_curve(alg: str, curve: ec.EllipticCurve) -> None:
+    point = (
+        ec.derive_private_key(7, curve)
+        .public_key()
+        .public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    )
+    found = replace(KEYSET, keys=(KEYSET.keys[0], KeysetKey("door", "door", alg, point), KEYSET.keys[1]))
+    assert Keyset.parse(found.encode()) == found
+    for wrong in (point[:-1] + bytes([point[-1] ^ 1]), b"\x05" + point[1:], bytes(65)):
+        with pytest.raises(Malformed, match=f"no uncompressed point of {alg}"):
+            replace(
+                found, keys=(KEYSET.keys[0], KeysetKey("door", "door", alg, wrong), KEYSET.keys[1])
+            ).encode()
 
 
 def test_a_keyset_that_nobody_would_read_is_not_written() -> None:
