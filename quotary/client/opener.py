@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
+from itertools import takewhile
 from multiprocessing import get_context, parent_process
 from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING
@@ -37,7 +38,7 @@ _KEPT_BYTES = 1 << 25
 _KEYS = 1024
 
 _Answer = tuple[Carried, frozenset[int]]
-_Held = tuple[bytes, bytes, bytes]
+_Held = tuple[bytes, bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,10 @@ class _Asked:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
+    """An entry that was opened ahead; ``held`` are those of its signatures that were verified, too."""
+
     opened: Opened
-    held: frozenset[_Held]
+    held: tuple[bytes, ...]
     length: int
 
 
@@ -85,14 +88,16 @@ class Opener:
     def forget(self) -> None:
         """Drop all that was opened ahead; it is opened again when it is asked for."""
         self._kept: dict[int, _Kept] = {}
-        self._held: set[_Held] = set()
+        self._held: dict[bytes, _Held] = {}
         self._length = 0
 
     def settle(self, index: int) -> None:
         """Drop what was opened of the entries before ``index``."""
-        while self._kept and (first := next(iter(self._kept))) < index:
-            kept = self._kept.pop(first)
-            self._held -= kept.held
+        # All at once: to take the first out of a dictionary again and again is to walk over the gaps.
+        for settled in list(takewhile(index.__gt__, self._kept)):
+            kept = self._kept.pop(settled)
+            for signature in kept.held:
+                self._held.pop(signature, None)
             self._length -= kept.length
 
     def opened(self, index: int, entry: bytes) -> Opened:
@@ -102,7 +107,7 @@ class Opener:
 
     def verify(self, key: bytes, signature: Signature, payload: bytes) -> None:
         """Return if the key (32 bytes) signed the payload, else raise ``InvalidSignature``."""
-        if (key, signature.sig, payload) in self._held:
+        if self._held.get(signature.sig) == (key, payload):
             return
         verify(key, signature, payload)
         self._learn({signature.keyid: key})
@@ -160,11 +165,10 @@ class Opener:
                 self._learn(opened.statement.predicate.keys)
             if self._length + len(entry) > _KEPT_BYTES:
                 continue
-            names = _triples(opened.envelope, asked.keys) if offset in held else ()
-            kept = _Kept(opened, frozenset(names), len(entry))
-            self._kept[batch.start + offset] = kept
-            self._held |= kept.held
-            self._length += kept.length
+            names = _held(opened.envelope, asked.keys) if offset in held else {}
+            self._kept[batch.start + offset] = _Kept(opened, tuple(names), len(entry))
+            self._held.update(names)
+            self._length += len(entry)
 
     def _learn(self, keys: Mapping[str, bytes]) -> None:
         """Give keys to the processes from now on; whether a key counts is for F1 to say."""
@@ -184,11 +188,10 @@ def _room(pending: deque[_Asked]) -> bool:
     return len(pending) < _AHEAD_BATCHES and length < _AHEAD_BYTES
 
 
-def _triples(envelope: Envelope | None, keys: Mapping[str, bytes]) -> Iterator[_Held]:
-    """Name what held: the very key, signature and payload."""
+def _held(envelope: Envelope | None, keys: Mapping[str, bytes]) -> dict[bytes, _Held]:
+    """Say for each signature (64 bytes) the very key and payload that it held for."""
     assert envelope is not None  # it had signatures
-    for signature in envelope.signatures:
-        yield keys[signature.keyid], signature.sig, envelope.payload
+    return {item.sig: (keys[item.keyid], envelope.payload) for item in envelope.signatures}
 
 
 def _begin() -> None:

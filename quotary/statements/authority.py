@@ -4,7 +4,7 @@ Every signature must be by a key that the log's or the service's delegation in f
 hold. Then the distinct keys of a role are counted inside this one entry.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from quotary.errors import InvalidSignature
 from quotary.statements.delegation import Delegation
@@ -55,16 +55,13 @@ def check_signatures(
     powers: tuple[Power, ...], state: Known, service: str, envelope: Envelope, verify: Verify
 ) -> frozenset[str]:
     """Give the ids of the keys that signed, all of them known and all signatures valid."""
-    known: dict[str, bytes] = {}
-    for name in (LOG_SERVICE, service):
-        held = state.held(name)
-        if held is not None:
-            known.update(held.delegation.keys)
-    known.update(powers[0][0].keys)  # the genesis is not in force yet
-    _check_known(known, envelope)
-    for signature in envelope.signatures:
+    holders = (state.held(LOG_SERVICE), state.held(service))
+    known = [powers[0][0].keys]  # the genesis is not in force yet
+    known += [held.delegation.keys for held in holders if held is not None]
+    keys = [_known_key(known, signature.keyid) for signature in envelope.signatures]
+    for key, signature in zip(keys, envelope.signatures, strict=True):
         try:
-            verify(known[signature.keyid], signature, envelope.payload)
+            verify(key, signature, envelope.payload)
         except InvalidSignature as error:
             raise Ignored("invalid-signature", f"{signature.keyid}: {error}") from error
     return frozenset(signature.keyid for signature in envelope.signatures)
@@ -97,7 +94,8 @@ def _allocates(statement: Statement) -> bool:
     return statement.kind == "delegation" and statement.sequence == 1
 
 
-def _check_known(known: Mapping[str, bytes], envelope: Envelope) -> None:
-    for signature in envelope.signatures:
-        if signature.keyid not in known:
-            raise Ignored("unknown-key", f"no delegation in force knows the key {signature.keyid}")
+def _known_key(known: Iterable[Mapping[str, bytes]], keyid: str) -> bytes:
+    for keys in known:
+        if keyid in keys:
+            return keys[keyid]
+    raise Ignored("unknown-key", f"no delegation in force knows the key {keyid}")

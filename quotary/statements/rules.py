@@ -81,10 +81,12 @@ def release(state: Known, entry: Entry, found: ReleaseClaim) -> Effect:
     service = found.header.service
     changed: list[MeasurementRecord] = []
     for measurement in found.measurements:
-        record = _measured(state, service, measurement)
-        if record is None:
-            record = _born(service, measurement, entry.index, state.denial(measurement))
-        changed.append(_newly_released(record, entry, found.not_after))
+        before = _measured(state, service, measurement)
+        changed.append(
+            _newly_released(before, entry, found.not_after)
+            if before is not None
+            else _born_released(state, service, measurement, entry, found.not_after)
+        )
     released = Released(service, entry.index, entry.signers, found.measurements)
     return Effect(tuple(changed), released=released)
 
@@ -160,10 +162,22 @@ def _measured(state: Known, service: str, measurement: bytes) -> MeasurementReco
 
 
 def _born(service: str, measurement: bytes, index: int, reason: str | None) -> MeasurementRecord:
-    status: Status = "active" if reason is None else "revoked"
-    nothing = History()
     return MeasurementRecord(
-        service, measurement, status, None, None, None, index, index, reason, (), nothing
+        service, measurement, _status(reason), None, None, None, index, index, reason, (), History()
+    )
+
+
+def _status(reason: str | None) -> Status:
+    return "active" if reason is None else "revoked"
+
+
+def _born_released(
+    state: Known, service: str, measurement: bytes, entry: Entry, not_after: datetime
+) -> MeasurementRecord:
+    reason, name, index = state.denial(measurement), entry.statement_id, entry.index
+    history = History().touched(index)
+    return MeasurementRecord(
+        service, measurement, _status(reason), None, name, not_after, index, index, reason, (), history
     )
 
 

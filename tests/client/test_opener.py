@@ -170,8 +170,7 @@ def test_only_the_very_key_signature_and_payload_that_held_are_not_verified_agai
     hashes = (leaf_hash(entry),)
     batch = Batch(0, 4, (entry,), hashes, b"", b"")
     assert list(pair.ahead(iter([batch]), 1)) == [batch]
-    held = (public, signature.sig, envelope.payload)
-    assert held in pair._held
+    assert pair._held[signature.sig] == (public, envelope.payload)
     assert pair.opened(4, b"not looked at").statement_id == envelope.statement_id
     for wrong in (
         (raw_public_key(key("owner1")), signature, envelope.payload),
@@ -181,7 +180,7 @@ def test_only_the_very_key_signature_and_payload_that_held_are_not_verified_agai
         with pytest.raises(InvalidSignature):
             pair.verify(*wrong)
     pair.settle(5)
-    assert held not in pair._held
+    assert signature.sig not in pair._held
     assert pair.opened(4, b"").code == "malformed"
 
 
@@ -203,8 +202,8 @@ def test_the_processes_verify_from_the_batch_on_that_follows_a_delegation() -> N
     with Opener(2, least=0) as opener:
         seen = []
         for _ in opener.ahead(iter(batches), 6):
-            seen.append((public, envelope.signatures[0].sig, envelope.payload) in opener._held)
-    assert seen == [False, True]
+            seen.append(opener._held.get(envelope.signatures[0].sig))
+    assert seen == [None, (public, envelope.payload)]
 
 
 def test_what_is_kept_and_asked_ahead_is_bounded(pair: Opener) -> None:
