@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any, NoReturn, TypeVar
 
+from quotary.codec import CODEC
 from quotary.errors import Malformed
 
 MAX_INTEGER = 2**53 - 1
@@ -26,11 +27,7 @@ _NAME = re.compile(r"[a-z0-9._:/-]{1,256}")
 # Unicode category Cc, and the surrogates that UTF-8 cannot carry.
 _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _CONTROL_BUT_NEWLINE = re.compile("[\x00-\x09\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_HEX = re.compile(r"[0-9a-f]*")
 _IDENTITY = re.compile(r"sha256:[0-9a-f]{64}")
-# Of what is left here (no float, no null, ASCII names, no control characters) RFC 8785 and Python's writer
-# give the same bytes: names sorted, no spaces, only quotation mark and backslash escaped. A test compares.
-_WRITER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"), check_circular=False)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}Z")
 
 T = TypeVar("T")
@@ -42,11 +39,17 @@ def canonical(value: object, *, multiline: bool = False) -> bytes:
     multiline: strings may hold line feeds (a policy carries a text file verbatim); never in statements.
     """
     _check(value)
-    text = _WRITER.encode(value)
+    # Of what is left here (no float, no null, ASCII names, no control characters) RFC 8785 and the codecs
+    # give the same bytes: names sorted, no spaces, only quotation mark and backslash escaped. Tests
+    # compare.
+    try:
+        data = CODEC.write(value)
+    except UnicodeEncodeError as error:
+        raise Malformed("a string holds a control character or a surrogate") from error
     # A string that needs escaping is rare, and one that JSON writes as it stands shows in the text.
-    if "\\" in text or not text.isascii() or "\x7f" in text:
+    if b"\\" in data or not data.isascii() or b"\x7f" in data:
         _check_strings(value, _CONTROL_BUT_NEWLINE if multiline else _CONTROL)
-    return text.encode("utf-8")
+    return data
 
 
 def parse_canonical(data: bytes, limit: int, *, multiline: bool = False) -> object:
@@ -54,7 +57,7 @@ def parse_canonical(data: bytes, limit: int, *, multiline: bool = False) -> obje
     if len(data) > limit:
         raise Malformed(f"document has {len(data)} bytes, at most {limit} are allowed")
     try:
-        value: object = _READER.decode(data.decode("utf-8"))
+        value = CODEC.read(data)
     except (ValueError, RecursionError) as error:
         raise Malformed("not a JSON document of our kind") from error
     if canonical(value, multiline=multiline) != data:
@@ -91,9 +94,13 @@ def unb64(text: str, *, length: int | None = None) -> bytes:
 
 def hexbytes(text: str, length: int) -> bytes:
     """Read lower-case hex of exactly ``length`` bytes."""
-    if len(text) != 2 * length or _HEX.fullmatch(text) is None:
+    try:
+        found = bytes.fromhex(text)
+    except ValueError:
+        found = b""
+    if len(found) != length or found.hex() != text:  # spaces and capitals would be read, too
         raise Malformed(f"not {2 * length} lower-case hex digits")
-    return bytes.fromhex(text)
+    return found
 
 
 def parse_identity(text: str) -> str:
@@ -154,11 +161,12 @@ class Fields:
 
     def text(self, name: str, limit: int = 4096) -> str:
         """Read a string of 1 to ``limit`` characters."""
-        found = self.value(name)
+        found = self._members.get(name)
         if not isinstance(found, str):
-            self._refuse(name, "is not a string")
+            self._refuse(name, "is not a string" if name in self._members else "is missing")
         if not 1 <= len(found) <= limit:
             self._refuse(name, f"has {len(found)} characters, 1 to {limit} are allowed")
+        self._read.add(name)
         return found
 
     def name(self, name: str, limit: int = MAX_NAME) -> str:
@@ -323,7 +331,3 @@ def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 def _no_float(text: str) -> NoReturn:
     raise Malformed(f"a document cannot hold the number {text[:20]}")
-
-
-# Here, as it needs the function above; made once, as ``json.loads`` would make one for each document.
-_READER = json.JSONDecoder(parse_float=_no_float, parse_constant=_no_float)
