@@ -25,7 +25,16 @@ from enclave.lifecycle import LogBehind, NotServing
 from enclave.replay import OutsideWindow, Replayed
 from enclave.runtime import Enclave
 from quotary.canonical import hexbytes
-from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, UnknownKey, open_request, sealed_key_id
+from quotary.client.ratchet import PATH as SESSION_PATH
+from quotary.client.ratchet import Opening, SessionEnded, is_session
+from quotary.client.sealed import (
+    MEDIA_TYPE,
+    OpenedRequest,
+    UnknownKey,
+    key_id,
+    open_request,
+    sealed_key_id,
+)
 from quotary.errors import Malformed, QuotaryError, Refused
 
 CHAT = "/v1/chat/completions"
@@ -64,16 +73,34 @@ def create_app(enclave: Enclave) -> Flask:
 def _sealed(enclave: Enclave) -> Response:
     if request.mimetype != MEDIA_TYPE:
         raise APIError(415, "unsupported_media_type", f"a sealed request has the type {MEDIA_TYPE}")
-    wire = _body(request)
-    keyset = enclave.keys.find(sealed_key_id(wire), enclave.now())
+    keyset, opened = _opened(enclave, _body(request))
+    enclave.replay.admit(opened.enc, opened.head.at, enclave.now())
+    return _streamed(SealedBody(opened, _inner(enclave, keyset, opened)), 200, {"content-type": MEDIA_TYPE})
+
+
+def _opened(enclave: Enclave, wire: bytes) -> tuple[LiveKeyset, OpenedRequest]:
+    """Open a one-shot request or one of a session, under a keyset that is in use."""
+    if is_session(wire):
+        opened, named = enclave.sessions.open(wire, enclave.now())
+        return _keyset(enclave, named), opened
+    keyset = _keyset(enclave, sealed_key_id(wire))
+    return keyset, open_request(wire, keyset.channel, keyset.digest)
+
+
+def _keyset(enclave: Enclave, named: bytes) -> LiveKeyset:
+    keyset = enclave.keys.find(named, enclave.now())
     if keyset is None:
         state = enclave.state
         if state.phase is lifecycle.Phase.REFUSING:
             raise NotServing(state.code, state.reason, final=True)
-        raise UnknownKey("channel key", sealed_key_id(wire).hex(), "one of the attested keyset")
-    opened = open_request(wire, keyset.channel, keyset.digest)
-    enclave.replay.admit(opened.enc, opened.head.at, enclave.now())
-    return _streamed(SealedBody(opened, _inner(enclave, keyset, opened)), 200, {"content-type": MEDIA_TYPE})
+        raise UnknownKey("channel key", named.hex(), "one of the attested keyset")
+    return keyset
+
+
+def _session(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Reply:
+    opening = Opening(opened.head.response_secret, opened.transcript, keyset.digest)
+    offer = enclave.sessions.offer(opening, key_id(keyset.channel.public), enclave.now())
+    return plain(200, offer.encode(), {"cache-control": "no-store"})
 
 
 def _inner(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Reply:
@@ -83,6 +110,8 @@ def _inner(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Reply
         asker = replace(_asker(head.headers), sealed=True)
         if head.method == "POST" and (head.path == CHAT or enclave.doors.is_chat(head.path)):
             return _chat(enclave, keyset, head.path, opened.body, head.min_log_size, asker)
+        if (head.method, head.path) == ("POST", SESSION_PATH):
+            return _session(enclave, keyset, opened)
         if (head.method, head.path) == ("GET", "/v1/models"):
             return _models(enclave)
         if head.method == "GET" and head.path.startswith("/v1/receipts/"):
@@ -210,6 +239,8 @@ def _api_error(error: Exception) -> APIError:
         return APIError(412, "log_behind", str(error))
     if isinstance(error, UnknownKey):
         return APIError(422, "keyset_changed", "sealed to a key that is not in use; attest again")
+    if isinstance(error, SessionEnded):
+        return APIError(422, "session_ended", "the session is not open here (any more); open another one")
     if isinstance(error, Replayed):
         return APIError(409, "replayed", str(error))
     if isinstance(error, OutsideWindow):

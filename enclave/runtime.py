@@ -22,6 +22,7 @@ from enclave.keyset import Keyring, LiveKeyset
 from enclave.lifecycle import NotServing, State, Verified
 from enclave.receipts import ReceiptBook
 from enclave.replay import ReplaySet
+from enclave.sessions import SessionBook
 from quotary.client.clock import Clock
 from quotary.client.policy import EnclaveRules
 from quotary.client.receipt import Origin
@@ -71,6 +72,7 @@ class Enclave:
         self._machine, self._clock = machine, clock
         self.book = ReceiptBook()
         self.replay = ReplaySet()
+        self.sessions = SessionBook()
         self.keys = Keyring()
         self.doors = Doors(terms.rules.doors)
         self._instance = secrets.token_hex(16)
@@ -136,6 +138,7 @@ class Enclave:
         self._change(lambda state: lifecycle.refuse(state, code, reason))
         self.keys.destroy()
         self.doors.keys.destroy()
+        self.sessions.destroy()
         if self._ready is not None:
             self._ready.engine.abort("revoked")
 
@@ -211,6 +214,7 @@ class Enclave:
         self.drain()
         self.keys.destroy()
         self.doors.keys.destroy()
+        self.sessions.destroy()
         if self._ready is not None:
             self._ready.engine.close()
 

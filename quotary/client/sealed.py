@@ -40,11 +40,11 @@ MEDIA_TYPE = "application/quotary-sealed"
 VERSION = 1
 KEY_LENGTH = 1184 + 32
 MAX_HEAD = 16_384
+ENC_LENGTH = KEM.MLKEM768_X25519.enc_length()
 
 _FIXED = struct.Struct(">BHHH8sH")
 _SUITE = (0x647A, 0x0001, 0x0002)
-_ENC_LENGTH = KEM.MLKEM768_X25519.enc_length()
-_OVERHEAD = _ENC_LENGTH + 16
+_OVERHEAD = ENC_LENGTH + 16
 _HPKE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 _LABEL = b"quotary-sealed/v1 "
 _PATH = re.compile(r"/[!-~]{0,1023}")
@@ -167,20 +167,40 @@ def seal_request(
 
     Returns the bytes to POST and the opener for whatever comes back.
     """
-    if len(public) != KEY_LENGTH:
-        raise Malformed(f"channel key has {len(public)} bytes, X-Wing needs {KEY_LENGTH}")
     plaintext = frames.pad(0, head.encode(), BUCKETS[0])
     fixed = _FIXED.pack(VERSION, *_SUITE, key_id(public), len(plaintext) + _OVERHEAD)
+    sealed = encrypt(public, plaintext, _info(fixed, keyset_digest))
+    transcript = _transcript(fixed, sealed)
+    wire = fixed + sealed + seal_body(head, transcript, body)
+    return wire, ResponseOpener(head, transcript, wire)
+
+
+def encrypt(public: bytes, plaintext: bytes, info: bytes) -> bytes:
+    """Seal bytes to an X-Wing key: ``enc`` and ciphertext of one HPKE message."""
+    if len(public) != KEY_LENGTH:
+        raise Malformed(f"channel key has {len(public)} bytes, X-Wing needs {KEY_LENGTH}")
     try:
         kem = MLKEM768PublicKey.from_public_bytes(public[:1184])
     except ValueError as error:
         raise Malformed("channel key is not an X-Wing key") from error
     key = MLKEM768X25519PublicKey(kem, X25519PublicKey.from_public_bytes(public[1184:]))
-    sealed = _HPKE.encrypt(plaintext, key, info=_info(fixed, keyset_digest))
-    transcript = _transcript(fixed, sealed)
+    return _HPKE.encrypt(plaintext, key, info=info)
+
+
+def seal_body(head: Head, transcript: bytes, body: bytes) -> bytes:
+    """Seal the body that belongs to a head, as frames whose last is final."""
     keys = _derive(head.request_key, transcript, REQUEST)
-    wire = fixed + sealed + b"".join(FrameSealer(keys, head.pad, transcript).seal_all(body))
-    return wire, ResponseOpener(head, transcript, wire)
+    return b"".join(FrameSealer(keys, head.pad, transcript).seal_all(body))
+
+
+def open_body(head: Head, transcript: bytes, rest: bytes) -> bytes:
+    """Open the whole body that belongs to a head."""
+    opener = FrameOpener(_derive(head.request_key, transcript, REQUEST), transcript)
+    found = opener.feed(rest)
+    opener.close()
+    if any(frame.receipt for frame in found):
+        raise Malformed("a request holds a receipt frame")
+    return b"".join(frame.data for frame in found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,13 +239,8 @@ def open_request(wire: bytes, key: PrivateKey, keyset_digest: bytes) -> OpenedRe
         raise Malformed("sealed head has frame flags")
     head = Head.parse(encoded)
     transcript = _transcript(fixed, sealed)
-    opener = FrameOpener(_derive(head.request_key, transcript, REQUEST), transcript)
-    found = opener.feed(rest)
-    opener.close()
-    if any(frame.receipt for frame in found):
-        raise Malformed("a request holds a receipt frame")
-    body = b"".join(frame.data for frame in found)
-    return OpenedRequest(head, body, sealed[:_ENC_LENGTH], hashlib.sha256(wire).digest(), transcript)
+    body = open_body(head, transcript, rest)
+    return OpenedRequest(head, body, sealed[:ENC_LENGTH], hashlib.sha256(wire).digest(), transcript)
 
 
 class ResponseSealer:
@@ -269,14 +284,15 @@ class ResponseSealer:
 class ResponseOpener:
     """Opens the response to one request from arriving bytes.
 
+    request, transcript: what this is the answer to
     head:    status and inner headers, once frame 0 has arrived
     receipt: bytes of the receipt, once the end has arrived and if it carried one
     """
 
-    __slots__ = ("_buffer", "_opener", "_request", "_transcript", "head", "receipt", "wire_digest")
+    __slots__ = ("_buffer", "_opener", "head", "receipt", "request", "transcript", "wire_digest")
 
     def __init__(self, request: Head, transcript: bytes, wire: bytes) -> None:
-        self._request, self._transcript = request, transcript
+        self.request, self.transcript = request, transcript
         self.wire_digest = hashlib.sha256(wire).digest()
         self._buffer = b""
         self._opener: FrameOpener | None = None
@@ -303,7 +319,7 @@ class ResponseOpener:
             if len(self._buffer) < 1 + _NONCE_LENGTH:
                 return b""
             nonce, data = self._buffer[1 : 1 + _NONCE_LENGTH], self._buffer[1 + _NONCE_LENGTH :]
-            keys = _derive(self._request.response_secret, self._transcript + nonce, RESPONSE)
+            keys = _derive(self.request.response_secret, self.transcript + nonce, RESPONSE)
             self._opener = FrameOpener(keys, _chain_start(self.wire_digest, nonce))
         return b"".join(map(self._take, self._opener.feed(data)))
 

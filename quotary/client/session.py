@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -26,13 +26,15 @@ from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile, verdict_with, verify_receipt
 from quotary.client.log import LogClient
 from quotary.client.policy import MAX_POLICY, Policy
+from quotary.client.ratchet import PATH as SESSION_PATH
+from quotary.client.ratchet import Offer, Opening, SessionClient
 from quotary.client.receipt import Exchange, Receipt, verify_exchange
 from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import Trail, Verdict
 from quotary.client.verify import judge
 from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected, Usage
-from quotary.net.transport import HTTP, Limits, Request, Transport
+from quotary.net.transport import HTTP, Limits, Request, Stream, Transport
 from quotary.statements.keyset import CHANNEL
 from quotary.statements.measurement import measurement_id
 
@@ -51,6 +53,7 @@ class Attested:
     """A machine that was judged, and what it was judged by.
 
     elapsed: reading of the clock when it was judged
+    session: the session of the channel that is open with it, where the client wants one
     """
 
     document: bytes
@@ -58,6 +61,7 @@ class Attested:
     nonce: bytes
     verdict: Verdict
     elapsed: float
+    session: "_Session"
 
     @property
     def channel(self) -> bytes:
@@ -71,6 +75,14 @@ class Attested:
         """Give what is worth keeping: the document without the bundle that it showed, and the one judged."""
         document = replace(AttestationDocument.parse(self.document), bundle=None).encode()
         return EvidenceFile(document, self.bundle, self.nonce, receipt, self.verdict.judged_at)
+
+
+class _Session:
+    """At most one session with one attested machine; its requests go out one after the other."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.open: SessionClient | None = None
 
 
 @dataclass(slots=True)
@@ -113,6 +125,8 @@ class Client:
     service: whose machine it must be; may be left out where the policy names only one
     log_url: address of the log, if not the one in the policy; without either, the bundle that the enclave
              shows is judged, which is as good as long as it is fresh
+    sessions: seal each request under a key that is gone when it was used; costs one more request at first,
+             and requests start one after the other
     """
 
     def __init__(
@@ -125,8 +139,10 @@ class Client:
         memory: Memory | None = None,
         clock: Clock | None = None,
         transport: Transport | None = None,
+        sessions: bool = False,
     ) -> None:
         self.url = url.rstrip("/")
+        self._sessions = sessions
         self.policy = policy if isinstance(policy, Policy) else _read_policy(Path(policy))
         self.service = _service(self.policy, service)
         self._transport = transport or HTTP(plain_http=self.policy.simulation)
@@ -146,7 +162,7 @@ class Client:
         verdict = judge(document, nonce, bundle, self.policy, self._memory, self._clock, trail)
         if verdict.service != self.service:
             raise Refused("service", verdict.service, self.service)
-        found = Attested(data, bundle, nonce, verdict, self._clock.elapsed())
+        found = Attested(data, bundle, nonce, verdict, self._clock.elapsed(), _Session())
         with self._lock:
             self._attested = found
         return found
@@ -204,11 +220,8 @@ class Client:
     def _sealed(
         self, attested: Attested, method: str, path: str, body: bytes, headers: Mapping[str, str] | None
     ) -> Iterator[Reply]:
-        verdict, now = attested.verdict, int(self._clock.now().timestamp())
-        head = Head.new(method, path, at=now, min_log_size=verdict.size, headers=headers)
-        wire, opener = seal_request(head, body, attested.channel, verdict.keyset.digest)
-        request = Request(f"{self.url}/v1/sealed", "POST", wire, {"Content-Type": MEDIA_TYPE}, _ANSWER)
-        with self._transport.open(request) as stream:
+        verdict = attested.verdict
+        with self._posted(attested, method, path, body, headers) as (opener, stream):
             if stream.status != 200:
                 _refused(stream.status, b"".join(stream.chunks))
             first = _until_head(opener, stream.chunks)
@@ -216,6 +229,48 @@ class Client:
             reply = Reply(opener.head.status, opener.head.headers, iter(()), verdict)
             reply.chunks = _body(reply, opener, first, stream.chunks, attested, body, path, verdict.size)
             yield reply
+
+    @contextmanager
+    def _posted(
+        self, attested: Attested, method: str, path: str, body: bytes, headers: Mapping[str, str] | None
+    ) -> Iterator[tuple[ResponseOpener, Stream]]:
+        """Seal a request, by itself or as the session's next one, and send it."""
+        head = Head.new(
+            method,
+            path,
+            at=int(self._clock.now().timestamp()),
+            min_log_size=attested.verdict.size,
+            headers=headers,
+        )
+        with ExitStack() as sent:
+            if self._sessions and path != SESSION_PATH:
+                # A session's requests must arrive in order, so the next one waits until this one is answered.
+                with attested.session.lock:
+                    wire, opener = self._session_of(attested).seal(head, body)
+                    stream = sent.enter_context(self._transport.open(self._request(wire)))
+            else:
+                wire, opener = seal_request(head, body, attested.channel, attested.verdict.keyset.digest)
+                stream = sent.enter_context(self._transport.open(self._request(wire)))
+            yield opener, stream
+
+    def _session_of(self, attested: Attested) -> SessionClient:
+        """Give the open session, or open one by a request of its own."""
+        if attested.session.open is None:
+            with self._posted(attested, "POST", SESSION_PATH, b"", None) as (opener, stream):
+                if stream.status != 200:
+                    _refused(stream.status, b"".join(stream.chunks))
+                data = b"".join(map(opener.feed, stream.chunks))
+                opener.close()
+            if opener.head is None or opener.head.status != 200:
+                raise CannotTell(f"the enclave opened no session: {error_text(data)}")
+            opening = Opening(
+                opener.request.response_secret, opener.transcript, attested.verdict.keyset.digest
+            )
+            attested.session.open = SessionClient(Offer.parse(data), opening)
+        return attested.session.open
+
+    def _request(self, wire: bytes) -> Request:
+        return Request(f"{self.url}/v1/sealed", "POST", wire, {"Content-Type": MEDIA_TYPE}, _ANSWER)
 
     def _bundle(self, document: AttestationDocument) -> bytes:
         if self._log is not None:

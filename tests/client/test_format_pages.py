@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from quotary.client.ratchet import Offer
 from quotary.client.receipt import Receipt
 from quotary.client.sealed import Head, ResponseHead
 from quotary.manifest import Manifest
@@ -23,6 +24,7 @@ def example(page: str, name: str) -> bytes:
     [
         ("sealed.md", "head", Head),
         ("sealed.md", "response", ResponseHead),
+        ("sealed.md", "session", Offer),
         ("receipt.md", "receipt", Receipt),
     ],
 )

@@ -17,6 +17,7 @@ from quotary.client.clock import FixedClock
 from quotary.client.files import EvidenceFile, verify_file
 from quotary.client.policy import Policy
 from quotary.client.proxy import Proxy
+from quotary.client.ratchet import is_session
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, NotInLog, Refused, Rejected, Usage
 from tests.fakes import authority
@@ -32,10 +33,17 @@ def enclave(world: World) -> FakeEnclave:
     return FakeEnclave(world)
 
 
-def client_of(enclave: FakeEnclave, **changes: object) -> Client:
+def client_of(enclave: FakeEnclave, sessions: bool = False, **changes: object) -> Client:
     policy = Policy.parse(policy_bytes({**enclave.world.policy(), **changes}))
     clock = FixedClock(enclave.world.now)
-    return Client("http://127.0.0.1:1/", policy, log_url="http://127.0.0.1:2", transport=enclave, clock=clock)
+    return Client(
+        "http://127.0.0.1:1/",
+        policy,
+        log_url="http://127.0.0.1:2",
+        transport=enclave,
+        clock=clock,
+        sessions=sessions,
+    )
 
 
 def test_five_lines_ask_a_verified_machine(enclave: FakeEnclave, tmp_path: Path) -> None:
@@ -326,3 +334,29 @@ def test_the_proxy_refuses_a_length_that_is_none(enclave: FakeEnclave, length: s
         connection.endheaders()
         assert connection.getresponse().status == 413
         connection.close()
+
+
+# Sessions of the channel
+
+
+def test_a_client_with_sessions_opens_one_and_asks_in_it(enclave: FakeEnclave) -> None:
+    client = client_of(enclave, sessions=True)
+    for _ in range(3):
+        assert client.chat("x").text == "a log"
+    posted = [request.body for request in enclave.seen if request.method == "POST"]
+    assert [body is not None and is_session(body) for body in posted] == [False, True, True, True]
+
+
+def test_a_client_whose_session_ended_verifies_once_and_opens_another(enclave: FakeEnclave) -> None:
+    client = client_of(enclave, sessions=True)
+    client.chat("x")
+    enclave.forget_keyset_once = True
+    assert client.chat("x").text == "a log"
+    assert len([request for request in enclave.seen if "/v1/attestation" in request.url]) == 2
+
+
+def test_an_enclave_that_opens_no_session_is_not_asked_without_one(enclave: FakeEnclave) -> None:
+    enclave.status = 503
+    with pytest.raises(CannotTell, match="opened no session"):
+        client_of(enclave, sessions=True).chat("a secret")
+    assert enclave.prompts == []

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from quotary.client.ratchet import PATH, Opening, SessionServer, is_session
 from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature, commitment
 from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, ResponseHead, open_request
 from quotary.errors import CannotTell
@@ -35,6 +36,7 @@ class FakeEnclave:
     log_down: bool = False
     show_bundle: bool = False
     prompts: list[bytes] = field(default_factory=list)
+    session: SessionServer | None = None
 
     def send(self, request: Request) -> Reply:
         self.seen.append(request)
@@ -62,13 +64,27 @@ class FakeEnclave:
             return
         assert request.body is not None
         keyset = self.world.document().keyset
-        opened = open_request(request.body, self.world.channel, hashlib.sha256(keyset).digest())
-        self.prompts.append(opened.body)
-        wire = self._respond(opened, hashlib.sha256(keyset).digest())
+        digest = hashlib.sha256(keyset).digest()
+        if is_session(request.body):
+            assert self.session is not None
+            opened = self.session.open(request.body)
+        else:
+            opened = open_request(request.body, self.world.channel, digest)
+        if opened.head.path == PATH:
+            wire = self._offer(opened, digest)
+        else:
+            self.prompts.append(opened.body)
+            wire = self._respond(opened, digest)
         wire = wire[: len(wire) - self.cut]
         yield Stream(
             200, {"content-type": MEDIA_TYPE}, (wire[at : at + 100] for at in range(0, len(wire), 100))
         )
+
+    def _offer(self, opened: OpenedRequest, digest: bytes) -> bytes:
+        opening = Opening(opened.head.response_secret, opened.transcript, digest)
+        self.session, sealer = SessionServer(opening, b"S" * 16, 600), opened.respond()
+        wire = sealer.start(ResponseHead(self.status, {}))
+        return wire + sealer.data(self.session.offer.encode()) + sealer.end()
 
     def _respond(self, opened: OpenedRequest, keyset: bytes) -> bytes:
         sealer = opened.respond()
