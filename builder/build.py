@@ -70,6 +70,10 @@ class Recipe:
         digest = hashlib.sha256(self.policy).hexdigest() if self.policy is not None else self.policy_sha256
         return words + ([("policySha256", digest)] if digest else [])
 
+    def visible(self) -> list[Path]:
+        """Return the folders that the expression reads."""
+        return [self.source, self.lock, *([self.model] if self.model else [])]
+
     def artefacts(self) -> dict[str, tuple[str, ...]]:
         """Return the derivations that make the image, and the files that each gives."""
         return ARTEFACTS | (MODEL_ARTEFACTS if self.model else {})
@@ -129,7 +133,9 @@ def build(
         artefacts = recipe.artefacts()
         names = [*artefacts, "seed-check"]
         expression, arguments = recipe.source / "nix", recipe.arguments()
-        paths = nix.build(expression, names, arguments, progress=progress, jobs=jobs, cores=cores)
+        paths = nix.build(
+            expression, names, arguments, visible=recipe.visible(), progress=progress, jobs=jobs, cores=cores
+        )
         outputs = dict(zip(names, paths, strict=True))
         parts = {
             name: nix.physical(outputs[part]) / name for part, names in artefacts.items() for name in names
@@ -149,7 +155,14 @@ def build(
 def check(recipe: Recipe, nix: Nix, progress: Progress) -> list[str]:
     """Build every artefact of a built recipe again; return their names, or raise ``NotReproducible``."""
     names = [*recipe.artefacts(), "tools"]
-    nix.build(recipe.source / "nix", names, recipe.arguments(), progress=progress, check=True)
+    nix.build(
+        recipe.source / "nix",
+        names,
+        recipe.arguments(),
+        visible=recipe.visible(),
+        progress=progress,
+        check=True,
+    )
     return names
 
 

@@ -27,6 +27,10 @@ class InputDiffers(Rejected):
     """Bytes that were offered for an input do not have the locked SHA-256."""
 
 
+class SourceMissing(CannotTell):
+    """The commit that a release names cannot be had from the address given."""
+
+
 class BuildFailed(CannotTell):
     """A derivation's script stopped; the message carries the end of its log."""
 

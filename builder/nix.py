@@ -112,6 +112,7 @@ class Nix:
         attributes: Sequence[str],
         arguments: Sequence[tuple[str, str]] = (),
         *,
+        visible: Iterable[Path] = (),
         progress: Progress | None = None,
         check: bool = False,
         jobs: int = 1,
@@ -120,11 +121,15 @@ class Nix:
         """Build attributes of an expression; return their logical output paths in the order asked for.
 
         arguments: names and string values for the expression's function
+        visible:   what the expression may read of this machine, besides its own folder; it may ask no network
         check:     build again what is already built, and raise ``NotReproducible`` on any difference
         """
         words = ["nix-build", "--store", str(self.store), "--no-out-link", str(expression)]
         words += [word for attribute in attributes for word in ("-A", attribute)]
         words += [word for name, value in arguments for word in ("--argstr", name, value)]
+        places = [expression, *visible]
+        words += [word for at, path in enumerate(places) for word in ("-I", f"p{at}={path.resolve()}")]
+        words += ["--option", "restrict-eval", "true"]
         words += ["--check"] if check else []
         words += ["--option", "max-jobs", str(jobs), "--option", "cores", str(cores)]
         return self._run(words, progress).split()

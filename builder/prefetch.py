@@ -21,21 +21,27 @@ from builder.nix import Nix, Progress
 from builder.resolve import Spec, write_seed
 from builder.store import nar_sha256, tree_path
 from quotary.errors import CannotTell
+from quotary.net.transport import HTTP, Limits, Request, Transport
 
 ENOSPC = 28
+MIRROR_LIMITS = Limits(total_seconds=1800, length=2 << 30)
 
 
 @dataclass(frozen=True, slots=True)
 class Cache:
-    """Inputs by content: ``folder/<sha256>``. Whatever lies there is hashed again before it is used."""
+    """Inputs by content: ``folder/<sha256>``. Whatever lies there is hashed again before it is used.
+
+    mirror: address under which somebody serves such a folder; asked before apt and pip, believed as little
+    """
 
     folder: Path
+    mirror: str | None = None
 
     @classmethod
-    def default(cls) -> "Cache":
+    def default(cls, mirror: str | None = None) -> "Cache":
         """Return the user's cache: ``$XDG_CACHE_HOME/quotary/inputs``, usually below ``~/.cache``."""
         base = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-        return cls(Path(base) / "quotary" / "inputs")
+        return cls(Path(base) / "quotary" / "inputs", mirror)
 
     def find(self, sha256: str) -> Path | None:
         """Return the file, or nothing where it is absent; bytes that have rotted are removed."""
@@ -46,6 +52,21 @@ class Cache:
             path.unlink()
             return None
         return path
+
+    def fetch(self, item: Input, transport: Transport) -> bool:
+        """Ask the mirror for an input; say whether it gave the locked bytes. Others are dropped."""
+        request = Request(f"{self.mirror}/{item.sha256}", limits=MIRROR_LIMITS)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=self.folder, prefix=".mirror-") as file:
+            try:
+                with transport.open(request) as stream:
+                    file.writelines(stream.chunks)
+                file.flush()
+                if stream.status == 200:
+                    self.take(Path(file.name), item.key, item.sha256)
+            except (CannotTell, InputDiffers):
+                return False
+        return stream.status == 200
 
     def take(self, file: Path, name: str, sha256: str) -> Path:
         """Move a downloaded file in after comparing its hash."""
@@ -83,7 +104,7 @@ def prefetch(
 
     1. What the store already holds is left alone.
     2. What the cache holds is checked and added.
-    3. apt and pip are asked for the rest, all packages in one call each.
+    3. The cache's mirror is asked, then apt and pip for the rest, all packages in one call each.
     4. Whatever is then missing is named in ``InputMissing``.
     """
     wanted = lock.of_groups(*groups)
@@ -95,6 +116,10 @@ def prefetch(
         missing = [item for item in needed if item not in cached]
         if seed in absent and cache.find(lock.debs[lock.seed_package].sha256) is None:
             missing = [*missing, *(item for item in [lock.debs[lock.seed_package]] if item not in missing)]
+        if missing and cache.mirror:
+            progress(f"asking {cache.mirror} for {len(missing)} inputs")
+            transport = HTTP()
+            missing = [item for item in missing if not cache.fetch(item, transport)]
         if missing:
             _download(missing, cache, spec, work, progress)
         _add(needed, nix, cache, progress)

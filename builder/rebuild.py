@@ -76,9 +76,16 @@ def repeat(
     out = work / "image"
     try:
         built = build(recipe_of(release, recipe), nix, cache, work, out, progress)
-    except (BuildFailed, InputDiffers) as error:
-        return Rebuilt("failed", (), (), str(error)[:1000])
+    except BuildFailed as error:
+        return failed("build", error)
+    except InputDiffers as error:
+        return failed("input", error)
     return compare(release, built.image, out, measure)
+
+
+def failed(reason: str, error: QuotaryError) -> Rebuilt:
+    """Say that the release cannot be built; ``reason`` is the class of failure, first in the detail."""
+    return Rebuilt("failed", (), (), f"{reason}: {error}"[:1000])
 
 
 def compare(release: Release, image: Image, folder: Path, measure: Measure) -> Rebuilt:

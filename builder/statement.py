@@ -35,6 +35,11 @@ def now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
 
 
+def seconds() -> int:
+    """Return the machine's time in seconds since 1970."""
+    return int(datetime.now(UTC).timestamp())
+
+
 def next_sequence(log: LogClient, service: str, kind: str) -> int:
     """Return the number that the log says it would accept next: a hint; a signer reads it before signing."""
     numbers = log.service(service).get("next_sequence")

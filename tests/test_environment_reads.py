@@ -35,6 +35,7 @@ REVIEWED = {
     ("builder/nix.py", "TMPDIR"): "handed on to Nix",
     ("builder/locked.py", "LIBRARIES"): "set by the Nix expression inside the sandbox",
     ("builder/locked.py", "TOOLS"): "set by the Nix expression inside the sandbox",
+    ("builder/source.py", "*"): "handed on to git, without GIT_*; the commit is a hash over the source",
 }
 
 READERS = {"get", "getenv", "getenvb", "setdefault", "pop"}

@@ -152,7 +152,9 @@ def test_an_input_cannot_reach_the_network_or_this_machine(twice: Twice, tmp_pat
     probe = 'probe = lib.sh { name = "probe"; script = ./probe.sh; };\n  seed-check = '
     (tmp_path / "nix" / "image.nix").write_text(expression.replace("seed-check = ", probe, 1))
     (tmp_path / "nix" / "probe.sh").write_text(PROBE)
-    twice.nix.build(tmp_path / "nix", ["probe"], [("lock", str(twice.recipe.lock))])
+    twice.nix.build(
+        tmp_path / "nix", ["probe"], [("lock", str(twice.recipe.lock))], visible=[twice.recipe.lock]
+    )
 
 
 def test_the_registers_follow_from_the_files(twice: Twice) -> None:
@@ -180,9 +182,17 @@ def test_a_build_that_is_told_to_end_leaves_no_image_and_goes_on_later(twice: Tw
         os.kill(os.getpid(), signal.SIGTERM)
 
     with pytest.raises(Interrupted):
-        twice.nix.build(tmp_path / "nix", ["seed-check"], [("lock", str(twice.recipe.lock))], progress=stop)
+        twice.nix.build(
+            tmp_path / "nix",
+            ["seed-check"],
+            [("lock", str(twice.recipe.lock))],
+            visible=[twice.recipe.lock],
+            progress=stop,
+        )
     assert started == ["building seed-check"]
-    assert twice.nix.build(twice.recipe.source / "nix", ["seed-check"], twice.recipe.arguments())
+    assert twice.nix.build(
+        twice.recipe.source / "nix", ["seed-check"], twice.recipe.arguments(), visible=twice.recipe.visible()
+    )
 
 
 def test_a_logged_release_is_rebuilt_to_the_same_measurements(twice: Twice, tmp_path: Path) -> None:

@@ -69,6 +69,35 @@ def test_an_expression_that_is_wrong_does_not_look_like_a_missing_input(nix: Nix
 
 
 @needs_nix
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ('builtins.readFile "/etc/hostname"', "forbidden in restricted mode"),
+        ('builtins.fetchurl "http://127.0.0.1:9/x"', "forbidden in restricted mode"),
+        ('builtins.readFile "/proc/self/environ"', "forbidden in restricted mode"),
+    ],
+)
+def test_a_foreign_expression_reads_neither_this_machine_nor_a_network(
+    nix: Nix, tmp_path: Path, expression: str, said: str
+) -> None:
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "default.nix").write_text(f"{{ }}: {{ it = {expression}; }}")
+    with pytest.raises(BuildFailed, match=said):
+        nix.build(tmp_path / "source", ["it"])
+
+
+@needs_nix
+def test_an_expression_reads_what_it_was_given(nix: Nix, tmp_path: Path) -> None:
+    for name in ("source", "lock"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "lock" / "text").write_text("not a derivation")
+    words = f'{{ }}: {{ it = throw (builtins.readFile "{tmp_path / "lock" / "text"}"); }}'
+    (tmp_path / "source" / "default.nix").write_text(words)
+    with pytest.raises(BuildFailed, match="not a derivation"):
+        nix.build(tmp_path / "source", ["it"], visible=[tmp_path / "lock"])
+
+
+@needs_nix
 def test_the_private_configuration_never_falls_back_to_no_sandbox(nix: Nix) -> None:
     assert (nix.configuration / "nix.conf").read_text() == CONFIGURATION
     assert "sandbox-fallback = false" in CONFIGURATION

@@ -3,8 +3,12 @@
 import hashlib
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -155,6 +159,43 @@ def test_other_bytes_under_the_right_name_do_not_count(
     (archive / "seed.deb").write_bytes(package + b"x")
     with pytest.raises(InputMissing):
         prefetch(lock, GROUPS, nix, cache, SPEC, tmp_path / "work", silent)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Iterator[tuple[Path, str]]:
+    """A folder of inputs by hash, served over HTTP as any web server would."""
+    folder = tmp_path / "mirror"
+    folder.mkdir()
+
+    class Quiet(SimpleHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_mirror_of_inputs_is_asked_before_the_archives_and_believed_by_hash_alone(
+    lock: Lock,
+    nix: Nix,
+    cache: Cache,
+    package: bytes,
+    archive: Path,
+    mirror: tuple[Path, str],
+    tmp_path: Path,
+) -> None:
+    folder, address = mirror
+    asking = replace(cache, mirror=address)
+    (folder / digest(package)).write_bytes(package)
+    (folder / digest(b"wheel")).write_bytes(b"other bytes")
+    with pytest.raises(InputMissing) as caught:
+        prefetch(lock, GROUPS, nix, asking, SPEC, tmp_path / "work", silent)
+    assert caught.value.names == ("small=1",)
+    assert [path.name for path in asking.folder.iterdir()] == [digest(package)]
+    (folder / digest(b"wheel")).write_bytes(b"wheel")
+    assert prefetch(lock, GROUPS, nix, asking, SPEC, tmp_path / "work", silent).downloaded == 1
 
 
 def test_rotten_bytes_in_the_cache_are_thrown_away(cache: Cache) -> None:
