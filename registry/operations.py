@@ -142,47 +142,78 @@ _OTHERS: dict[str, Operation] = {
     "openapi": Operation("This document", JSON, schema="Document"),
 }
 
-_PAGES: dict[str, Operation] = {
-    "pages./": Operation("The front page", HTML, ("not-yet-published",)),
-    "pages./entries": Operation("The newest entries", HTML, _LATER, ("page",)),
-    "pages./entries/<int:index>": Operation(
-        "One entry, what it says and what it did", HTML, ("not-found", "not-yet-published")
+_PAGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "/": ("The front page", _LATER, ()),
+    "/search": (
+        "Search for people: how the words were read, and what names them",
+        ("not-yet-published",),
+        ("q",),
     ),
-    "pages./entries/<int:index>_json": Operation(
-        "The same for programs", JSON, ("not-found", "not-yet-published"), schema="Page"
+    "/entries": ("The newest entries", _LATER, ("page", "kind")),
+    "/entries/<int:index>": (
+        "One entry, what it says and what it did",
+        ("not-found", "not-yet-published"),
+        (),
     ),
-    "pages./measurements/<path:service>/<string(length=64):digest>": Operation(
-        "A measurement id and its status", HTML, _ABSENT
+    "/digests/<digest>": ("Every role of a digest", _LATER, ("at",)),
+    "/measurements/<path:service>/<string(length=64):digest>": (
+        "A measurement id and its status",
+        _ABSENT,
+        (),
     ),
-    "pages./measurements/<path:service>/<string(length=64):digest>_json": Operation(
-        "The same for programs", JSON, _ABSENT, schema="Page"
-    ),
-    "pages./search": Operation("Search for people", HTML, ("not-yet-published",), ("q",)),
-    "pages./static/<name>": Operation("The stylesheet and the verifier", "text/*", ("not-found",)),
-    "pages./revocations_atom": Operation("The newest revocations as a feed", ATOM, _LATER, ("page",)),
-}
-
-_TWINS: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
+    "/services": ("The newest services", _LATER, ("page",)),
+    "/services/<path:service>/": ("One service: releases, events, keys", _ABSENT, ("page",)),
+    "/releases": ("The newest releases", _LATER, ("page",)),
+    "/releases/<int:index>": ("One release: registers, inputs, rebuilds", _ABSENT, ()),
+    "/compare": ("Two releases side by side", _ABSENT, ("older", "newer")),
+    "/builders": ("Who may speak for which service", _LATER, ("page",)),
+    "/rebuilds": ("Who built which release again", _LATER, ("page",)),
     "/revocations": ("What was withdrawn, newest first", _LATER, ("page",)),
     "/tcb": ("The TCB floors", ("not-yet-published",), ()),
-    "/builders": ("Who may speak for which service", _LATER, ("page",)),
-    "/compare": ("Two releases side by side", _ABSENT, ("older", "newer")),
-    "/verify": ("Check a checkpoint or proof in this browser", (), ()),
     "/log": ("The newest checkpoint and who signed it", ("not-yet-published",), ()),
+    "/log/growth": ("How the log grew, and its tree", ("not-yet-published",), ()),
+    "/log/checkpoints": ("The checkpoints that the log signed", _LATER, ("page",)),
+    "/log/checkpoints/<int:size>": ("One checkpoint", _ABSENT, ()),
     "/log/consistency": ("That one size continues another", _LATER, ("older", "newer")),
+    "/witnesses": ("The witnesses and how far they are", ("not-yet-published",), ()),
+    "/verify": ("Check a checkpoint or proof in this browser", (), ()),
+    "/trust": ("What to pin", ("not-yet-published",), ()),
+    "/status": ("What works and what is late", ("not-yet-published",), ()),
+    "/api": ("This interface for people", (), ()),
 }
+
+_FEEDS: dict[str, tuple[str, ...]] = {
+    "/entries.atom": _LATER,
+    "/releases.atom": _LATER,
+    "/rebuilds.atom": _LATER,
+    "/revocations.atom": _LATER,
+    "/builders.atom": _LATER,
+    "/log/checkpoints.atom": _LATER,
+    "/services/<path:service>/feed.atom": _ABSENT,
+}
+
+
+def _endpoint(rule: str) -> str:
+    return "pages." + rule.replace(".", "_")
+
 
 OPERATIONS: dict[str, Operation] = {
     **_API,
     **_OTHERS,
-    **_PAGES,
+    "pages./static/<name>": Operation("The stylesheet and the verifier", "text/*", ("not-found",)),
     **{
-        f"pages.{rule}": Operation(said, HTML, problems, query)
-        for rule, (said, problems, query) in _TWINS.items()
+        _endpoint(rule): Operation(said, HTML, problems, query)
+        for rule, (said, problems, query) in _PAGES.items()
     },
     **{
-        f"pages.{rule}_json": Operation("The same for programs", JSON, problems, query, "Page")
-        for rule, (_, problems, query) in _TWINS.items()
+        _endpoint(f"{rule}index.json" if rule.endswith("/") else f"{rule}.json"): Operation(
+            "The same for programs", JSON, problems, query, "Page"
+        )
+        for rule, (_, problems, query) in _PAGES.items()
+    },
+    **{
+        _endpoint(rule): Operation("The newest as an Atom feed", ATOM, problems)
+        for rule, problems in _FEEDS.items()
     },
 }
 """By the name of the endpoint."""
@@ -193,6 +224,7 @@ PATH_PARAMETERS: dict[str, Schema] = {
         "schema": TILE,
         "example": "0/000.p/1",
     },
+    "size": {"description": "a published size", "schema": INDEX, "example": "1"},
     "index": {"description": "index of an entry", "schema": INDEX, "example": "0"},
     "digest": {"description": "leaf hash, or measurement id", "schema": HEX32},
     "name": {
@@ -222,6 +254,13 @@ PARAMETERS: dict[str, tuple[str, bool, str, Schema]] = {
         "the page ends below this index",
         {"type": "integer", "minimum": 1, "maximum": MAX_INDEX},
     ),
+    "kind": (
+        "kind",
+        False,
+        "only effective statements of this kind",
+        {"enum": ["delegation", "release", "rebuild", "revocation", "tcb-floor"]},
+    ),
+    "at": ("at", False, "a size: the status as of then", INDEX),
     "older": ("old", False, "the older of the two", INDEX),
     "newer": ("new", False, "the newer of the two", INDEX),
 }

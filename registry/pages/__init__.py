@@ -6,7 +6,7 @@ recomputes it in the browser, and each page shows the command that repeats it of
 
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
@@ -19,8 +19,9 @@ from quotary.statements.sentence import counted
 from quotary.tlog.policy import TlogPolicy
 from registry.c2sp import IMMUTABLE, cached
 from registry.errors import NotFound
-from registry.pages import builders, compare, entries, floors, history, revocations
+from registry.pages import feeds
 from registry.pages.lookup import iso
+from registry.pages.table import FEEDS, PAGES, Page, twin
 from registry.site import Site
 
 FRESH_SECONDS = 600
@@ -33,51 +34,36 @@ TYPES = {"style.css": "text/css", "verify.js": "text/javascript", "ed25519.js": 
 
 View = Callable[..., str | Response]
 
-# Each address has a template and a function that gives what both it and its .json twin say.
-TWINS: Mapping[str, tuple[str, Callable[[Site], dict[str, object]]]] = {
-    "/revocations": ("revocations.html", revocations.timeline),
-    "/tcb": ("floors.html", floors.floors),
-    "/builders": ("builders.html", builders.builders),
-    "/compare": ("compare.html", compare.compare),
-    "/verify": ("verify.html", lambda site: {"origin": site.config.origin, "policy": site.policy_text()}),
-    "/log": ("log.html", history.newest),
-    "/log/consistency": ("consistency.html", history.consistency),
-}
-
 
 def blueprint(site: Site) -> Blueprint:
     """Make the routes; every request reads one published snapshot."""
-    pages = Blueprint("pages", __name__)
-    pages.jinja_loader = FileSystemLoader(web.FOLDER / "templates")
-    pages.record_once(lambda state: _add_to(state.app.jinja_env))
-    pages.after_request(_headers)
-    pages.context_processor(lambda: _common(site))
-    one = "/measurements/<path:service>/<string(length=64):digest>"
-    routes: dict[str, View] = {
-        "/": lambda: entries.front(site),
-        "/entries": lambda: entries.entries(site),
-        "/entries/<int:index>": lambda index: entries.entry(site, index),
-        "/entries/<int:index>.json": lambda index: jsonify(entries.entry_json(site, index)),
-        one: lambda service, digest: entries.measurement(site, service, digest),
-        f"{one}.json": lambda service, digest: jsonify(entries.measurement_json(site, service, digest)),
-        "/search": lambda: entries.search(site),
-        "/revocations.atom": lambda: revocations.feed(site),
-        "/static/<name>": _static_file,
-    }
-    for rule, (template, said) in TWINS.items():
-        routes[rule] = partial(_page, site, template, said)
-        routes[f"{rule}.json"] = partial(_twin, site, said)
+    made = Blueprint("pages", __name__)
+    made.jinja_loader = FileSystemLoader(web.FOLDER / "templates")
+    made.record_once(lambda state: _add_to(state.app.jinja_env))
+    made.after_request(_headers)
+    made.context_processor(lambda: _common(site))
+    routes: dict[str, View] = {"/static/<name>": _static_file}
+    for rule, page in PAGES.items():
+        routes[rule] = partial(_page, site, page)
+        routes[twin(rule)] = partial(_twin, site, page)
+    for rule, feed in FEEDS.items():
+        routes[rule] = partial(_feed, site, feed)
     for rule, view in routes.items():
-        pages.add_url_rule(rule, rule.replace(".", "_"), view, methods=["GET"])
-    return pages
+        made.add_url_rule(rule, rule.replace(".", "_"), view, methods=["GET"])
+    return made
 
 
-def _page(site: Site, template: str, said: Callable[[Site], dict[str, object]]) -> str:
-    return render_template(template, **said(site))
+def _page(site: Site, page: Page, **values: Any) -> str:
+    return render_template(page.template, **page.said(site, **values))
 
 
-def _twin(site: Site, said: Callable[[Site], dict[str, object]]) -> Response:
-    return jsonify(said(site))
+def _twin(site: Site, page: Page, **values: Any) -> Response:
+    said = page.said(site, **values)
+    return jsonify({name: value for name, value in said.items() if not name.endswith("picture")})
+
+
+def _feed(site: Site, feed: Callable[..., feeds.Feed], **values: Any) -> Response:
+    return feeds.rendered(site, feed(site, **values))
 
 
 def _static_file(name: str) -> Response:

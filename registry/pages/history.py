@@ -32,9 +32,7 @@ def newest(site: Site) -> dict[str, object]:
     """Say what the newest published checkpoint holds, who signed it and when, and which came before."""
     snapshot = site.public.snapshot()
     policy = TlogPolicy.parse(site.policy_text())
-    note = Note.parse(snapshot.note)
-    keys = {(key.name, key.key_id): ("log", key) for key in policy.logs}
-    keys |= {(w.key.name, w.key.key_id): ("witness", w.key) for w in policy.witnesses.values()}
+    note, keys = Note.parse(snapshot.note), _keys(policy)
     signed = {(line.name, line.key_id) for line in note.signatures}
     return {
         "origin": snapshot.checkpoint.origin,
@@ -44,11 +42,17 @@ def newest(site: Site) -> dict[str, object]:
         "log_time": _at(snapshot.state.ts),
         **({"ended": snapshot.state.end} if snapshot.state.end else {}),
         "note": snapshot.note.decode("utf-8"),
-        "signatures": [_line(line, note, keys) for line in note.signatures],
+        "signatures": signatures(site, snapshot.note),
         "missing": [f"{role} {name}" for (name, id), (role, _) in keys.items() if (name, id) not in signed],
         "quorum": policy.quorum,
         "before": _before(site, snapshot),
     }
+
+
+def signatures(site: Site, note: bytes) -> list[dict[str, object]]:
+    """Say of each line under a note whose it is, and whether it holds under the log's own policy."""
+    parsed, keys = Note.parse(note), _keys(TlogPolicy.parse(site.policy_text()))
+    return [_line(line, parsed, keys) for line in parsed.signatures]
 
 
 def consistency(site: Site) -> dict[str, object]:
@@ -70,6 +74,11 @@ def consistency(site: Site) -> dict[str, object]:
     ]
     names = [{"hex": root.hex(), "base64": b64(root)} for root in roots]
     return {"size": size, "old": old, "new": new, "old_root": names[0], "new_root": names[1], "path": steps}
+
+
+def _keys(policy: TlogPolicy) -> dict[tuple[str, bytes], tuple[str, VerifierKey]]:
+    found = {(key.name, key.key_id): ("log", key) for key in policy.logs}
+    return found | {(w.key.name, w.key.key_id): ("witness", w.key) for w in policy.witnesses.values()}
 
 
 def _line(

@@ -4,10 +4,13 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from flask import request
+
 from quotary.canonical import hexbytes, parse_canonical
 from quotary.errors import Malformed
 from quotary.statements.envelope import Envelope
 from quotary.statements.keys import key_measurement
+from quotary.statements.release import Release
 from quotary.statements.row import Row
 from quotary.statements.schema import Statement, parse_statement
 from quotary.statements.state_entry import StateEntry
@@ -16,10 +19,49 @@ from registry.public import Snapshot
 from registry.site import Site
 
 MAX_RECORD = 1 << 20
+ROWS = 20
+"""So many measurements of a release stand in a list; its own page has all."""
+
+
+def before_of(snapshot: Snapshot) -> int:
+    """Read ``?before=``: a list ends below this index, by default at the published size."""
+    before = min(request.args.get("before", snapshot.size, type=int), snapshot.size)
+    if before < 1:
+        raise Malformed("before is an index above 0")
+    return before
 
 
 def described(site: Site, indices: Iterable[int], snapshot: Snapshot) -> list[Description]:
     return [describe(index, site.public.entry(index, snapshot.size)) for index in indices]
+
+
+def listed(found: Iterable[Description]) -> list[dict[str, object]]:
+    """Give what a table of entries shows."""
+    return [{"index": one.index, "kind": one.kind, "summary": one.summary} for one in found]
+
+
+def outcome_of(site: Site, index: int) -> dict[str, object] | None:
+    """Say whether an entry had effect; None for what only the log makes."""
+    found = site.store.read.outcome(index)
+    return {"effect": found.effect, "code": found.code} if found else None
+
+
+def newest_release(site: Site, service: str, snapshot: Snapshot) -> dict[str, object]:
+    """Say a service's newest effective release with the status of its measurements."""
+    rows = site.store.read.newest_of_kind("release", 0, snapshot.size, 1, service)
+    found = statement_at(site, rows[0].index, snapshot).predicate if rows else None
+    if not isinstance(found, Release):
+        return {"service": service, "release": None, "issued": None, "measurements": []}
+    shown = [row_view(site, service, row, snapshot) for row in found.rows[:ROWS]]
+    return {
+        "service": service,
+        "release": rows[0].index,
+        "issued": iso(found.header.issued),
+        "measurements": [
+            {"id": row["id"], "platform": row["platform"], "state": row["state"]} for row in shown
+        ],
+        "more": max(0, len(found.rows) - ROWS),
+    }
 
 
 def record_of(site: Site, service: str, digest: str, snapshot: Snapshot) -> dict[str, Any] | None:

@@ -1,15 +1,10 @@
-"""What was withdrawn, newest first: as a page, as JSON, and as an Atom feed (RFC 4287) to subscribe to."""
-
-from typing import Any, cast
-from urllib.parse import quote
-
-from flask import Response, render_template, request
+"""What was withdrawn, newest first."""
 
 from quotary.errors import Malformed
 from quotary.statements.release import Release
 from quotary.statements.revocation import Revocation
 from quotary.statements.sentence import sentence
-from registry.pages.lookup import index_of, iso, log_time, statement_at
+from registry.pages.lookup import before_of, index_of, iso, log_time, statement_at
 from registry.public import Snapshot
 from registry.site import Site
 from registry.store.rows import OutcomeRow
@@ -18,15 +13,11 @@ PAGE = 20
 SEARCHED = 100_000
 """One answer looks at so many entries at most; the next page goes on where it stopped."""
 
-_NOT_IN_XML = str.maketrans({"\ufffe": "\ufffd", "\uffff": "\ufffd"})
-
 
 def timeline(site: Site) -> dict[str, object]:
     """Say which revocations had effect, what each touched, and what to use instead."""
     snapshot = site.public.snapshot()
-    before = min(request.args.get("before", snapshot.size, type=int), snapshot.size)
-    if before < 1:
-        raise Malformed("before is an index above 0")
+    before = before_of(snapshot)
     first = max(0, before - SEARCHED)
     rows = site.store.read.newest_of_kind("revocation", first, before, PAGE)
     return {
@@ -35,22 +26,6 @@ def timeline(site: Site) -> dict[str, object]:
         "newest": before == snapshot.size,
         "older": (rows[-1].index if len(rows) == PAGE else first) or None,
     }
-
-
-def feed(site: Site) -> Response:
-    """Give the newest revocations as Atom; an id stays the same wherever the log is served."""
-    snapshot = site.public.snapshot()
-    said = timeline(site)
-    found = cast(list[dict[str, Any]], said["revocations"])
-    begun = iso(statement_at(site, 0, snapshot).predicate.header.issued)
-    authority, _, rest = site.config.origin.partition("/")
-    text = render_template(
-        "revocations.xml",
-        tag=f"tag:{quote(authority)},{begun[:10]}:{quote(rest + '/' if rest else '')}revocations",
-        revocations=found,
-        updated=found[0]["logged_at"] if found else begun,
-    )
-    return Response(text.translate(_NOT_IN_XML), content_type="application/atom+xml; charset=utf-8")
 
 
 def _said(site: Site, row: OutcomeRow, snapshot: Snapshot) -> dict[str, object]:

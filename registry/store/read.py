@@ -51,6 +51,12 @@ class Reader:
         query = select(table).where(table.c.size < size).order_by(table.c.size.desc()).limit(limit)
         return [Signed(row["size"], row["root"], row["note"]) for row in self._all(query)]
 
+    def signed_at(self, size: int) -> Signed | None:
+        """Give the checkpoint of exactly this size with the log's own signatures."""
+        table = schema.checkpoint
+        row = self._one(select(table).where(table.c.size == size))
+        return Signed(row["size"], row["root"], row["note"]) if row else None
+
     def published(self) -> Published | None:
         """Give what the public sees; None before the first publication."""
         row = self._first(_PUBLISHED)
@@ -146,6 +152,12 @@ class Reader:
     def outcome(self, index: int) -> OutcomeRow | None:
         row = self._one(select(schema.outcome).where(schema.outcome.c.idx == index))
         return _outcome(row) if row else None
+
+    def closing(self, index: int) -> int | None:
+        """Give the state entry that closed the first interval with a statement at ``index`` or behind it."""
+        table = schema.outcome
+        row = self._one(select(table.c.closed_by).where(table.c.idx >= index).order_by(table.c.idx).limit(1))
+        return int(row["closed_by"]) if row else None
 
     def outcomes(self, start: int, stop: int) -> list[OutcomeRow]:
         """Give the outcomes of the statements from index ``start`` to ``stop - 1``."""

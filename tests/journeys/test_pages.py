@@ -11,8 +11,10 @@ import pytest
 
 from quotary.canonical import b64
 from quotary.tlog.tiles import decode_entry_bundle
+from tests.fakes.authority import measurement
 from tests.fakes.log import FakeLog, tlog_policy
 from tests.fakes.processes import Log, start_log
+from tests.fakes.site import addresses
 from tests.vectors.make_orders import FREEZE, order
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
@@ -52,16 +54,14 @@ def browser() -> Iterator[object]:
 
 
 def paths(log: Log) -> list[str]:
-    page = log.get("/").decode()
-    measurements = re.findall(r'href="(/measurements/[^"]+)"', page)
-    assert len(measurements) == 2
-    more = ["/revocations", "/tcb", "/builders", "/compare", "/log", "/log/consistency?old=5", "/verify"]
-    return ["/", "/entries", "/entries/0", "/entries/5", *measurements, "/search?q=kept", *more]
+    found = log.json("/releases.json")["releases"]
+    size = log.json("/log.json")["before"][0]["size"]
+    return [page for _, page, _ in addresses([line["index"] for line in found], size)]
 
 
 def test_a_page_says_the_status_without_javascript(log: Log) -> None:
     states = {}
-    for path in paths(log)[4:6]:
+    for path in [f"/measurements/chat/{measurement(seed).hex()}" for seed in ("kept", "withdrawn")]:
         page = log.get(path).decode()
         states[path] = re.search(r'<h1>[^<]*<span class="state (\w+)">', page)[1]
         assert log.json(path + ".json")["state"] == states[path]
@@ -69,7 +69,7 @@ def test_a_page_says_the_status_without_javascript(log: Log) -> None:
 
 
 def test_an_unknown_measurement_is_called_unknown_and_not_active(log: Log) -> None:
-    page = log.get(f"{paths(log)[4].rpartition('/')[0]}/{'00' * 32}").decode()
+    page = log.get(f"/measurements/chat/{'00' * 32}").decode()
     assert 'class="state unknown"' in page
 
 
