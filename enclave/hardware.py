@@ -104,6 +104,11 @@ class Hardware:
         self._found, self._kernel, self._documents, self._driver = found, kernel, documents, driver
         self._lock = threading.Lock()
 
+    @property
+    def platform(self) -> str:
+        """Name what was opened: ``tdx``, ``snp`` or ``nitro``."""
+        return self._found.platform
+
     def quote(self, report_data: bytes) -> Evidence:
         platform = self._found.platform
         with self._lock:
