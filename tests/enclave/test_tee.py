@@ -108,5 +108,5 @@ def test_nothing_is_served_by_a_process_whose_surroundings_are_not_the_measured_
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("LD_PRELOAD", "other.so")
-    with pytest.raises(Refused, match="LD_PRELOAD"):
+    with pytest.raises(Refused, match="environment: found the variable"):
         serve(cast(Options, None), "127.0.0.1:0")
