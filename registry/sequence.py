@@ -38,6 +38,8 @@ GUARD_RETRY_SECONDS = 1.0
 STANDBY_SECONDS = 1.0
 # At 100,000 entries a second and core, 200 million entries are read in twelve hours.
 SCRUB_SHARE = 0.05
+# Workers write into the same database: a round that takes longer than an interval is not followed at once.
+LEAST_PAUSE_SHARE = 0.1
 
 
 def run_sequencer(config: Config) -> None:
@@ -152,11 +154,17 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
         scrubber = Scrubber(store.read, config.public, config.scrub, _now)
         with _uploading(config, store):
             while not stop.is_set():
+                started = time.monotonic()
                 lease.check()
                 policy = renewed(config, policy, publisher)
                 loop.round()
                 scrubber.work(SCRUB_SHARE * config.publish_interval_seconds)
-                stop.wait(config.publish_interval_seconds)
+                stop.wait(pause_after(time.monotonic() - started, config.publish_interval_seconds))
+
+
+def pause_after(took: float, interval: float) -> float:
+    """Give the seconds to wait after a round that took so long, so that one begins each interval."""
+    return max(LEAST_PAUSE_SHARE * interval, interval - took)
 
 
 def _uploading(config: Config, store: Store) -> AbstractContextManager[None]:

@@ -42,6 +42,7 @@ class Sequencer:
         self._now = now
         self._tiles = StoredTiles(store.read)
         self._head = self._stored_head()
+        self._known_end: tuple[Head, str | None] | None = None
 
     def take_over(self) -> None:
         """Fence off any sequencer before this one."""
@@ -81,7 +82,7 @@ class Sequencer:
         """Append what waits, each batch with a state entry; an idle log appends nothing."""
         for _ in range(MAX_BATCHES):
             rows = self._fresh(self._store.read.waiting(MAX_BATCH))
-            if rows and orders.ended(self._store.read, self._head):
+            if rows and self._ended():
                 self._drop(rows)
                 return
             waiting, given = orders.split(rows)
@@ -126,7 +127,7 @@ class Sequencer:
         check_committed(self._store.read, self._tiles, signed.size if signed else 0, head)
         old = self.check_signer().size
         proof = consistency_path(old, head.size, self._tiles) if 0 < old < head.size else ()
-        final = orders.ended(self._store.read, head) is not None
+        final = self._ended() is not None
         try:
             note = self._signer.sign(head.size, head.root, proof, final=final)
         except SignerRefused:
@@ -136,6 +137,12 @@ class Sequencer:
                 raise HeadMoved(f"the signer is at size {moved}, asked to continue {old}") from None
             raise
         self._store.write.add_signed(Signed(head.size, head.root, note), signed.size if signed else 0)
+
+    def _ended(self) -> str | None:
+        """Say by which order the log has ended; what a committed head says of that never changes."""
+        if self._known_end is None or self._known_end[0] is not self._head:
+            self._known_end = self._head, orders.ended(self._store.read, self._head)
+        return self._known_end[1]
 
     def _log_time(self) -> int:
         """Give the clock's seconds, or the log's own where the clock is a little behind it."""

@@ -25,10 +25,13 @@ class StoredTiles:
     def __init__(self, read: Reader) -> None:
         self._read = read
         self._full: dict[tuple[int, int], bytes] = {}
+        self._frontier = Frontier()
 
     def tile(self, level: int, n: int, width: int) -> bytes:
         """Give the first ``width`` hashes of a tile, 32 bytes each."""
-        data = self._full.get((level, n)) or self._stored(level, n) or self._open(level, n)
+        data = self._full.get((level, n)) or self._open(level, n)
+        if len(data) < width * HASH_LENGTH:
+            data = self._stored(level, n) or self._newly_open(level, n)
         if len(data) < width * HASH_LENGTH:
             # The tile may have become full between the two reads.
             data = self._stored(level, n) or data
@@ -58,11 +61,16 @@ class StoredTiles:
         return data
 
     def _open(self, level: int, n: int) -> bytes:
+        """Give what the head that was read last has of an open tile; it is a prefix of what it has now."""
+        is_open = (self._frontier.size >> 8 * level) // TILE_WIDTH == n
+        return self._frontier.tile(level) if is_open else b""
+
+    def _newly_open(self, level: int, n: int) -> bytes:
         head = self._read.head()
         if head is None:
             raise NotPublished("the log is empty", 0)
-        is_open = (head.size >> 8 * level) // TILE_WIDTH == n
-        return Frontier.parse(head.frontier).tile(level) if is_open else b""
+        self._frontier = Frontier.parse(head.frontier)
+        return self._open(level, n)
 
 
 class StoredNodes:

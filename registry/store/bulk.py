@@ -48,13 +48,17 @@ def delete(connection: Connection, table: Table, ids: Sequence[int]) -> None:
         connection.exec_driver_sql(f"DELETE FROM {table.name} WHERE id = ?", [(found,) for found in ids])
 
 
-def select(
-    connection: Connection, query: str, values: Mapping[str, object]
-) -> CursorResult[*tuple[Any, ...]]:
-    """Run a query in whose text ``{name}`` stands for the value of that name."""
+def run(connection: Connection, query: str, values: Mapping[str, object]) -> CursorResult[*tuple[Any, ...]]:
+    """Run a statement in whose text ``{name}`` stands for the value of that name."""
     mark = "%({})s" if _is_postgresql(connection) else ":{}"
     text = query.format(**{name: mark.format(name) for name in values})
     return connection.exec_driver_sql(text, dict(values) or None)
+
+
+def lock_head(connection: Connection) -> None:
+    """Let nobody else sign: on PostgreSQL two could read the same; on SQLite only one transaction writes."""
+    if _is_postgresql(connection):
+        connection.exec_driver_sql("SELECT id FROM head FOR UPDATE")
 
 
 def select_among(
@@ -69,10 +73,10 @@ def select_among(
     are_bytes = isinstance(keys[0], bytes)
     if _is_postgresql(connection):
         among = f"SELECT key FROM unnest({{keys}}::{'bytea' if are_bytes else 'text'}[]) AS named (key)"
-        return select(connection, query.replace("{among}", among), {"keys": list(keys), **values}).all()
+        return run(connection, query.replace("{among}", among), {"keys": list(keys), **values}).all()
     among = f"SELECT {'unhex(value)' if are_bytes else 'value'} AS key FROM json_each({{keys}})"
     names = json.dumps([key.hex() if isinstance(key, bytes) else key for key in keys])
-    return select(connection, query.replace("{among}", among), {"keys": names, **values}).all()
+    return run(connection, query.replace("{among}", among), {"keys": names, **values}).all()
 
 
 def given(table: Table) -> list[Column[object]]:

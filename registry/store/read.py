@@ -12,7 +12,7 @@ from registry.store.rows import Head, OutcomeRow, Published, Signed, StateRows, 
 
 CHUNK = 500
 
-# What is asked again and again, past SQLAlchemy (``bulk.select``): composing a query costs as much as
+# What is asked again and again, past SQLAlchemy (``bulk.run``): composing a query costs as much as
 # answering it, and the first of its kind after a start a millisecond.
 _HEAD = "SELECT epoch, size, root, frontier, trie_root, ts, state_index FROM head"
 _SIGNED = "SELECT size, root, note FROM checkpoint ORDER BY size DESC LIMIT 1"
@@ -20,6 +20,9 @@ _PUBLISHED = "SELECT size, note, at FROM published"
 _ENTRIES = "SELECT data FROM entry WHERE idx >= {start} AND idx < {stop} ORDER BY idx"
 _WAITING = "SELECT id, leaf_hash, data FROM pending WHERE id > {last} ORDER BY id LIMIT {limit}"
 _PLACE = "SELECT idx FROM entry WHERE leaf_hash = {leaf_hash}"
+_LEAVES = "SELECT leaf_hash FROM entry WHERE idx >= {start} AND idx < {stop} ORDER BY idx"
+_COUNT = "SELECT count(*) FROM pending"
+_RECORD = "SELECT data FROM record WHERE key = {key} AND closed_by < {size} ORDER BY closed_by DESC LIMIT 1"
 _TILE = "SELECT data FROM tile WHERE level = {level} AND n = {number}"
 
 
@@ -69,15 +72,13 @@ class Reader:
     def entries(self, start: int, stop: int) -> list[bytes]:
         """Give the bytes of entries ``start`` to ``stop - 1``."""
         with self._reading() as connection:
-            found = bulk.select(connection, _ENTRIES, {"start": start, "stop": stop})
+            found = bulk.run(connection, _ENTRIES, {"start": start, "stop": stop})
             return list(found.scalars())
 
     def leaf_hashes(self, start: int, stop: int) -> list[bytes]:
-        table = schema.entry
-        query = (
-            select(table.c.leaf_hash).where(table.c.idx >= start, table.c.idx < stop).order_by(table.c.idx)
-        )
-        return self._column(query)
+        with self._reading() as connection:
+            found = bulk.run(connection, _LEAVES, {"start": start, "stop": stop})
+            return list(found.scalars())
 
     def find(self, leaf_hash: bytes) -> int | None:
         """Give the index of an entry, published or not."""
@@ -96,12 +97,12 @@ class Reader:
     def waiting_after(self, last_id: int, limit: int) -> list[Waiting]:
         """Give those that arrived after the row ``last_id``."""
         with self._reading() as connection:
-            found = bulk.select(connection, _WAITING, {"last": last_id, "limit": limit})
+            found = bulk.run(connection, _WAITING, {"last": last_id, "limit": limit})
             return [Waiting(*row) for row in found]
 
     def waiting_count(self) -> int:
-        row = self._one(select(func.count().label("n")).select_from(schema.pending))
-        return int(row["n"]) if row else 0
+        row = self._first(_COUNT)
+        return int(row[0]) if row else 0
 
     def oldest_waiting(self) -> int | None:
         """Give when the oldest waiting entry arrived (Unix seconds); None where none waits."""
@@ -126,10 +127,8 @@ class Reader:
 
     def record(self, key: bytes, size: int) -> bytes | None:
         """Give the record under a map key as of the state entry at ``size - 1``."""
-        table = schema.record
-        query = select(table.c.data).where(table.c.key == key, table.c.closed_by < size)
-        row = self._one(query.order_by(table.c.closed_by.desc()).limit(1))
-        return row["data"] if row else None
+        row = self._first(_RECORD, {"key": key, "size": size})
+        return row[0] if row else None
 
     def records_at(self, keys: Sequence[bytes], closed_by: int) -> dict[bytes, bytes]:
         """Give those of these map keys' records that one state entry committed."""
@@ -320,7 +319,7 @@ class Reader:
 
     def _first(self, query: str, values: Mapping[str, object] | None = None) -> Sequence[Any] | None:
         with self._reading() as connection:
-            return bulk.select(connection, query, values or {}).first()
+            return bulk.run(connection, query, values or {}).first()
 
     def _one(self, query: Select[*tuple[object, ...]]) -> RowMapping | None:
         with self._reading() as connection:
@@ -329,11 +328,6 @@ class Reader:
     def _all(self, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:
         with self._reading() as connection:
             return _rows(connection, query)
-
-    def _column(self, query: Select[bytes]) -> list[bytes]:
-        """Give one column, without the cost of rows that have names."""
-        with self._reading() as connection:
-            return list(connection.execute(query).scalars())
 
 
 def _rows(connection: Connection, query: Select[*tuple[object, ...]]) -> Sequence[RowMapping]:

@@ -20,6 +20,7 @@ from registry.store.rows import OutcomeRow
 PAGE = 500
 KEPT = 65_536
 KEPT_DELEGATIONS = 1024
+KEPT_SERVICES = 1024
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -31,19 +32,27 @@ class States:
     def __init__(self, read: Reader) -> None:
         self._read = read
         self._delegations: Kept[str, Held] = Kept(KEPT_DELEGATIONS)
+        self._services: Kept[bytes, Record] = Kept(KEPT_SERVICES)
 
     def at(self, size: int) -> "StoredState":
         """Give the state as of the state entry at ``size - 1``; size 0 is before entry 0."""
-        return StoredState(self._read, size, self._delegations)
+        return StoredState(self._read, size, self._delegations, self._services)
 
 
 class StoredState:
     """What is known as of one state entry (a ``Known``)."""
 
-    def __init__(self, read: Reader, size: int, delegations: "Kept[str, Held]") -> None:
+    def __init__(
+        self,
+        read: Reader,
+        size: int,
+        delegations: "Kept[str, Held]",
+        services: "Kept[bytes, Record]",
+    ) -> None:
         self.size = size
         self._read = read
         self._delegations = delegations
+        self._services = services
         self._records: Kept[bytes, Record | None] = Kept(KEPT)
         self._effective: Kept[str, bool] = Kept(KEPT)
         self._denials: Kept[bytes, str | None] = Kept(KEPT)
@@ -63,12 +72,17 @@ class StoredState:
             for row in statement.predicate.rows
         ]
         keys = [key_measurement(service, measurement) for service, measurement in rows]
-        keys += [key_service(service) for service in {statement.service for statement in statements}]
-        records = self._read.newest_records(keys, self.size)
+        services = [key_service(service) for service in {statement.service for statement in statements}]
+        records = self._read.newest_records(keys + services, self.size)
         self._records.fill({key: parse_record(records[key]) if key in records else None for key in keys})
+        self._records.fill({key: self._service(records.get(key)) for key in services})
         measurements = list({measurement for _, measurement in rows})
         denials = self._read.denials(measurements, self.size)
         self._denials.fill({measurement: denials.get(measurement) for measurement in measurements})
+
+    def _service(self, data: bytes | None) -> Record | None:
+        """Read a service's record, which mostly is the same as before."""
+        return None if data is None else self._services.get(data, lambda: parse_record(data))
 
     def _warm_sequences(self, statements: Sequence[Statement]) -> None:
         services: dict[str, dict[str, None]] = {}

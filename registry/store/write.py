@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from sqlalchemy import Connection, Engine, delete, func, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert
 
 from registry.errors import DiskError, FlushFailed, HeadMoved
 from registry.store import bulk, schema
@@ -16,6 +16,16 @@ from registry.store.unguarded import unguarded
 
 # Less cannot hold the write-ahead log of one transaction.
 LEAST_ROOM = 4 << 20
+
+# What every round writes, past SQLAlchemy (``bulk.run``), as ``registry.store.read`` asks.
+_SWAP = (
+    "UPDATE head SET epoch = {epoch}, size = {size}, root = {root}, frontier = {frontier},"
+    " trie_root = {trie_root}, ts = {ts}, state_index = {state_index}"
+    " WHERE id = 1 AND epoch = {seen_epoch} AND size = {seen_size}"
+)
+_NEWEST_SIGNED = "SELECT coalesce(max(size), 0) FROM checkpoint"
+_PUBLISHED_SIZE = "SELECT size FROM published"
+_PUBLISH = "UPDATE published SET size = {size}, note = {note}, at = {at}"
 
 
 class Writer:
@@ -86,26 +96,24 @@ class Writer:
 
     def add_signed(self, signed: Signed, previous: int) -> None:
         """Store the signature over a committed head; ``previous`` is the size signed before it."""
-        values = {"size": signed.size, "prev_size": previous, "root": signed.root, "note": signed.note}
         with self._transaction() as connection:
-            # On PostgreSQL two could read the same newest size; on SQLite only one transaction writes.
-            connection.execute(select(schema.head.c.id).with_for_update())
-            newest = connection.scalar(select(func.coalesce(func.max(schema.checkpoint.c.size), 0)))
+            bulk.lock_head(connection)
+            newest = bulk.run(connection, _NEWEST_SIGNED, {}).scalar()
             if newest != previous:
                 raise HeadMoved(f"the newest signed size is {newest}, asked to continue {previous}")
-            connection.execute(insert(schema.checkpoint).values(**values))
+            bulk.insert(connection, schema.checkpoint, [(signed.size, previous, signed.root, signed.note)])
 
     def publish(self, published: Published) -> None:
         """Replace what the public sees; never by a smaller log (the database refuses that too)."""
         values = {"size": published.size, "note": published.note, "at": published.at}
         with self._transaction() as connection:
-            row = connection.execute(select(schema.published.c.size)).first()
-            if row is None:
-                connection.execute(insert(schema.published).values(id=1, **values))
-            elif row.size > published.size:
-                raise HeadMoved(f"published size is {row.size}, asked to publish {published.size}")
+            found = bulk.run(connection, _PUBLISHED_SIZE, {}).scalar()
+            if found is None:
+                bulk.insert(connection, schema.published, [(1, *values.values())])
+            elif found > published.size:
+                raise HeadMoved(f"published size is {found}, asked to publish {published.size}")
             else:
-                connection.execute(update(schema.published).values(**values))
+                bulk.run(connection, _PUBLISH, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[Connection]:
@@ -125,9 +133,8 @@ class Writer:
         return database is not None and shutil.disk_usage(Path(database).parent).free >= LEAST_ROOM
 
     def _move_head(self, connection: Connection, old: Head, values: Mapping[str, object]) -> None:
-        table = schema.head
-        swap = update(table).where(table.c.id == 1, table.c.epoch == old.epoch, table.c.size == old.size)
-        if connection.execute(swap.values(**values)).rowcount != 1:
+        seen = {"seen_epoch": old.epoch, "seen_size": old.size}
+        if bulk.run(connection, _SWAP, {**values, **seen}).rowcount != 1:
             raise HeadMoved(f"the head is no longer at epoch {old.epoch}, size {old.size}")
 
     def _add_state(self, connection: Connection, batch: Batch) -> None:

@@ -15,14 +15,19 @@ from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.tiles import consistency_path
+from registry import export
 from registry.errors import HeadMoved, RolledBack, SignerRefused
 from registry.fsck import Checked, check_store
+from registry.sequence import pause_after
 from registry.sequencer import Sequencer
 from registry.signing import SignerClient
 from registry.store import Head, Store, open_store
 from registry.tree import StoredTiles
+from tests.fakes import queries
 from tests.fakes.authority import NOW, ORIGIN, TS
 from tests.fakes.inprocess import Local, config_of, local
+
+STATEMENTS = 40
 
 
 @pytest.fixture
@@ -319,3 +324,38 @@ def test_an_empty_log_is_not_signed(tmp_path: Path) -> None:
     with local(tmp_path) as log:
         log.sequencer.sign()
         assert log.signer.head().size == 0
+
+
+def test_a_round_begins_each_interval_and_leaves_the_database_to_others_between() -> None:
+    assert [pause_after(took, 1.0) for took in (0.0, 0.25, 0.95, 30.0)] == [1.0, 0.75, 0.1, 0.1]
+
+
+def test_a_round_costs_so_many_statements_however_many_entries_it_has(
+    log: Local, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "TURN_SECONDS", 3600.0)  # bundles come on top
+    made = log.authority
+    story(log)
+    log.append(made.release("warm"))
+    asked = []
+    for count in (1, 20):
+        waiting = [made.release(f"{count} {number}") for number in range(count)]
+        log.store.write.enqueue([(leaf_hash(entry), entry) for entry in waiting], 0)
+        with queries.counted(log.store) as texts:
+            log.loop.round()
+        asked.append(len(texts))
+    assert asked == [STATEMENTS, STATEMENTS]
+
+
+def test_an_open_tile_is_read_again_when_it_has_grown_and_not_before(log: Local) -> None:
+    story(log)
+    tiles = StoredTiles(log.store.read)
+    size = len(log.store.read.entries(0, 99))
+    before = tiles.tile(0, 0, size)
+    with queries.counted(log.store) as texts:
+        assert tiles.tile(0, 0, size - 2) == before[:-64]
+        assert texts == []
+        log.append(log.authority.release("r2"))
+        texts.clear()
+        assert tiles.tile(0, 0, size + 2)[:-64] == before
+        assert len(texts) == 2
