@@ -8,8 +8,8 @@ and never logged.
 
 import json
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
@@ -39,6 +39,9 @@ from quotary.errors import Malformed, QuotaryError, Refused
 
 CHAT = "/v1/chat/completions"
 MAX_SEALED = 1 << 20
+SEALED = "/v1/sealed"
+GATEWAY_PATH = "/v1/oblivious"
+GATEWAY_KEYS = f"{GATEWAY_PATH}/keys"
 RETRY_SECONDS = 10
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,9 @@ def create_app(enclave: Enclave) -> Flask:
         ("GET", "/v1/models"): lambda: _send(_models(enclave)),
         ("GET", "/v1/receipts/<receipt_id>"): lambda receipt_id: _send(_receipt(enclave, receipt_id)),
         ("POST", CHAT): lambda: _plain_chat(enclave),
-        ("POST", "/v1/sealed"): lambda: _sealed(enclave),
+        ("POST", SEALED): lambda: _sealed(enclave),
+        ("POST", GATEWAY_PATH): lambda: _oblivious(enclave),
+        ("GET", GATEWAY_KEYS): lambda: _send(_gateway_keys(enclave)),
     }
     if enclave.doors.is_chat(NANOGPT_CHAT):
         routes["POST", NANOGPT_CHAT] = lambda: _plain_chat(enclave)
@@ -73,9 +78,15 @@ def create_app(enclave: Enclave) -> Flask:
 def _sealed(enclave: Enclave) -> Response:
     if request.mimetype != MEDIA_TYPE:
         raise APIError(415, "unsupported_media_type", f"a sealed request has the type {MEDIA_TYPE}")
-    keyset, opened = _opened(enclave, _body(request))
+    return _streamed(_sealed_body(enclave, _body(request)), 200, {"content-type": MEDIA_TYPE})
+
+
+def _sealed_body(enclave: Enclave, wire: bytes) -> SealedBody:
+    keyset, opened = _opened(enclave, wire)
     enclave.replay.admit(opened.enc, opened.head.at, enclave.now())
-    return _streamed(SealedBody(opened, _inner(enclave, keyset, opened)), 200, {"content-type": MEDIA_TYPE})
+    head = opened.head
+    asked = Asked(head.method, head.path, head.headers, opened.body, head.min_log_size, opened)
+    return SealedBody(opened, _inner(enclave, keyset, asked))
 
 
 def _opened(enclave: Enclave, wire: bytes) -> tuple[LiveKeyset, OpenedRequest]:
@@ -90,9 +101,7 @@ def _opened(enclave: Enclave, wire: bytes) -> tuple[LiveKeyset, OpenedRequest]:
 def _keyset(enclave: Enclave, named: bytes) -> LiveKeyset:
     keyset = enclave.keys.find(named, enclave.now())
     if keyset is None:
-        state = enclave.state
-        if state.phase is lifecycle.Phase.REFUSING:
-            raise NotServing(state.code, state.reason, final=True)
+        _check_not_refusing(enclave)
         raise UnknownKey("channel key", named.hex(), "one of the attested keyset")
     return keyset
 
@@ -103,24 +112,75 @@ def _session(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Rep
     return plain(200, offer.encode(), {"cache-control": "no-store"})
 
 
-def _inner(enclave: Enclave, keyset: LiveKeyset, opened: OpenedRequest) -> Reply:
-    """Dispatch the request inside the channel; whatever goes wrong is told inside as well."""
-    head = opened.head
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A request as it stood inside a channel to an attested key; ``opened`` if that was the sealed one."""
+
+    method: str
+    path: str
+    headers: Mapping[str, str]
+    body: bytes
+    min_log_size: int = 0
+    opened: OpenedRequest | None = None
+
+
+def _inner(enclave: Enclave, keyset: LiveKeyset, asked: Asked) -> Reply:
+    """Dispatch the request inside a channel; whatever goes wrong is told inside as well."""
+    method, path = asked.method, asked.path
     try:
-        asker = replace(_asker(head.headers), sealed=True)
-        if head.method == "POST" and (head.path == CHAT or enclave.doors.is_chat(head.path)):
-            return _chat(enclave, keyset, head.path, opened.body, head.min_log_size, asker)
-        if (head.method, head.path) == ("POST", SESSION_PATH):
-            return _session(enclave, keyset, opened)
-        if (head.method, head.path) == ("GET", "/v1/models"):
+        asker = replace(_asker(asked.headers), sealed=True)
+        if method == "POST" and (path == CHAT or enclave.doors.is_chat(path)):
+            return _chat(enclave, keyset, path, asked.body, asked.min_log_size, asker)
+        if (method, path) == ("POST", SESSION_PATH) and asked.opened is not None:
+            return _session(enclave, keyset, asked.opened)
+        if (method, path) == ("GET", "/v1/models"):
             return _models(enclave)
-        if head.method == "GET" and head.path.startswith("/v1/receipts/"):
-            return _receipt(enclave, head.path.removeprefix("/v1/receipts/"))
-        if head.method == "GET":
-            return _door(enclave, head.path, asker)
+        if method == "GET" and path.startswith("/v1/receipts/"):
+            return _receipt(enclave, path.removeprefix("/v1/receipts/"))
+        if method == "GET":
+            return _door(enclave, path, asker)
         raise APIError(404, "not_found", "there is no such resource inside the channel")
     except Exception as error:  # noqa: BLE001  # the outer handler would answer outside the channel
         return _refusal(error)
+
+
+def _oblivious(enclave: Enclave) -> Response:
+    from enclave.gateway import ObliviousBody, open_with
+
+    wire = _body(request)
+    live = enclave.keys.with_gateway(wire[0] if wire else 0, enclave.now())
+    if not live:
+        _check_not_refusing(enclave)
+        raise UnknownKey("gateway key", wire[:1].hex(), "one of the attested keyset")
+    keyset, opened = open_with(live, wire, request.mimetype)
+    asked = opened.request
+    try:
+        if (asked.method, asked.path) == ("POST", SEALED) and opened.content_type == MEDIA_TYPE:
+            inner: SealedBody | PlainBody = _sealed_body(enclave, asked.content)
+            status, headers = 200, {"content-type": MEDIA_TYPE}
+        else:
+            found = Asked(asked.method, asked.path, dict(asked.fields), asked.content)
+            reply = _inner(enclave, keyset, found)
+            inner, status, headers = PlainBody(reply), reply.status, dict(reply.headers)
+    except Exception as error:  # noqa: BLE001  # the outer handler would answer outside the capsule
+        reply = _refusal(error)
+        inner, status, headers = PlainBody(reply), reply.status, dict(reply.headers)
+    body = ObliviousBody(opened, status, headers, inner)
+    return _streamed(body, 200, {"content-type": opened.media_type, "incremental": "?1"})
+
+
+def _gateway_keys(enclave: Enclave) -> Reply:
+    keyset = enclave.keys.current()
+    if keyset is None or keyset.gateway is None:
+        raise APIError(404, "not_found", "this enclave takes no capsules")
+    headers = {"content-type": "application/ohttp-keys", "cache-control": "no-store"}
+    return plain(200, keyset.gateway.config.encode_list(), headers)
+
+
+def _check_not_refusing(enclave: Enclave) -> None:
+    state = enclave.state
+    if state.phase is lifecycle.Phase.REFUSING:
+        raise NotServing(state.code, state.reason, final=True)
 
 
 def _plain_chat(enclave: Enclave) -> Response:
@@ -262,7 +322,7 @@ def _send(reply: Reply) -> Response:
     return _streamed(PlainBody(reply), reply.status, reply.headers)
 
 
-def _streamed(body: SealedBody | PlainBody, status: int, headers: Mapping[str, str]) -> Response:
+def _streamed(body: Iterable[bytes], status: int, headers: Mapping[str, str]) -> Response:
     response = Response(body, status, dict(headers))
     response.headers["X-Accel-Buffering"] = "no"
     response.headers["X-Content-Type-Options"] = "nosniff"

@@ -9,12 +9,16 @@ import hashlib
 import threading
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from quotary.client.receipt import Signature
 from quotary.client.sealed import PrivateKey, key_id
-from quotary.statements.keyset import CHANNEL, RECEIPT, Keyset, KeysetKey
+from quotary.statements.keyset import CHANNEL, GATEWAY, RECEIPT, Keyset, KeysetKey
+
+if TYPE_CHECKING:
+    from enclave.gateway import Gateway
 
 # A client's clock may be behind ours, so a keyset begins a little in the past; an hour is the most it may
 # span.
@@ -40,14 +44,28 @@ class LiveKeyset:
     channel: PrivateKey
     receipt: Ed25519PrivateKey
     receipt_key_id: str
+    gateway: "Gateway | None" = None
     evidence: bytes = b""
 
     @classmethod
-    def born(cls, service: str, instance: str, now: int, doors: tuple[KeysetKey, ...] = ()) -> "LiveKeyset":
-        """Make new keys and the keyset of their public halves and of ``doors``, in use from ``now``."""
+    def born(
+        cls,
+        service: str,
+        instance: str,
+        now: int,
+        doors: tuple[KeysetKey, ...] = (),
+        *,
+        oblivious: bool = False,
+    ) -> "LiveKeyset":
+        """Make new keys and the keyset of their public halves and of ``doors``, in use from ``now``.
+
+        oblivious: with a key for capsules that come through a relay
+        """
         channel, receipt = PrivateKey(), Ed25519PrivateKey.generate()
+        gateway = _gateway() if oblivious else None
         public = receipt.public_key().public_bytes_raw()
         name = f"receipt-{hashlib.sha256(public).hexdigest()[:16]}"
+        gateways = () if gateway is None else (_public(gateway),)
         keyset = Keyset(
             service,
             instance,
@@ -56,10 +74,11 @@ class LiveKeyset:
             (
                 KeysetKey(f"channel-{key_id(channel.public).hex()}", CHANNEL, "x-wing", channel.public),
                 *doors,
+                *gateways,
                 KeysetKey(name, RECEIPT, "ed25519", public),
             ),
         )
-        return cls(keyset.encode(), keyset.digest, now, now + LIFE_SECONDS, channel, receipt, name)
+        return cls(keyset.encode(), keyset.digest, now, now + LIFE_SECONDS, channel, receipt, name, gateway)
 
     def with_evidence(self, digest: bytes) -> "LiveKeyset":
         """Add the digest (32 bytes) of the evidence that was judged."""
@@ -97,6 +116,17 @@ class Keyring:
             self._live = tuple(keyset for keyset in self._live if now < keyset.not_after)
             return next((keyset for keyset in self._live if key_id(keyset.channel.public) == named), None)
 
+    def with_gateway(self, number: int, now: int) -> tuple[LiveKeyset, ...]:
+        """The unexpired keysets whose gateway key has this number, as capsules have it; the newest first."""
+        with self._lock:
+            return tuple(
+                keyset
+                for keyset in self._live
+                if now < keyset.not_after
+                and keyset.gateway is not None
+                and keyset.gateway.public[0] == number
+            )
+
     def due(self, now: int) -> bool:
         """Say whether it is time for a new keyset."""
         with self._lock:
@@ -106,3 +136,15 @@ class Keyring:
         """Forget every private key, for good."""
         with self._lock:
             self._live, self._destroyed = (), True
+
+
+def _public(gateway: "Gateway") -> KeysetKey:
+    name = f"gateway-{hashlib.sha256(gateway.public).hexdigest()[:16]}"
+    return KeysetKey(name, GATEWAY, "x25519", gateway.public)
+
+
+def _gateway() -> "Gateway":
+    # Imported here, because it needs a package that an image without this door does not have.
+    from enclave.gateway import Gateway
+
+    return Gateway()

@@ -246,7 +246,13 @@ class Enclave:
             return self._new_keyset()
 
     def _new_keyset(self) -> SelfCheck:
-        keyset = LiveKeyset.born(self.terms.service, self._instance, self.now(), self.doors.keys.public)
+        keyset = LiveKeyset.born(
+            self.terms.service,
+            self._instance,
+            self.now(),
+            self.doors.keys.public,
+            oblivious=self.terms.rules.oblivious,
+        )
         found = self._machine.check(keyset.document)
         self.keys.add(keyset.with_evidence(found.evidence_digest))
         return found

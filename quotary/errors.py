@@ -129,19 +129,13 @@ _EXTRA_OF = {
     "transformers": "enclave",
     "pymerkle": "audit",
     "pkcs11": "pkcs11",
+    "pyhpke": "private",
+    "gmpy2": "private",
 }
 
 
-_OURS = frozenset(("", "quotary", "registry", "builder", "enclave", "simulator", "verifier"))
+_OURS = frozenset(("", "quotary", "registry", "builder", "enclave", "simulator", "verifier", "private"))
 
 
 def _is_foreign(module: str) -> bool:
-    return module.partition(".")[0] not in {
-        "",
-        "quotary",
-        "registry",
-        "builder",
-        "enclave",
-        "simulator",
-        "verifier",
-    }
+    return module.partition(".")[0] not in _OURS

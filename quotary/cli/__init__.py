@@ -31,7 +31,7 @@ Exit codes:
   41  not authorised"""
 
 _READ, _BUILD, _RUN, _SERVE = "Verify and use", "Build and sign", "Run an enclave", "Operate a log"
-_AUDIT = "Audit a log"
+_AUDIT, _PRIVATE = "Audit a log", "Part who asks from what is asked"
 
 COMMANDS = {
     "demo": Lazy("quotary.cli.demo:demo", "The whole story on this machine.", "Start", "registry,enclave"),
@@ -62,6 +62,9 @@ COMMANDS = {
     "enclave": Lazy("quotary.cli:enclave", "Check, serve or simulate an enclave.", _RUN, "enclave"),
     "verifier": Lazy("quotary.cli:verifier", "Judge evidence for others, or check such a result.", _SERVE),
     "registry": Lazy("registry.cli:registry", "Run the log.", _SERVE, "registry"),
+    "relay": Lazy(
+        "private.cli:relay", "Pass sealed requests on: who asks, and not what.", _PRIVATE, "private"
+    ),
 }
 
 quotary = LazyGroup(

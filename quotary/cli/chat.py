@@ -23,6 +23,7 @@ from quotary.errors import QuotaryError, Usage
 @simulation_option
 @click.option("--service", help="Whose machine it must be, if the policy names several.")
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
+@click.option("--relay", help="Address of this machine at a relay: nothing goes to URL itself.")
 @click.option("--prompt", help="What to ask; read from stdin if not given.")
 @click.option("--model", help="Model to ask; the service itself if not given.")
 @click.option("--max-tokens", type=click.IntRange(1))
@@ -34,6 +35,7 @@ def chat(
     simulation: bool,
     service: str | None,
     log_url: str | None,
+    relay: str | None,
     prompt: str | None,
     model: str | None,
     max_tokens: int | None,
@@ -47,7 +49,7 @@ def chat(
     asked = prompt if prompt is not None else sys.stdin.read()
     if not asked.strip():
         raise Usage("there is nothing to ask", next_command="add --prompt TEXT")
-    client = Client(url, policy, service=service, log_url=log_url, memory=memory())
+    client = Client(url, policy, service=service, log_url=log_url, memory=memory(), relay=relay)
     trail = Trail()
     try:
         client.verify(trail)

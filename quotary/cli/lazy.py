@@ -12,7 +12,7 @@ import click
 
 from quotary.errors import Unsupported
 
-OUR_PACKAGES = frozenset({"quotary", "registry", "builder", "enclave", "simulator", "verifier"})
+OUR_PACKAGES = frozenset({"quotary", "registry", "builder", "enclave", "simulator", "verifier", "private"})
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,6 +69,7 @@ def policy() -> None:
 @click.option(
     "--door", "doors", type=click.Choice(DOORS), multiple=True, help="For enclaves: whose clients are served."
 )
+@click.option("--oblivious", is_flag=True, help="For enclaves: take capsules that come through a relay.")
 @click.option("--out", type=FILE, required=True, help="New file.")
 @json_option
 def new(
@@ -92,6 +93,7 @@ def new(
     poll_seconds: int | None,
     plaintext: str,
     doors: tuple[str, ...],
+    oblivious: bool,
     out: Path,
     as_json: bool,
 ) -> None:
@@ -120,7 +122,8 @@ def new(
         document["devices"] = read_json(devices_file)
     if poll_seconds is not None:
         rules_of_enclave: dict[str, object] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
-        document["enclave"] = rules_of_enclave | ({"doors": sorted(set(doors))} if doors else {})
+        rules_of_enclave |= {"doors": sorted(set(doors))} if doors else {}
+        document["enclave"] = rules_of_enclave | ({"oblivious": "offered"} if oblivious else {})
     data = canonical(document, multiline=True)
     found = Policy.parse(data)
     write_new(out, data)

@@ -88,11 +88,13 @@ class EnclaveRules:
     poll_seconds: between two looks at the log
     plaintext:    whether prompts may come without the sealed channel
     doors:        other systems whose clients are served, of ``DOORS``; none that is not named
+    oblivious:    whether capsules are taken that come through a relay
     """
 
     poll_seconds: int
     plaintext: bool
     doors: tuple[str, ...] = ()
+    oblivious: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,6 +295,7 @@ def _enclave(fields: Fields) -> EnclaveRules:
         fields.integer("poll_seconds", 1, 3600),
         fields.choice("plaintext", "refused", "allowed") == "allowed",
         fields.optional("doors", lambda name: strings(fields, name, len(DOORS), low=1)) or (),
+        fields.optional("oblivious", lambda name: fields.choice(name, "refused", "offered")) == "offered",
     )
     unknown = [door for door in rules.doors if door not in DOORS]
     if unknown:

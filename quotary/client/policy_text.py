@@ -41,6 +41,8 @@ def explain(policy: Policy) -> tuple[str, ...]:
         )
         doors = ", ".join(policy.enclave.doors) or "none"
         sentences.append(f"Doors for clients of other systems that are open there: {doors}.")
+        relays = "takes" if policy.enclave.oblivious else "refuses"
+        sentences.append(f"Such an enclave {relays} requests that come in capsules through a relay.")
     return tuple(sentences)
 
 

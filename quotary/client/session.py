@@ -18,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from quotary.attestation.document import MAX_DOCUMENT, AttestationDocument
 from quotary.client.clock import Clock, SystemClock
@@ -37,6 +37,9 @@ from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejecte
 from quotary.net.transport import HTTP, Limits, Request, Stream, Transport
 from quotary.statements.keyset import CHANNEL
 from quotary.statements.measurement import measurement_id
+
+if TYPE_CHECKING:
+    from quotary.client.oblivious import Relayed
 
 NONCE_LENGTH = 32
 REFRESH_SECONDS = 60.0
@@ -127,6 +130,8 @@ class Client:
              shows is judged, which is as good as long as it is fresh
     sessions: seal each request under a key that is gone when it was used; costs one more request at first,
              and requests start one after the other
+    relay:   address of this enclave at a relay of another operator: everything for the enclave goes there,
+             in capsules that the relay cannot open, and nothing to ``url``
     """
 
     def __init__(
@@ -140,12 +145,15 @@ class Client:
         clock: Clock | None = None,
         transport: Transport | None = None,
         sessions: bool = False,
+        relay: str | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._sessions = sessions
         self.policy = policy if isinstance(policy, Policy) else _read_policy(Path(policy))
         self.service = _service(self.policy, service)
         self._transport = transport or HTTP(plain_http=self.policy.simulation)
+        self._relayed = None if relay is None else _relayed(self._transport, self.url, relay)
+        self._transport = self._relayed or self._transport
         address = log_url or self.policy.log_url
         self._log = LogClient(self._transport, address) if address else None
         self._memory = memory or ProcessMemory()
@@ -162,6 +170,8 @@ class Client:
         verdict = judge(document, nonce, bundle, self.policy, self._memory, self._clock, trail)
         if verdict.service != self.service:
             raise Refused("service", verdict.service, self.service)
+        if self._relayed is not None:
+            self._relayed.believe(verdict.keyset)
         found = Attested(data, bundle, nonce, verdict, self._clock.elapsed(), _Session())
         with self._lock:
             self._attested = found
@@ -377,6 +387,13 @@ def _text(body: Mapping[str, object]) -> str:
         return str(choices[0]["message"]["content"])
     except (KeyError, IndexError, TypeError) as error:
         raise Malformed("the answer has no message") from error
+
+
+def _relayed(transport: Transport, url: str, relay: str) -> "Relayed":
+    # Imported here, because it needs a package that other clients do not.
+    from quotary.client.oblivious import Relayed
+
+    return Relayed(transport, url, relay)
 
 
 def _service(policy: Policy, wanted: str | None) -> str:

@@ -87,6 +87,15 @@ def test_doors_that_nobody_knows_or_that_are_not_a_set_are_refused(doors: object
         Policy.parse(policy_bytes(document))
 
 
+@pytest.mark.parametrize(("word", "offered"), [(None, False), ("refused", False), ("offered", True)])
+def test_capsules_are_taken_only_where_the_policy_says_so(word: str | None, offered: bool) -> None:
+    document = production()
+    document["enclave"].update({} if word is None else {"oblivious": word})
+    rules = Policy.parse(policy_bytes(document)).enclave
+    assert rules is not None
+    assert rules.oblivious is offered
+
+
 def test_a_clients_policy_needs_no_rules_for_enclaves() -> None:
     document = policy_document()
     del document["enclave"]
@@ -274,6 +283,7 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "a genesis that is not a hash": (lambda d: d.update(genesis="00"), "64 lower-case hex digits"),
     "another version": (lambda d: d.update(v=2), "policy.v is 2"),
+    "a relay by another word": (lambda d: d["enclave"].update(oblivious="yes"), "oblivious is not one of"),
     "plaintext by another word": (lambda d: d["enclave"].update(plaintext="yes"), "plaintext is not one of"),
 }
 

@@ -8,16 +8,38 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from enclave.gateway import Gateway, ObliviousBody
+from quotary.client.oblivious import GATEWAY_PATH, KEYS, SEALED
 from quotary.client.ratchet import PATH, Opening, SessionServer, is_session
 from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature, commitment
 from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, ResponseHead, open_request
 from quotary.errors import CannotTell
 from quotary.net.transport import Reply, Request, Stream
+from quotary.oblivious.ohttp import KEYS_TYPE
+from quotary.statements.keyset import GATEWAY, Keyset, KeysetKey
 from tests.fakes import authority
-from tests.fakes.machine import World, registers
+from tests.fakes.machine import World, keyset, registers
 
+JSON = {"content-type": "application/json"}
 ANSWER = json.dumps({"choices": [{"message": {"role": "assistant", "content": "a log"}}]}).encode()
 SALT = b"\x05" * 32
+
+
+def pieces(wire: bytes) -> Iterator[bytes]:
+    return (wire[at : at + 100] for at in range(0, len(wire), 100))
+
+
+@dataclass(slots=True)
+class Pieces:
+    """An answer's pieces as a body that a server closes."""
+
+    chunks: Iterator[bytes]
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.chunks
+
+    def close(self) -> None:
+        pass
 
 
 @dataclass(slots=True)
@@ -31,10 +53,12 @@ class FakeEnclave:
     complete: bool = True
     receipts: bool = True
     cut: int = 0
+    cut_capsule: int = 0
     forget_keyset_once: bool = False
     measured_as: str = "machine"
     log_down: bool = False
     show_bundle: bool = False
+    gateway: Gateway | None = None
     prompts: list[bytes] = field(default_factory=list)
     session: SessionServer | None = None
 
@@ -42,10 +66,10 @@ class FakeEnclave:
         self.seen.append(request)
         if "/v1/attestation" in request.url:
             nonce = bytes.fromhex(request.url.partition("nonce=")[2])
-            document = self.world.document(nonce=nonce, found=registers(self.measured_as))
+            document = self.world.document(nonce=nonce, found=registers(self.measured_as), keys=self.keys)
             if self.show_bundle:
                 document = replace(document, bundle=self.world.bundle())
-            return Reply(200, {}, document.encode())
+            return Reply(200, JSON, document.encode())
         if "/api/v1/bundles/" in request.url:
             if self.log_down:
                 raise CannotTell("no answer from the log")
@@ -53,7 +77,18 @@ class FakeEnclave:
             if measurement == self.world.measurement:
                 return Reply(200, {}, self.world.bundle())
             return Reply(200, {}, self.world.log.absence(measurement, ts=self.world.ts).encode())
+        if request.url.endswith(KEYS) and self.gateway is not None:
+            return Reply(200, {"content-type": KEYS_TYPE}, self.gateway.config.encode_list())
         return Reply(404, {}, b"{}")
+
+    @property
+    def keys(self) -> Keyset:
+        """Its keyset, with a gateway's key where it has a gateway."""
+        found = keyset(self.world.channel.public, at=self.world.now)
+        if self.gateway is None:
+            return found
+        gateway = KeysetKey("gateway-1", GATEWAY, "x25519", self.gateway.public)
+        return replace(found, keys=(found.keys[0], gateway, *found.keys[1:]))
 
     @contextmanager
     def open(self, request: Request) -> Iterator[Stream]:
@@ -62,9 +97,19 @@ class FakeEnclave:
             self.forget_keyset_once = False
             yield Stream(422, {}, iter([b'{"error":{"message":"attest again"}}']))
             return
-        assert request.body is not None
-        keyset = self.world.document().keyset
-        digest = hashlib.sha256(keyset).digest()
+        if request.body is None:
+            reply = self.send(request)
+            yield Stream(reply.status, reply.headers, iter([reply.body]))
+            return
+        if request.url.endswith(GATEWAY_PATH) and self.gateway is not None:
+            opened_capsule = self.gateway.open(request.body, request.headers["Content-Type"])
+            with self.open(Request(SEALED, "POST", opened_capsule.request.content)) as inner:
+                body = ObliviousBody(opened_capsule, inner.status, inner.headers, Pieces(inner.chunks))
+                wire = b"".join(body)
+            wire = wire[: len(wire) - self.cut_capsule]
+            yield Stream(200, {"content-type": opened_capsule.media_type}, pieces(wire))
+            return
+        digest = hashlib.sha256(self.keys.encode()).digest()
         if is_session(request.body):
             assert self.session is not None
             opened = self.session.open(request.body)
@@ -76,9 +121,7 @@ class FakeEnclave:
             self.prompts.append(opened.body)
             wire = self._respond(opened, digest)
         wire = wire[: len(wire) - self.cut]
-        yield Stream(
-            200, {"content-type": MEDIA_TYPE}, (wire[at : at + 100] for at in range(0, len(wire), 100))
-        )
+        yield Stream(200, {"content-type": MEDIA_TYPE}, pieces(wire))
 
     def _offer(self, opened: OpenedRequest, digest: bytes) -> bytes:
         opening = Opening(opened.head.response_secret, opened.transcript, digest)
@@ -86,7 +129,7 @@ class FakeEnclave:
         wire = sealer.start(ResponseHead(self.status, {}))
         return wire + sealer.data(self.session.offer.encode()) + sealer.end()
 
-    def _respond(self, opened: OpenedRequest, keyset: bytes) -> bytes:
+    def _respond(self, opened: OpenedRequest, digest: bytes) -> bytes:
         sealer = opened.respond()
         wire = sealer.start(ResponseHead(self.status, {"content-type": "application/json"}))
         wire += sealer.data(ANSWER)
@@ -111,7 +154,7 @@ class FakeEnclave:
                 self.world.measurement,
                 "sim-tdx",
                 bytes(32),
-                keyset,
+                digest,
                 self.world.log.origin,
                 size,
                 size,
