@@ -7,7 +7,6 @@ and never logged.
 """
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from enclave.channel import PlainBody, SealedBody
 from enclave.chat import APIError, parse_chat
 from enclave.doors.book import Asker
 from enclave.doors.routes import NANOGPT_CHAT
+from enclave.events import APIFailed, emit
 from enclave.keyset import LiveKeyset
 from enclave.lifecycle import LogBehind, NotServing
 from enclave.replay import OutsideWindow, Replayed
@@ -43,8 +43,6 @@ SEALED = "/v1/sealed"
 GATEWAY_PATH = "/v1/oblivious"
 GATEWAY_KEYS = f"{GATEWAY_PATH}/keys"
 RETRY_SECONDS = 10
-
-log = logging.getLogger(__name__)
 
 
 def create_app(enclave: Enclave) -> Flask:
@@ -309,8 +307,7 @@ def _api_error(error: Exception) -> APIError:
         return APIError(503, "refused", str(error), kind="server_error")
     if isinstance(error, QuotaryError):
         return APIError(400, "not_opened", "the sealed request does not open")
-    # Its text may quote a prompt, so only its type is written down.
-    log.error("api.failed", extra={"error": type(error).__name__})
+    emit(APIFailed(type(error)))
     return APIError(500, "internal_error", "internal error (this is our bug)", kind="server_error")
 
 

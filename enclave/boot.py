@@ -8,7 +8,6 @@ no setting skips a step.
 """
 
 import hashlib
-import logging
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Protocol
 
 from enclave.device import Device, DeviceEvidence, Evidence
+from enclave.events import BootChecked, emit
 from enclave.hardware import Documents, open_tee
 from enclave.keyset import LiveKeyset
 from quotary.attestation.binding import (
@@ -42,8 +42,6 @@ from quotary.net.transport import HTTP
 from quotary.statements.measurement import measurement_id
 from quotary.statements.release import Release
 from quotary.tlog.merkle import EMPTY_ROOT, leaf_hash
-
-log = logging.getLogger(__name__)
 
 # By these the machine itself is refused, whatever the log may say later
 # (``attestation.appraise.meet_floor``; ``judge`` names them inside its step "tcb floor").
@@ -214,8 +212,7 @@ class Machine:
             found = _judged(setup, document, bundle, trail)
         except NotInLog as error:
             raise NotInLog(str(error), next_command=_nearest(setup, document.evidence)) from error
-        took = {"quote_seconds": quoted - started, "fetch_seconds": fetched - quoted}
-        log.info("boot.checked", extra=took | {"judge_seconds": time.monotonic() - fetched})
+        emit(BootChecked(quoted - started, fetched - quoted, time.monotonic() - fetched))
         return found
 
 

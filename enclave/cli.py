@@ -113,10 +113,11 @@ def serve(
     device: str,
 ) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
-    from enclave.logs import start_logging
+    from enclave.logs import forbid_dumps, start_logging
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
 
+    forbid_dumps()
     start_logging()
     setup = boot.open_setup(policy, registry, service, tee, attest_devices)
     options = Options(setup, model, device)

@@ -7,7 +7,6 @@ of the model, and only so many may wait. This module knows no model library: ``e
 ``LanguageModel``.
 """
 
-import logging
 import queue
 import threading
 from collections import deque
@@ -15,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from enclave import events
 from enclave.chat import APIError, Message, Sampling
 from enclave.text import TextAssembler
 
@@ -23,8 +23,6 @@ SAMPLER = "gumbel-splitmix64/v2"
 
 # Tokens of prompts that are read between two tokens of the answers that are being made.
 READ_TOKENS = 512
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -328,8 +326,7 @@ class _Batch:
 def _failed(error: Exception, prompt_tokens: int) -> bool:
     """Write down that the model failed; says whether its memory was full."""
     if isinstance(error, MemoryFull):
-        log.warning("model.memory_full", extra={"prompt_tokens": prompt_tokens})
+        events.emit(events.MemoryFull(events.bucket(prompt_tokens)))
         return True
-    # The exception's text may quote the prompt, so only its type is written down.
-    log.error("model.failed", extra={"error": type(error).__name__})
+    events.emit(events.ModelFailed(type(error)))
     return False

@@ -5,7 +5,6 @@ kernel interface is asked is what ``quotary quote detect`` shows. What a vendor 
 taken from the registry, where it keeps that, and else from the vendor; it is signed, and believed by nobody.
 """
 
-import logging
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +23,7 @@ from enclave.device import (
     open_device,
     require_confidential,
 )
+from enclave.events import CollateralNotInRegistry, emit
 from quotary.attestation.quote import Terms
 from quotary.attestation.roots import VENDOR_ROOTS
 from quotary.client.clock import Clock
@@ -40,8 +40,6 @@ PLATFORMS = ("tdx", "snp", "nitro")
 KEPT_BY_REGISTRY = ("tdx", "snp")
 # The privilege level that we run at, and ask a report for.
 VMPL = 0
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -87,7 +85,7 @@ class Documents:
         try:
             source.take_from_registry(evidence)
         except CannotTell as error:
-            log.info("collateral.not_in_registry", extra={"reason": str(error)})
+            emit(CollateralNotInRegistry(type(error)))
 
 
 class Hardware:

@@ -1,35 +1,52 @@
-"""Log lines as JSON on stderr: an event name and its facts; never a prompt, a key or a body."""
+"""Where events go, and how everything else is kept from going anywhere.
 
+Our own events are JSON lines on stderr. In the process that sees prompts, standard output and error lead
+nowhere besides: a library's warning, a traceback and a ``print`` may quote what they were given. No memory
+is written to a core file.
+"""
+
+import ctypes
 import json
 import logging
-import sys
+import os
+import resource
+from typing import TextIO
 
-_PLAIN = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+from enclave.events import facts
+from quotary.errors import CannotTell
+
+_SET_DUMPABLE = 4  # prctl(2)
 
 
 class JSONLines(logging.Formatter):
-    """Writes a record's event name, level and extra fields. A traceback quotes values, so only its
-    type is written.
-    """
+    """Writes the event that a record carries, and nothing of the record itself."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "event": record.getMessage(),
-            "level": record.levelname,
-            "logger": record.name,
-        }
-        line |= {name: value for name, value in vars(record).items() if name not in _PLAIN}
-        if record.exc_info and record.exc_info[0] is not None:
-            line["error"] = record.exc_info[0].__name__
-        return json.dumps(line, default=str)
+        return json.dumps(facts(vars(record)["told"]))
 
 
-def start_logging() -> None:
-    """Log our own events only; other libraries' messages may quote what they were given."""
-    handler = logging.StreamHandler(sys.stderr)
+def start_logging(stream: TextIO | None = None) -> None:
+    """Let events, and nothing else, be written to what is standard error now."""
+    handler = logging.StreamHandler(stream or os.fdopen(os.dup(2), "w", buffering=1))
     handler.setFormatter(JSONLines())
+    handler.addFilter(lambda record: "told" in vars(record))
     ours = logging.getLogger("enclave")
     ours.handlers = [handler]
     ours.setLevel(logging.INFO)
     ours.propagate = False
     logging.getLogger().setLevel(logging.CRITICAL + 1)
+
+
+def silence() -> None:
+    """Lead standard output and error of this process nowhere; events go on."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for descriptor in (1, 2):
+        os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def forbid_dumps() -> None:
+    """Have the kernel write no core file of this process and its children, wherever cores are sent."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None, use_errno=True).prctl(_SET_DUMPABLE, 0, 0, 0, 0):
+        raise CannotTell(f"core dumps cannot be forbidden: {os.strerror(ctypes.get_errno())}")

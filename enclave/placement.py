@@ -5,15 +5,13 @@ make up a GPU. So one is used only where the release demands devices, which the 
 Only an enclave that is simulated anyway may use one that anybody can look into, and only when it is told to.
 """
 
-import logging
 from collections.abc import Callable
 
+from enclave.events import GPUNotUsed, emit
 from enclave.nvml import CONFIDENTIAL, Driver, NoDriver
 from quotary.errors import Refused
 
 AUTO, CPU, CUDA = "auto", "cpu", "cuda"
-
-log = logging.getLogger(__name__)
 
 
 def without_evidence(wanted: str) -> str:
@@ -43,7 +41,7 @@ def place(wanted: str, ask: Callable[[], Driver], *, simulation: bool) -> str:
         return CPU
     if driver.mode not in CONFIDENTIAL and not (simulation and wanted == CUDA):
         if wanted == AUTO:
-            log.warning("gpu.not_used", extra={"mode": driver.mode, "gpus": len(driver.gpus)})
+            emit(GPUNotUsed(len(driver.gpus)))
             return CPU
         raise Refused(
             "gpu confidential mode",

@@ -5,7 +5,6 @@ was believed last (size, keyset, release) comes from ``boot`` alone. After READY
 configured.
 """
 
-import logging
 import secrets
 import threading
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from enclave.boot import SelfCheck, Shown
 from enclave.chat import APIError
 from enclave.doors.routes import Doors
 from enclave.engine import Engine, LanguageModel
+from enclave.events import LifecycleChanged, Step, Why, emit, word
 from enclave.keyset import Keyring, LiveKeyset
 from enclave.lifecycle import NotServing, State, Verified
 from enclave.receipts import ReceiptBook
@@ -29,8 +29,6 @@ from quotary.client.receipt import Origin
 from quotary.errors import QuotaryError, Refused
 
 CATCH_UP_SECONDS = 1.0
-
-log = logging.getLogger(__name__)
 
 LoadModel = Callable[[bytes], LanguageModel]
 """Reads and loads the model with this weights digest (32 bytes); the first thing that imports torch."""
@@ -278,10 +276,4 @@ class Enclave:
             before, self._state = self._state, change(self._state)
             after = self._state
         if (before.phase, before.step, before.code) != (after.phase, after.step, after.code):
-            facts = {
-                "phase": after.phase.value,
-                "step": after.step,
-                "code": after.code,
-                "reason": after.reason,
-            }
-            log.warning("lifecycle.changed", extra=facts)
+            emit(LifecycleChanged(after.phase, word(Step, after.step), word(Why, after.code)))

@@ -6,7 +6,6 @@ start it says why through a page of shared memory, so that the command leaves wi
 reason of that refusal.
 """
 
-import logging
 import mmap
 import os
 import signal
@@ -24,6 +23,7 @@ from enclave.boot import Machine, Setup
 from enclave.engine import LanguageModel
 from enclave.environment import check_environment
 from enclave.lifecycle import Phase
+from enclave.logs import silence
 from enclave.placement import place, without_evidence
 from enclave.runtime import Enclave, Terms
 from enclave.watch import Watcher
@@ -32,8 +32,6 @@ from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
 
 THREADS = 64
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +139,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             self.cfg.set(name, value)
 
     def load(self) -> Any:  # a WSGI application, in the worker
+        silence()
         setup = self._options.setup
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
         enclave = Enclave(terms, Machine(setup), setup.clock)

@@ -1,12 +1,8 @@
-"""Variables, log lines and pauses: what a serving enclave is started with and what it says."""
-
-import json
-import logging
+"""Variables and pauses: what a serving enclave is started with, and when it asks its log."""
 
 import pytest
 
 from enclave.environment import ALLOWED, check_environment
-from enclave.logs import JSONLines
 from enclave.watch import Watcher, pause
 from quotary.errors import Refused
 
@@ -27,20 +23,6 @@ def test_an_injected_variable_stops_the_start(name: str) -> None:
 def test_the_listed_variables_are_allowed() -> None:
     check_environment(ALLOWED)
     check_environment(())
-
-
-def test_a_log_line_has_an_event_and_facts_and_no_traceback_text() -> None:
-    try:
-        raise ValueError("the prompt was secret")
-    except ValueError as error:
-        record = logging.LogRecord(
-            "enclave.x", logging.ERROR, "f", 1, "api.failed", None, (type(error), error, error.__traceback__)
-        )
-    record.size = 3
-    line = JSONLines().format(record)
-    assert json.loads(line) == {
-        "event": "api.failed", "level": "ERROR", "logger": "enclave.x", "size": 3, "error": "ValueError",
-    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("draw", "seconds"), [(0.0, 24.0), (0.5, 30.0), (1.0, 36.0)])
