@@ -1,4 +1,4 @@
-"""One chat answer from the parsed request to its receipt, the same for the sealed channel and for plain HTTP.
+"""One answer from the parsed request to its receipt, the same for the sealed channel and for plain HTTP.
 
 An answer owns its job, hashes what is sent while it is sent, and is finished exactly once: whole, or
 interrupted because the client went away. Either way it leaves a signed receipt.
@@ -10,8 +10,9 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from enclave.chat import APIError, ChatRequest, Sampling
-from enclave.engine import SAMPLER, Engine, Job
+from enclave.chat import APIError, ChatRequest, Sampling, TextRequest
+from enclave.engine import SAMPLER, Choice, Engine, Job
+from enclave.forms import ChatForm, Document, Form, TextForm
 from enclave.lifecycle import Admission
 from enclave.receipts import Answered, ReceiptBook, ResponseHash
 from quotary.client.receipt import Channel, Origin, Receipt, Served, Signature, commitment
@@ -20,7 +21,6 @@ EVENT_STREAM = "text/event-stream; charset=utf-8"
 JSON = "application/json"
 
 _DEFAULT_TOKENS = 256
-_ENDPOINT = "/v1/chat/completions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,27 +64,39 @@ def plain(status: int, body: bytes, headers: Mapping[str, str] | None = None) ->
     )
 
 
-def answer(serving: Serving, request: ChatRequest, raw: bytes) -> Reply:
+def answer(serving: Serving, request: ChatRequest | TextRequest, raw: bytes) -> Reply:
     """Start an answer. ``raw`` is the request body as the client wrote it; ``APIError`` where it
     cannot be served.
     """
     if request.model != serving.model:
         raise APIError(404, "model_not_found", f"this enclave serves {serving.model}", param="model")
-    prompt = serving.engine.model.encode(request.messages)
-    job = serving.engine.submit(prompt, _sampling(request, len(prompt), serving.engine.model.context_length))
-    made = ChatAnswer(serving, request, raw, job)
-    return made.stream() if request.stream else made.whole()
+    model = serving.engine.model
+    form: Form
+    if isinstance(request, ChatRequest):
+        form, prompt, param = ChatForm(model.decode), model.encode(request.messages), "messages"
+    else:
+        form, prompt, param = TextForm(model.decode), model.encode_text(request.prompt), "prompt"
+    unknown = [token for token, _ in request.asked.bias if token >= model.vocabulary]
+    if unknown:
+        message = f"token {unknown[0]} is none of this model's {model.vocabulary}"
+        raise APIError(400, "invalid_value", message, param="logit_bias")
+    sampling = _sampling(request, len(prompt), model.context_length, param)
+    made = Answer(serving, request, raw, serving.engine.submit(prompt, sampling), form)
+    return made.stream() if request.asked.stream else made.whole()
 
 
-class ChatAnswer:
+class Answer:
     """An answer in the making."""
 
-    def __init__(self, serving: Serving, request: ChatRequest, raw: bytes, job: Job) -> None:
+    def __init__(
+        self, serving: Serving, request: ChatRequest | TextRequest, raw: bytes, job: Job, form: Form
+    ) -> None:
         self._serving, self._request, self._raw, self._job = serving, request, raw, job
+        self._form, self._told = form, job.sampling.top is not None
         self._hash = ResponseHash()
         self._created = serving.now()
         self._receipt_id = os.urandom(16).hex()
-        self._chat_id = "chatcmpl-" + secrets.token_hex(12)
+        self._chat_id = f"{form.name}-{secrets.token_hex(12)}"
         self._receipt: Receipt | None = None
 
     def stream(self) -> Reply:
@@ -98,14 +110,12 @@ class ChatAnswer:
 
     def whole(self) -> Reply:
         """Reply when the model has finished."""
-        text = "".join(piece.text for piece in self._job.pieces())
+        pieces = tuple(self._job.pieces())
         error = self._error()
-        choice = {
-            "index": 0,
-            "message": {"role": "assistant", "content": text},
-            "finish_reason": self._reason(),
-        }
-        document = self._document("chat.completion") | {"choices": [choice], "usage": self._usage()}
+        text = "".join(piece.text for piece in pieces)
+        choices: list[Choice] = [choice for piece in pieces for choice in piece.choices]
+        choice = self._form.whole(text, choices, self._reason(), told=self._told)
+        document = self._document(self._form.whole_kind, [choice]) | {"usage": self._usage()}
         body = _json(document) if error is None else error.body()
         headers = {"content-type": JSON, "cache-control": "no-store", "x-receipt-id": self._receipt_id}
         status = 200 if error is None else error.status
@@ -128,7 +138,13 @@ class ChatAnswer:
             reason = "cancelled"
         complete = reason in ("stop", "length")
         served = Served(
-            self._receipt_id, self._chat_id, _ENDPOINT, self._created, serving.now(), complete, reason
+            self._receipt_id,
+            self._chat_id,
+            self._form.endpoint,
+            self._created,
+            serving.now(),
+            complete,
+            reason,
         )
         origin = serving.origin(serving.admission.size, serving.size())
         return Answered(
@@ -145,31 +161,48 @@ class ChatAnswer:
             "sampler": "greedy" if sampling.temperature_ppm == 0 else SAMPLER,
             "stop_count": len(sampling.stop),
         }
+        found |= {
+            name: value
+            for name, value in (
+                ("frequency_penalty_ppm", sampling.frequency_ppm),
+                ("presence_penalty_ppm", sampling.presence_ppm),
+                ("logit_bias_count", len(sampling.bias)),
+            )
+            if value
+        }
+        # What the client wrote itself appears as a commitment too.
         if sampling.stop:
-            # Stop strings are the client's words, so they appear as a commitment too.
             found["stop"] = commitment("stop", self._hash.salt, _json(list(sampling.stop))).hex()
+        if sampling.bias:
+            found["logit_bias"] = commitment("logit_bias", self._hash.salt, _json(list(sampling.bias))).hex()
         return found | dict(self._serving.engine.model.kernel)
 
     def _events(self) -> Iterator[bytes]:
-        yield self._chunk({"role": "assistant", "content": ""}, None)
+        first = self._form.first()
+        if first is not None:
+            yield self._event([first])
         for piece in self._job.pieces():
-            yield self._chunk({"content": piece.text}, None)
+            yield self._event([self._form.part(piece.text, piece.choices, told=self._told)])
         error = self._error()
         if error is not None:
             yield b"data: " + error.body() + b"\n\n"
             return
-        yield self._chunk({}, self._reason())
-        if self._request.include_usage:
-            usage = self._document("chat.completion.chunk") | {"choices": [], "usage": self._usage()}
-            yield b"data: " + _json(usage) + b"\n\n"
+        yield self._event([self._form.last(self._reason())])
+        if self._request.asked.include_usage:
+            yield self._event([], usage=self._usage())
         yield b"data: [DONE]\n\n"
 
-    def _chunk(self, delta: Mapping[str, str], reason: str | None) -> bytes:
-        choice = {"index": 0, "delta": delta, "finish_reason": reason}
-        return b"data: " + _json(self._document("chat.completion.chunk") | {"choices": [choice]}) + b"\n\n"
+    def _event(self, choices: list[Document], **more: object) -> bytes:
+        return b"data: " + _json(self._document(self._form.part_kind, choices) | more) + b"\n\n"
 
-    def _document(self, kind: str) -> dict[str, object]:
-        return {"id": self._chat_id, "object": kind, "created": self._created, "model": self._serving.model}
+    def _document(self, kind: str, choices: list[Document]) -> Document:
+        return {
+            "id": self._chat_id,
+            "object": kind,
+            "created": self._created,
+            "model": self._serving.model,
+            "choices": choices,
+        }
 
     def _usage(self) -> Mapping[str, int]:
         read, written = len(self._job.prompt), len(self._job.output.ids)
@@ -191,17 +224,23 @@ class ChatAnswer:
         return APIError(500, "model_failed", "the model failed while it answered", kind="server_error")
 
 
-def _sampling(request: ChatRequest, prompt_length: int, context_length: int) -> Sampling:
-    room = context_length - prompt_length
+def _sampling(
+    request: ChatRequest | TextRequest, prompt_length: int, context_length: int, param: str
+) -> Sampling:
+    asked, room = request.asked, context_length - prompt_length
     if room < 1:
         message = f"the conversation has {prompt_length} tokens, this model reads {context_length - 1}"
-        raise APIError(400, "context_length_exceeded", message, param="messages")
+        raise APIError(400, "context_length_exceeded", message, param=param)
     return Sampling(
-        request.temperature_ppm,
-        request.top_p_ppm,
-        min(request.max_tokens or _DEFAULT_TOKENS, room),
-        secrets.randbits(53) if request.seed is None else request.seed,
-        request.stop,
+        asked.temperature_ppm,
+        asked.top_p_ppm,
+        min(asked.max_tokens or _DEFAULT_TOKENS, room),
+        secrets.randbits(53) if asked.seed is None else asked.seed,
+        asked.stop,
+        asked.frequency_ppm,
+        asked.presence_ppm,
+        asked.bias,
+        asked.top,
     )
 
 

@@ -16,12 +16,13 @@ from werkzeug.exceptions import HTTPException
 from enclave import lifecycle
 from enclave.answer import Reply, answer, plain
 from enclave.channel import PlainBody, SealedBody
-from enclave.chat import APIError, parse_chat
+from enclave.chat import APIError
 from enclave.doors.book import Asker
 from enclave.doors.routes import NANOGPT_CHAT
 from enclave.events import APIFailed, emit
 from enclave.keyset import LiveKeyset
 from enclave.lifecycle import LogBehind, NotServing
+from enclave.openai import parse_chat, parse_text
 from enclave.replay import OutsideWindow, Replayed
 from enclave.runtime import Enclave
 from quotary.canonical import hexbytes
@@ -37,7 +38,7 @@ from quotary.client.sealed import (
 )
 from quotary.errors import Malformed, QuotaryError, Refused
 
-CHAT = "/v1/chat/completions"
+CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
 MAX_SEALED = 1 << 20
 SEALED = "/v1/sealed"
 GATEWAY_PATH = "/v1/oblivious"
@@ -57,13 +58,14 @@ def create_app(enclave: Enclave) -> Flask:
         ("GET", "/v1/attestation"): lambda: _send(_attestation(enclave)),
         ("GET", "/v1/models"): lambda: _send(_models(enclave)),
         ("GET", "/v1/receipts/<receipt_id>"): lambda receipt_id: _send(_receipt(enclave, receipt_id)),
-        ("POST", CHAT): lambda: _plain_chat(enclave),
+        ("POST", CHAT): lambda: _plain_answer(enclave),
+        ("POST", TEXT): lambda: _plain_answer(enclave),
         ("POST", SEALED): lambda: _sealed(enclave),
         ("POST", GATEWAY_PATH): lambda: _oblivious(enclave),
         ("GET", GATEWAY_KEYS): lambda: _send(_gateway_keys(enclave)),
     }
     if enclave.doors.is_chat(NANOGPT_CHAT):
-        routes["POST", NANOGPT_CHAT] = lambda: _plain_chat(enclave)
+        routes["POST", NANOGPT_CHAT] = lambda: _plain_answer(enclave)
     for path in enclave.doors.paths:
         rule = f"{path}<chat_id>" if path.endswith("/") else path
         routes["GET", rule] = lambda chat_id="": _send(_door(enclave, _target(), _asker(_headers())))
@@ -127,8 +129,8 @@ def _inner(enclave: Enclave, keyset: LiveKeyset, asked: Asked) -> Reply:
     method, path = asked.method, asked.path
     try:
         asker = replace(_asker(asked.headers), sealed=True)
-        if method == "POST" and (path == CHAT or enclave.doors.is_chat(path)):
-            return _chat(enclave, keyset, path, asked.body, asked.min_log_size, asker)
+        if method == "POST" and (path in (CHAT, TEXT) or enclave.doors.is_chat(path)):
+            return _answer(enclave, keyset, path, asked.body, asked.min_log_size, asker)
         if (method, path) == ("POST", SESSION_PATH) and asked.opened is not None:
             return _session(enclave, keyset, asked.opened)
         if (method, path) == ("GET", "/v1/models"):
@@ -181,7 +183,7 @@ def _check_not_refusing(enclave: Enclave) -> None:
         raise NotServing(state.code, state.reason, final=True)
 
 
-def _plain_chat(enclave: Enclave) -> Response:
+def _plain_answer(enclave: Enclave) -> Response:
     if not enclave.terms.rules.plaintext:
         message = "this enclave reads prompts from the sealed channel only"
         raise APIError(403, "plaintext_refused", message, kind="permission_error")
@@ -191,15 +193,15 @@ def _plain_chat(enclave: Enclave) -> Response:
         raise NotServing(
             state.code or "starting", state.reason, final=state.phase is lifecycle.Phase.REFUSING
         )
-    reply = _chat(enclave, keyset, request.path, _body(request), 0, _asker(_headers()))
+    reply = _answer(enclave, keyset, request.path, _body(request), 0, _asker(_headers()))
     return _streamed(PlainBody(reply), reply.status, reply.headers)
 
 
-def _chat(
+def _answer(
     enclave: Enclave, keyset: LiveKeyset, path: str, body: bytes, min_log_size: int, asker: Asker
 ) -> Reply:
     serving = enclave.serving(keyset, min_log_size)
-    asked = parse_chat(body)
+    asked = parse_text(body) if path == TEXT else parse_chat(body)
     reply = answer(serving, replace(asked, model=enclave.doors.model(path, asked.model)), body)
     return enclave.doors.watch(enclave, reply, body, asker)
 

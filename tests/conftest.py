@@ -1,6 +1,7 @@
 """Fixtures that every test may use: where the real data lies, and real PostgreSQL databases."""
 
 import os
+import sys
 from collections.abc import Callable, Iterator
 from itertools import count
 from pathlib import Path
@@ -10,6 +11,14 @@ import pytest
 from tests.fakes import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session", autouse=True)
+def recursion_limit() -> None:
+    """Python's own limit: ``py_ecc`` (of eth-account) sets 100,000 when it is imported, and with that much
+    depth a parser meets the end of the stack, and the process its own, before it meets the limit.
+    """
+    sys.setrecursionlimit(1000)
 
 
 @pytest.fixture(scope="session")
