@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
+from enclave.batches import NonceBatches
 from enclave.device import Device, DeviceEvidence, Evidence
 from enclave.events import BootChecked, emit
 from enclave.hardware import Documents, open_tee
@@ -41,7 +42,7 @@ from quotary.errors import CannotTell, NotInLog, QuotaryError, Refused
 from quotary.net.transport import HTTP
 from quotary.statements.measurement import measurement_id
 from quotary.statements.release import Release
-from quotary.tlog.merkle import EMPTY_ROOT, leaf_hash
+from quotary.tlog.merkle import EMPTY_ROOT
 
 # By these the machine itself is refused, whatever the log may say later
 # (``attestation.appraise.meet_floor``; ``judge`` names them inside its step "tcb floor").
@@ -152,6 +153,7 @@ class Machine:
 
     def __init__(self, setup: Setup) -> None:
         self.setup = setup
+        self._batches = NonceBatches(self._shown)
 
     def rehearse(self, trail: Trail) -> SelfCheck:
         """Run the check with keys that are dropped afterwards: what a start would find.
@@ -179,12 +181,14 @@ class Machine:
     def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes:
         """Make a document for a client: new evidence over its nonce (32 bytes), and the newest bundle.
 
-        GPUs answered nonces of the keyset when it was made, and are not asked again.
+        Nonces that come while the hardware is busy share its next evidence. Without a nonce it shows the
+        evidence by which it judged itself. GPUs answered nonces of the keyset when it was made, and are not
+        asked again.
         """
-        shown, devices = believed.document, None
-        if shown.devices is not None:
-            devices = DeviceEvidence(shown.devices, shown.device_collateral)
-        return replace(_document(self.setup, shown.keyset, devices, nonce), bundle=believed.bundle).encode()
+        if nonce is None:
+            return replace(believed.document, bundle=believed.bundle).encode()
+        shown, place = self._batches.ask(believed, nonce)
+        return replace(shown, nonce=place).encode()
 
     def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown:
         """Ask for evidence over 64 bytes that a door laid out, and GPUs for theirs over its nonce."""
@@ -202,9 +206,15 @@ class Machine:
             gpus[0].architecture if gpus else "",
         )
 
+    def _shown(self, believed: SelfCheck, nonce_root: bytes) -> AttestationDocument:
+        shown, devices = believed.document, None
+        if shown.devices is not None:
+            devices = DeviceEvidence(shown.devices, shown.device_collateral)
+        return replace(_document(self.setup, shown.keyset, devices, nonce_root), bundle=believed.bundle)
+
     def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
         setup, started = self.setup, time.monotonic()
-        document = _document(setup, keyset, _devices(setup, keyset), None)
+        document = _document(setup, keyset, _devices(setup, keyset), UNCHALLENGED)
         quoted = time.monotonic()
         bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
         fetched = time.monotonic()
@@ -280,23 +290,21 @@ def _devices(setup: Setup, keyset: bytes) -> DeviceEvidence | None:
 
 
 def _document(
-    setup: Setup, keyset: bytes, devices: DeviceEvidence | None, nonce: bytes | None
+    setup: Setup, keyset: bytes, devices: DeviceEvidence | None, nonce_root: bytes
 ) -> AttestationDocument:
     newest = setup.memory.newest(setup.policy.origin)
     size, root = (0, EMPTY_ROOT) if newest is None else (newest.size, newest.root)
     shown = None if devices is None else devices.devices
     bound = None if shown is None else devices_digest(shown)
     binding = Binding(keyset_digest(keyset), setup.policy.origin, size, root, bound).encode()
-    nonce_root = UNCHALLENGED if nonce is None else leaf_hash(nonce)
     evidence: Evidence = setup.device.quote(report_data(binding, nonce_root))
-    place = NonceProof(0, 0 if nonce is None else 1, ())
     return AttestationDocument(
         binding,
         keyset,
         evidence.quote,
         evidence.collateral,
         shown,
-        place,
+        NonceProof(0, 0, ()),
         None,
         evidence.event_log,
         {} if devices is None else devices.collateral,

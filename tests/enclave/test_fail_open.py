@@ -34,6 +34,7 @@ from tests.fakes.authority import SERVICE
 # the middle of an answer, and the client sees that by the end that is missing (tests/client/test_sealed.py).
 SEARCHED = (
     "enclave.api",
+    "enclave.batches",
     "enclave.boot",
     "enclave.keyset",
     "enclave.lifecycle",
