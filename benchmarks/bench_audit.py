@@ -27,6 +27,7 @@ from quotary.client.policy import Policy
 from quotary.client.replay import proven_batches
 from quotary.client.replay_store import ReplayStore
 from quotary.client.source import Files, FolderSource
+from quotary.garbage import collected_rarely
 from quotary.statements.envelope import Envelope, pae, raw_public_key
 from quotary.statements.f1 import F1
 from quotary.statements.state_entry import StateEntry
@@ -120,7 +121,7 @@ def measure(count: int, jobs: int) -> Took:
 def _audit(folder: Path, policy: bytes, jobs: int) -> Audited:
     """Audit in a process that holds nothing else."""
     before = sum(os.times()[:4])
-    with ReplayStore(folder / "store", ORIGIN) as store, Opener(jobs) as opener:
+    with ReplayStore(folder / "store", ORIGIN) as store, Opener(jobs) as opener, collected_rarely():
         started = time.perf_counter()
         auditor = Auditor(Policy.parse(policy), store, lambda done, size: None, opener)
         found = auditor.audit(Files(FolderSource(folder)))

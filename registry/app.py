@@ -6,9 +6,9 @@ from pathlib import Path
 
 from flask import Flask, Response
 
+from quotary.garbage import collect_rarely
 from registry import api, c2sp, health, logs, metrics, openapi, pages, problems
 from registry.config import Config, load_config
-from registry.garbage import collect_rarely
 from registry.site import open_site
 
 # Entry bytes are shown to nobody's browser as a page, and no page of ours runs foreign code.

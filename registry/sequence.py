@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from datetime import UTC, datetime
 
 from quotary.errors import CannotTell, Malformed
+from quotary.garbage import collect_rarely
 from quotary.net.transport import HTTP
 from quotary.tlog.policy import NO_QUORUM, TlogPolicy
 from registry.clock import WitnessedClock
@@ -21,7 +22,6 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.export import Exporter
-from registry.garbage import collect_rarely
 from registry.lock import only_one
 from registry.metrics import Meters
 from registry.public import PublicLog

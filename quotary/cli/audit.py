@@ -26,6 +26,7 @@ from quotary.client.replay_store import ReplayStore
 from quotary.client.second_opinion import cross_check, entries_of
 from quotary.client.source import Files
 from quotary.errors import CannotTell, Usage
+from quotary.garbage import collected_rarely
 from quotary.tlog.note import SigningKey
 
 
@@ -99,7 +100,7 @@ def audit(
         raise Usage("a predecessor is compared once, without --continuous and --cosign")
     jobs = jobs or os.cpu_count() or 1
     before = before_of(old_log, old_policy, policy, store and store / "predecessor", jobs)
-    with ReplayStore(folder, policy.origin) as opened, Opener(jobs) as opener:
+    with ReplayStore(folder, policy.origin) as opened, Opener(jobs) as opener, collected_rarely():
         try:
             if key_file is not None and name is not None:
                 _cosign(log, policy, opened, SigningKey.cosigner(name, load(key_file)), bind)

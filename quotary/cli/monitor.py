@@ -22,6 +22,7 @@ from quotary.client.policy import Policy
 from quotary.client.replay_store import ReplayStore
 from quotary.client.watch import MAX_WATCH, MailAccount, Watch
 from quotary.errors import CannotTell, Malformed, Refused, Usage
+from quotary.garbage import collected_rarely
 from quotary.net.mail import MailServer, send_mail
 from quotary.net.transport import HTTP
 
@@ -79,7 +80,7 @@ def monitor(
         raise Usage("a self-test is made once, without --continuous")
     folder = store or origin_folder(state_folder() / "monitor", policy.origin)
     files, peers = files_of(log, policy), [files_of(peer, policy) for peer in watch.peers]
-    with ReplayStore(folder, policy.origin) as opened, Opener(1) as opener:
+    with ReplayStore(folder, policy.origin) as opened, Opener(1) as opener, collected_rarely():
         found = Monitor(
             policy,
             watch,

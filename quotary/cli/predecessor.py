@@ -17,6 +17,7 @@ from quotary.client.policy import MAX_POLICY, Policy
 from quotary.client.replay_store import ReplayStore
 from quotary.client.source import Files
 from quotary.errors import Refused, Usage
+from quotary.garbage import collected_rarely
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,7 +49,11 @@ class Before:
 
     def compare(self, new: Successor, report: Callable[[int, int], None]) -> Inherited:
         """Audit it to its end, and hold its successor against it."""
-        with ReplayStore(self.folder, self.policy.origin) as store, Opener(self.jobs) as opener:
+        with (
+            ReplayStore(self.folder, self.policy.origin) as store,
+            Opener(self.jobs) as opener,
+            collected_rarely(),
+        ):
             auditor = Auditor(self.policy, store, report, opener)
             try:
                 audited = auditor.audit(self.files)

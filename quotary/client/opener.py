@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from quotary.client.carried import Carried
 from quotary.errors import CannotTell, InvalidSignature, QuotaryError
+from quotary.garbage import collect_rarely
 from quotary.statements.delegation import Delegation
 from quotary.statements.envelope import Envelope, Signature, verify
 from quotary.statements.opened import Opened, open_entry
@@ -199,6 +200,7 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
+    collect_rarely()
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
 
 
