@@ -1,5 +1,6 @@
 """The one text form: what it holds, what it refuses, and the strict reader."""
 
+import base64
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -118,6 +119,30 @@ def test_base64_reads_back(data: bytes) -> None:
     assert unb64(b64(data), length=len(data)) == data
     with pytest.raises(Malformed, match="are needed"):
         unb64(b64(data), length=len(data) + 1)
+
+
+@given(st.text("ABCDgwx089+/=-_ \n", max_size=12))
+def test_base64_that_is_read_is_what_its_bytes_are_written_as(text: str) -> None:
+    try:
+        data = unb64(text)
+    except Malformed:
+        return
+    assert b64(data) == text
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\xff\x01", b"abc\x00", b"abcde"])
+def test_of_the_last_letters_that_give_the_same_bytes_one_is_read(data: bytes) -> None:
+    text = b64(data).rstrip("=")
+    letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"
+    spellings = [text[:-1] + letter + "=" * (-len(text) % 4) for letter in letters]
+    same = [spelling for spelling in spellings if base64.b64decode(spelling) == data]
+    assert len(same) == (16 if len(data) % 3 == 1 else 4)
+    for spelling in same:
+        if spelling == b64(data):
+            assert unb64(spelling) == data
+        else:
+            with pytest.raises(Malformed, match="not canonical base64"):
+                unb64(spelling)
 
 
 @pytest.mark.parametrize("text", ["AA", "AA=", "AB==", "AA==\n", " AA==", "AA==AA==", "_-8=", "é", "A"])

@@ -8,6 +8,7 @@ the open interval and the hashes of the map's prefixes (``tlog.trie_summary``).
 
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from quotary.client.finding import Exhibit, Finding
 from quotary.client.opener import Opener
@@ -34,6 +35,9 @@ from quotary.tlog.tiles import (
     width_at,
 )
 from quotary.tlog.trie_summary import Summary, bits_for
+
+# Entries whose state is looked up together.
+_TOGETHER = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,9 +262,11 @@ class Replay:
         return before.closed(state, root, _count(closed.outcomes))
 
     def _statements(self) -> Iterator[tuple[int, Opened]]:
-        for index, entry in self._store.waiting():
-            if not is_reserved(entry):
-                yield index, self._opener.opened(index, entry)
+        waiting = (item for item in self._store.waiting() if not is_reserved(item[1]))
+        opened = ((index, self._opener.opened(index, entry)) for index, entry in waiting)
+        while some := tuple(islice(opened, _TOGETHER)):
+            self._known.expect(item.statement for _, item in some if item.statement is not None)
+            yield from some
 
     def _check_order(
         self, index: int, state: StateEntry, log: Delegation | None, shown: list[Exhibit]

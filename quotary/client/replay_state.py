@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from quotary.errors import CannotTell, Malformed
-from quotary.statements.keys import key_service
+from quotary.statements.keys import key_measurement, key_service
 from quotary.statements.records import MeasurementRecord, Record, ServiceRecord, parse_record
+from quotary.statements.release import Release, ReleaseClaim
+from quotary.statements.schema import Statement
 from quotary.statements.state import Changes, Held, Released, held_by
 
 SCHEMA = """
@@ -32,6 +34,12 @@ CREATE TABLE IF NOT EXISTS marks (rebuilder TEXT, key BLOB, PRIMARY KEY (rebuild
 CREATE TABLE IF NOT EXISTS delegations (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 """
 
+# Ask for many at once; most of what a log brings is new, so what is not there is what is worth knowing.
+_TOGETHER = 64
+_MANY = f"({','.join('?' * _TOGETHER)})"
+_EFFECTIVE = f"SELECT statement FROM effective WHERE statement IN {_MANY}"  # noqa: S608  # placeholders only
+_RECORDED = f"SELECT key FROM records WHERE key IN {_MANY}"  # noqa: S608
+
 _KEPT = 4096
 _ID_LENGTH = 32
 
@@ -48,6 +56,7 @@ class StoredState:
         self._denies = self._row("SELECT 1 FROM denied LIMIT 1") is not None
         self._held: dict[str, Held | None] = {}
         self._sequences: dict[tuple[str, str], int] = {}
+        self._absent: set[bytes] = set()
 
     def pairs(self, first: bytes, last: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Give key and value of the map's pairs from one key to another, in ascending order."""
@@ -61,19 +70,34 @@ class StoredState:
             assert record is not None, "the key was just read"
             yield record
 
+    def expect(self, statements: Iterable[Statement]) -> None:
+        """Look for statements, and for the records of releases, at once: F1 will ask for them one by one."""
+        ids: set[bytes] = set()
+        keys: set[bytes] = set()
+        for found in statements:
+            ids.add(_id(found.statement_id))
+            claim = found.predicate.claim if isinstance(found.predicate, Release) else found.predicate
+            if isinstance(claim, ReleaseClaim):
+                keys.update(key_measurement(found.service, item) for item in claim.measurements)
+        self._absent = self._missing(_EFFECTIVE, ids) | self._missing(_RECORDED, keys)
+
     def absorb(self, new: Changes, records: Mapping[bytes, bytes], entry_at: Callable[[int], bytes]) -> None:
         """Write what an interval changed.
 
         records: the bytes of ``new.records``; entry_at: gives the entries of the interval
         """
         write = self._write
+        self._absent = set()
         digests = ((key, hashlib.sha256(record).digest(), record) for key, record in records.items())
         write("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", digests)
         holders = ((item, name) for item, names in new.holders.items() for name in names)
         write("INSERT OR IGNORE INTO holders VALUES (?, ?)", holders)
         effective = (_effective(name, new.releases.get(name)) for name in new.effective)
         write("INSERT INTO effective VALUES (?, ?, ?)", effective)
-        write("INSERT INTO releases VALUES (?, ?, ?, ?)", map(_release, new.releases.values()))
+        releases = new.releases.values()
+        signers = {names: json.dumps(sorted(names)) for names in {found.signers for found in releases}}
+        rows = ((found.service, found.index, signers[found.signers], _joined(found)) for found in releases)
+        write("INSERT INTO releases VALUES (?, ?, ?, ?)", rows)
         write("INSERT OR REPLACE INTO denied VALUES (?, ?)", new.denied.items())
         sequences = ((*names, newest) for names, newest in new.sequences.items())
         write("INSERT OR REPLACE INTO sequences VALUES (?, ?, ?)", sequences)
@@ -94,6 +118,8 @@ class StoredState:
         return self._held[service]
 
     def record(self, key: bytes) -> Record | None:
+        if key in self._absent:
+            return None
         row = self._row("SELECT digest, record FROM records WHERE key = ?", key)
         if row is None:
             return None
@@ -126,7 +152,10 @@ class StoredState:
         return self._sequences[service, kind]
 
     def had_effect(self, statement_id: str) -> bool:
-        return self._row("SELECT 1 FROM effective WHERE statement = ?", _id(statement_id)) is not None
+        name = _id(statement_id)
+        if name in self._absent:
+            return False
+        return self._row("SELECT 1 FROM effective WHERE statement = ?", name) is not None
 
     def signed_by(self, key: str, service: str, start: int) -> Iterator[Released]:
         query = "SELECT * FROM releases WHERE service = ? AND entry_index >= ? ORDER BY entry_index"
@@ -151,6 +180,15 @@ class StoredState:
 
     def _row(self, query: str, *values: bytes | str | int) -> Any:
         return self._database.execute(query, values).fetchone()
+
+    def _missing(self, query: str, names: set[bytes]) -> set[bytes]:
+        """Give those of the names that are not stored; as digests, those of two tables are never the same."""
+        ordered = sorted(names)
+        for first in range(0, len(ordered), _TOGETHER):
+            some = ordered[first : first + _TOGETHER]
+            padding = some[-1:] * (_TOGETHER - len(some))
+            names.difference_update(name for (name,) in self._database.execute(query, some + padding))
+        return names
 
     def _write(self, statement: str, rows: Iterable[tuple[Any, ...]]) -> None:
         """Write rows in the order in which they lie on disk."""
@@ -177,8 +215,8 @@ def _effective(statement_id: str, released: Released | None) -> tuple[bytes, str
     return (_id(statement_id), *(("", -1) if released is None else (released.service, released.index)))
 
 
-def _release(found: Released) -> tuple[str, int, str, bytes]:
-    return found.service, found.index, json.dumps(sorted(found.signers)), b"".join(found.measurements)
+def _joined(found: Released) -> bytes:
+    return b"".join(found.measurements)
 
 
 def _released(row: Any) -> Released:

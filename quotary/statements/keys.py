@@ -1,8 +1,10 @@
 """The keys of the status map (design section 5): SHA-256 over a context line and the names."""
 
 import hashlib
+from functools import lru_cache
 
 
+@lru_cache(8192)  # as many as F1 asks for several times while an interval lasts
 def key_measurement(service: str, measurement: bytes) -> bytes:
     """Give the 32-byte map key of a measurement id (32 bytes) of a service."""
     return _key("measurement", service, measurement.hex())

@@ -74,12 +74,12 @@ def checked_node(node_hash: bytes, data: bytes) -> Leaf | Inner:
 
 def leaf_bytes(key: bytes, value: bytes) -> bytes:
     """Write a leaf."""
-    return b"%c%b" % (_LEAF, leaf_body(key, value))
+    return b"%c%c%b%c%b" % (_LEAF, len(key), key, len(value), value)
 
 
 def inner_bytes(bit: int, left: bytes, right: bytes) -> bytes:
     """Write a fork."""
-    return b"%c%b%b%b" % (_INNER, varint(bit), left, right)
+    return b"%b%b%b" % (_FORKS[bit], left, right)
 
 
 def leaf_body(key: bytes, value: bytes) -> bytes:
@@ -113,3 +113,7 @@ def parse_varint(data: bytes) -> tuple[int, int]:
 def bit_of(key: bytes, bit: int) -> int:
     """Return a bit of a key; bit 0 is the most significant of the first byte."""
     return key[bit >> 3] >> (7 - (bit & 7)) & 1
+
+
+# How a fork at each bit begins: an auditor hashes some ten forks an entry.
+_FORKS = tuple(bytes([_INNER]) + varint(bit) for bit in range(_KEY_BITS))

@@ -79,7 +79,9 @@ def subtree(pairs: Sequence[Pair]) -> bytes | None:
     if len(pairs) < 2:
         return sha256(leaf_bytes(*pairs[0])).digest() if pairs else None
     fork = _KEY_BITS - (int.from_bytes(pairs[0][0]) ^ int.from_bytes(pairs[-1][0])).bit_length()
-    middle = next(at for at, (key, _) in enumerate(pairs) if bit_of(key, fork))
+    middle = 1
+    while not bit_of(pairs[middle][0], fork):
+        middle += 1
     left, right = subtree(pairs[:middle]), subtree(pairs[middle:])
     assert left is not None  # the first key has bit 0 there, the last bit 1
     assert right is not None

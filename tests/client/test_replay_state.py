@@ -12,6 +12,9 @@ import pytest
 from quotary.client.replay_state import SCHEMA, StoredState
 from quotary.errors import CannotTell
 from quotary.statements.f1 import F1
+from quotary.statements.keys import key_measurement
+from quotary.statements.opened import open_entry
+from quotary.statements.schema import Statement
 from quotary.statements.state import State
 from quotary.statements.state_entry import is_reserved, state_of
 from quotary.tlog import trie
@@ -47,6 +50,8 @@ def compare(case: dict[str, Any], database: sqlite3.Connection) -> None:
             continue
         interval = [item for item in enumerate(log[first:index], first) if not is_reserved(item[1])]
         changed = State(stored)
+        opened = [open_entry(entry).statement for _, entry in interval]
+        stored.expect(statement for statement in opened if statement is not None)
         closed = F1(case["origin"], changed, first).close(interval, found.ts)
         assert closed == whole.close(interval, found.ts)
         stored.absorb(changed.new, closed.changes, log.__getitem__)
@@ -83,6 +88,33 @@ def test_a_delegation_that_is_gone_or_another_one_is_refused(database: sqlite3.C
     database.execute("DELETE FROM delegations")
     with pytest.raises(CannotTell, match="is damaged"):
         state.held("log")
+
+
+def test_what_is_expected_is_absent_only_as_long_as_it_is_not_there(database: sqlite3.Connection) -> None:
+    by, state = Authority(), StoredState(database, Path("audit.db"))
+    log = [by.genesis(), by.allocation(), by.delegation(), *(by.release(f"r{n}") for n in range(70))]
+    statements = [found for entry in log if (found := open_entry(entry).statement) is not None]
+    asked: list[str] = []
+    database.set_trace_callback(asked.append)
+    state.expect(statements)
+    assert [len(asked), answers(state, statements)] == [4, [(False, False)] * 70]
+    assert len(asked) == 4  # 73 statements and 70 records in two readings each, and nothing after them
+    changed = State(state)
+    closed = F1(ORIGIN, changed).close(enumerate(log), TS)
+    state.absorb(changed.new, closed.changes, log.__getitem__)
+    assert answers(state, statements) == [(True, True)] * 70
+    state.expect(statements)
+    assert answers(state, statements) == [(True, True)] * 70
+
+
+def answers(state: StoredState, statements: list[Statement]) -> list[tuple[bool, bool]]:
+    """Say of each release whether it had effect and whether its row has a record."""
+    claims = [(item.statement_id, item.predicate.claim) for item in statements if item.kind == "release"]
+    keys = [key_measurement(claim.header.service, claim.measurements[0]) for _, claim in claims]
+    names = [name for name, _ in claims]
+    return [
+        (state.had_effect(name), state.record(key) is not None) for name, key in zip(names, keys, strict=True)
+    ]
 
 
 def test_an_empty_state_has_the_empty_map(database: sqlite3.Connection) -> None:
