@@ -1,4 +1,4 @@
-"""``quotary policy``: write down what is demanded, check it, and say it in words."""
+"""``quotary policy``: write down what is demanded, check it, say it in words, and try it on a bundle."""
 
 import hashlib
 from datetime import UTC, datetime
@@ -9,7 +9,8 @@ import click
 from quotary.canonical import b64, canonical, hexbytes, time_text
 from quotary.cli.files import read_bytes, read_json, read_text
 from quotary.cli.making import TIME
-from quotary.cli.output import emit, json_option
+from quotary.cli.options import read_policy, simulation_option, url_option
+from quotary.cli.output import emit, json_option, summary, table
 from quotary.client.clock import SystemClock
 from quotary.client.disk import write_new
 from quotary.client.keys import load_public
@@ -17,7 +18,7 @@ from quotary.client.log import LogClient
 from quotary.client.policy import DOORS, MAX_POLICY, SIMULATION_SUFFIX, Policy
 from quotary.client.policy_text import explain as sentences
 from quotary.client.policy_text import weaknesses
-from quotary.errors import Malformed, Usage
+from quotary.errors import Malformed, QuotaryError, Usage
 from quotary.net.transport import HTTP
 
 FILE = click.Path(path_type=Path)
@@ -25,7 +26,7 @@ FILE = click.Path(path_type=Path)
 
 @click.group(epilog="\b\nExample:\n  quotary policy lint policy.json && quotary policy explain policy.json")
 def policy() -> None:
-    """Write, check and explain what is demanded of a machine."""
+    """Write, check, explain and try out what is demanded of a machine."""
 
 
 @policy.command(
@@ -147,6 +148,59 @@ def explain(file: Path, as_json: bool) -> None:
     said = sentences(found)
     document = {"schema": "quotary/policy-explained/v1", "sha256": found.digest.hex(), "demands": list(said)}
     emit(document, "\n".join(f"- {sentence}" for sentence in said), as_json=as_json)
+
+
+@policy.command(
+    epilog="\b\nExample:\n  quotary policy simulate policy.json --bundle release.bundle\n"
+    "  quotary policy simulate policy.json --measurement 4d4d... --service example.org/chat\n\n"
+    "Exit codes: 0 it would boot as far as the log decides, 2, 10, 11, 12, 20, 30, 40."
+)
+@click.argument("file", type=FILE)
+@simulation_option
+@click.option("--bundle", "bundle_file", type=FILE, help="Kept bundle; else it is fetched from the log.")
+@click.option("--measurement", help="Measurement id, 64 hex digits; without it, the bundle's own.")
+@click.option("--service", help="Whose release it is, if the policy names several.")
+@url_option
+@click.option(
+    "--at-its-time", is_flag=True, help="Judge at the witnesses' time: whether it would have booted."
+)
+@json_option
+def simulate(
+    file: Path,
+    simulation: bool,
+    bundle_file: Path | None,
+    measurement: str | None,
+    service: str | None,
+    url: str | None,
+    at_its_time: bool,
+    as_json: bool,
+) -> None:
+    """Say whether an enclave under FILE would boot, as far as its log decides; no machine is looked at."""
+    from quotary.cli.verify import Inputs, refuse
+    from quotary.client.rehearsal import rehearse
+    from quotary.client.session import the_service
+    from quotary.client.verdict import Trail, documents
+    from quotary.statements.bundle import parse_bundle
+
+    found, trail = read_policy(file, simulation=simulation), Trail()
+    if bundle_file is None and measurement is None:
+        raise Usage("nothing to simulate", next_command="add --bundle FILE or --measurement ID")
+    inputs = Inputs(found, url, False, {"bundle": bundle_file}, None, measurement, at_its_time)
+    wanted = inputs.measurement
+    try:
+        data = inputs.given("bundle", lambda: inputs.log().bundle(the_service(found, service), wanted or b""))
+        known, clock = inputs.moment(parse_bundle(data).checkpoint)
+        standing = rehearse(data, wanted, found, known, clock, trail)
+    except QuotaryError as error:
+        refuse(error, trail.checks, as_json)
+    headline = inputs.dated(f"would boot, as far as the log decides: {standing.headline}", clock)
+    document = {
+        "schema": "quotary/policy-simulation/v1",
+        "headline": headline,
+        "simulated": found.simulation,
+        "checks": documents(trail.checks),
+    }
+    emit(document, f"{table(trail.checks)}\n{headline}\n{summary(trail.checks)}", as_json=as_json)
 
 
 def _report(found: Policy, file: Path, as_json: bool) -> None:

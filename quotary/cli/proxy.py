@@ -1,5 +1,7 @@
 """``quotary proxy``: let any OpenAI client on this machine talk to verified machines only."""
 
+import json
+import logging
 from pathlib import Path
 
 import click
@@ -8,7 +10,7 @@ from quotary.cli.options import memory, policy_option, read_policy, simulation_o
 from quotary.cli.output import summary, table
 from quotary.cli.verify import refuse
 from quotary.client.files import EvidenceFile
-from quotary.client.proxy import Proxy
+from quotary.client.proxy import FACTS, Proxy
 from quotary.client.session import Client
 from quotary.client.trust import write_private
 from quotary.client.verdict import Trail
@@ -17,7 +19,8 @@ from quotary.errors import CannotTell, QuotaryError
 
 @click.command(
     epilog="\b\nExample:\n  quotary proxy https://chat.example.org --policy policy.json --port 8080\n"
-    "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python my_program.py\n\n"
+    "  OPENAI_BASE_URL=http://127.0.0.1:8080/v1 OPENAI_API_KEY=none python my_program.py\n"
+    "  curl http://127.0.0.1:8080/verdict.json     (what it verified; / is the same as a page)\n\n"
     "Exit codes: 0, 2, 10, 11, 12, 20, 30, 40 before it listens."
 )
 @click.argument("url")
@@ -48,12 +51,25 @@ def proxy(
         refuse(error, trail.checks, as_json=False)
     main = [check for check in trail.checks if ":" not in check.name]
     click.echo(f"{table(main)}\n{found.verdict.headline}\n{summary(main)}", err=True)
+    log = logging.getLogger("quotary.client.proxy")
+    log.addHandler(_Lines())
+    log.setLevel(logging.INFO)
     server = Proxy(client, host, port, _keeper(keep))
     click.echo(server.url)
+    click.echo(f"what is verified: {server.page}", err=True)
     try:
         server.serve()
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
+
+
+class _Lines(logging.Handler):
+    """Writes the proxy's events as JSON lines on stderr; no prompt is among their facts."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        facts = {name: value for name, value in vars(record).items() if name in FACTS}
+        line = {"event": record.getMessage(), "level": record.levelname} | facts
+        click.echo(json.dumps(line), err=True)
 
 
 class _Keeper:

@@ -1,8 +1,9 @@
 """An OpenAI-compatible proxy on this machine: any OpenAI client verifies by changing its base URL.
 
 It verifies first and refuses by default: a prompt that arrives here leaves only sealed to a machine that
-``judge`` has accepted. It listens on a loopback address and answers no web page, because a page that a
-browser has open could otherwise send prompts here.
+``judge`` has accepted. What it found is on its own page (``/``, ``/verdict.json``) and in its log. It listens
+on a loopback address and answers no web page but that one, because a page that a browser has open could
+otherwise send prompts here.
 """
 
 import json
@@ -11,11 +12,14 @@ import re
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 
 from quotary.client.files import EvidenceFile
-from quotary.client.session import CHAT, Client, Reply
+from quotary.client.proxy_page import PAGE_HEADERS, document, page
+from quotary.client.session import ANSWERS, Client, Reply
+from quotary.client.verdict import Verdict
 from quotary.errors import CannotTell, Judged, NotInLog, QuotaryError, Usage
 from quotary.net.listen import taken
 
@@ -23,7 +27,15 @@ log = logging.getLogger(__name__)
 
 MAX_BODY = 8 << 20
 _LENGTH = re.compile(r"[0-9]{1,12}")
-_PASSED = ("content-type", "retry-after")
+_PASSED = ("content-type", "retry-after", "x-receipt-id")
+# What a client shows to be known; it goes inside the sealed channel and nowhere else.
+_CREDENTIALS = ("authorization", "x-api-key")
+# What may be read through the channel; a name that ends in a slash stands for all below it.
+_READ = re.compile(
+    r"(/api)?/v1/models|/v1/attestation/report|(/v1/receipts|/v1/signature|/v1/browser|/api/v1/tee)/[!-~]{1,256}"
+)
+# The facts of this module's log lines, by name.
+FACTS = ("service", "release", "measurement", "size", "simulated", "checks", "code", "started")
 Keep = Callable[[EvidenceFile], None]
 
 
@@ -35,7 +47,8 @@ class Proxy:
     ) -> None:
         if not ip_address(host).is_loopback:
             raise Usage(f"the proxy listens on a loopback address, not on {host}: it sees prompts in clear")
-        handler = type("Handler", (_Handler,), {"client": client, "keep": staticmethod(keep or _forget)})
+        parts = {"client": client, "keep": staticmethod(keep or _forget), "told": staticmethod(_Teller())}
+        handler = type("Handler", (_Handler,), parts)
         try:
             self._server = _Server((host, port), handler)
         except OSError as error:
@@ -46,6 +59,11 @@ class Proxy:
     def url(self) -> str:
         """Give the base URL for an OpenAI client."""
         return f"http://{self.host}:{self.port}/v1"
+
+    @property
+    def page(self) -> str:
+        """Give the address of the page that says what was verified."""
+        return f"http://{self.host}:{self.port}/"
 
     def serve(self) -> None:
         """Answer until ``close``."""
@@ -71,6 +89,23 @@ class _Server(ThreadingHTTPServer):
         log.error("proxy.failed: %s", type(sys.exception()).__name__)
 
 
+class _Teller:
+    """Logs each judgement once: of which machine, and by how much of the log."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: datetime | None = None
+
+    def __call__(self, verdict: Verdict) -> None:
+        with self._lock:
+            if self._told == verdict.judged_at:
+                return
+            self._told = verdict.judged_at
+        facts = {"service": verdict.service, "release": verdict.release, "size": verdict.size}
+        facts |= {"measurement": verdict.measurement_id.hex(), "simulated": verdict.simulated}
+        log.info("proxy.verified", extra=facts | {"checks": len(verdict.checks)})
+
+
 def _forget(file: EvidenceFile) -> None:
     """Keep nothing."""
 
@@ -82,13 +117,18 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = 300
     client: Client
     keep: Keep
+    told: Callable[[Verdict], None]
 
     def do_GET(self) -> None:  # the name that http.server calls
-        if self._permitted():
-            if self.path == "/v1/models":
-                self._forward("GET", b"")
-            else:
-                self._error(404, "not_found", "this proxy knows /v1/models and /v1/chat/completions")
+        if not self._permitted():
+            return
+        path = self.path.partition("?")[0]
+        if path in ("/", "/verdict.json"):
+            self._show(path)
+        elif _READ.fullmatch(path):
+            self._forward("GET", b"")
+        else:
+            self._unknown()
 
     def do_POST(self) -> None:
         if not self._permitted():
@@ -96,8 +136,8 @@ class _Handler(BaseHTTPRequestHandler):
         length = self.headers.get("Content-Length", "")
         if _LENGTH.fullmatch(length) is None or int(length) > MAX_BODY:
             self._error(413, "too_large", f"a request needs a length, of at most {MAX_BODY} bytes")
-        elif self.path != CHAT:
-            self._error(404, "not_found", "this proxy knows /v1/models and /v1/chat/completions")
+        elif self.path not in ANSWERS:
+            self._unknown()
         else:
             self._forward("POST", self.rfile.read(int(length)))
 
@@ -105,10 +145,12 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing: a request line may say what somebody asked."""
 
     def _permitted(self) -> bool:
-        """Refuse web pages: another host name on this address, or a page's origin."""
-        host = self.headers.get("Host", "").rpartition(":")[0].strip("[]") or self.headers.get("Host", "")
+        """Refuse web pages but this proxy's own: another host name on this address, or a page's origin."""
+        named = self.headers.get("Host", "")
+        host = named.rpartition(":")[0].strip("[]") or named
         local = host in ("localhost", "127.0.0.1", "::1")
-        if local and self.headers.get("Origin") is None:
+        own = self.headers.get("Origin") in (None, f"http://{named}")
+        if local and own and self.headers.get("Sec-Fetch-Site") in (None, "none", "same-origin"):
             return True
         self._error(403, "not_for_browsers", "this proxy serves programs on this machine, not web pages")
         return False
@@ -116,7 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, method: str, body: bytes) -> None:
         started = False
         try:
-            with self.client.open(method, self.path, body) as reply:
+            shown = {name: self.headers[name] for name in _CREDENTIALS if name in self.headers}
+            with self.client.open(method, self.path, body, shown) as reply:
                 # The first piece comes before the status line: what fails at once is still an error.
                 first = next(reply.chunks, b"")
                 self._start(reply)
@@ -127,6 +170,7 @@ class _Handler(BaseHTTPRequestHandler):
                     self.keep(reply.file)
             self.wfile.write(b"0\r\n\r\n")
         except QuotaryError as error:
+            log.warning("proxy.refused", extra={"code": _as_openai(error)[1], "started": started})
             if started:
                 # Without its last chunk the answer is visibly cut off: it was not verified to its end.
                 self.close_connection = True
@@ -135,7 +179,32 @@ class _Handler(BaseHTTPRequestHandler):
         except OSError:
             self.close_connection = True
 
+    def _show(self, path: str) -> None:
+        """Say what was verified, and when; a judgement that is too old is made anew first."""
+        try:
+            self.told(self.client.attested().verdict)
+            refusal = ""
+        except QuotaryError as error:
+            refusal = str(error)
+        newest = self.client.newest
+        verdict = None if newest is None else newest.verdict
+        if path == "/":
+            body, kind = page(self.client.url, verdict, refusal), "text/html; charset=utf-8"
+        else:
+            body, kind = document(self.client.url, verdict, refusal), "application/json"
+        self.send_response(503 if refusal else 200)
+        for name, value in PAGE_HEADERS.items():
+            self.send_header(name, value)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def _unknown(self) -> None:
+        self._error(404, "not_found", "this proxy does not know that path; its own page is /")
+
     def _start(self, reply: Reply) -> None:
+        self.told(reply.verdict)
         self.send_response(reply.status)
         for name in _PASSED:
             if name in reply.headers:

@@ -44,6 +44,8 @@ if TYPE_CHECKING:
 NONCE_LENGTH = 32
 REFRESH_SECONDS = 60.0
 CHAT = "/v1/chat/completions"
+# Where prompts go: what is answered here without a receipt is rejected.
+ANSWERS = frozenset({CHAT, "/v1/completions", "/api/v1/chat/completions"})
 _ANSWER = Limits(read_seconds=300, total_seconds=3600, length=256 << 20)
 
 
@@ -150,7 +152,7 @@ class Client:
         self.url = url.rstrip("/")
         self._sessions = sessions
         self.policy = policy if isinstance(policy, Policy) else _read_policy(Path(policy))
-        self.service = _service(self.policy, service)
+        self.service = the_service(self.policy, service)
         self._transport = transport or HTTP(plain_http=self.policy.simulation)
         self._relayed = None if relay is None else _relayed(self._transport, self.url, relay)
         self._transport = self._relayed or self._transport
@@ -188,6 +190,12 @@ class Client:
         except Refused:
             return self.verify()
         return found
+
+    @property
+    def newest(self) -> Attested | None:
+        """The newest judgement, however old; None before the first."""
+        with self._lock:
+            return self._attested
 
     @contextmanager
     def open(
@@ -339,7 +347,7 @@ def _body(
             yield data
     opener.close()
     if opener.receipt is None:
-        if path == CHAT and reply.status == 200:
+        if path in ANSWERS and reply.status == 200:
             raise Rejected("receipt", "an answer without one", "a signed receipt")
         return
     trail = Trail(list(attested.verdict.checks))
@@ -396,7 +404,7 @@ def _relayed(transport: Transport, url: str, relay: str) -> "Relayed":
     return Relayed(transport, url, relay)
 
 
-def _service(policy: Policy, wanted: str | None) -> str:
+def the_service(policy: Policy, wanted: str | None) -> str:
     """Decide whose machine is meant: one service's owners must not answer for another's."""
     names = ", ".join(sorted(policy.services))
     if wanted is None and len(policy.services) > 1:

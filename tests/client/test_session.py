@@ -81,7 +81,7 @@ def test_a_judgement_is_used_again_and_each_gets_its_own_nonce(enclave: FakeEncl
 
 
 def test_new_keys_are_verified_and_the_request_is_sealed_again(enclave: FakeEnclave) -> None:
-    enclave.forget_keyset_once = True
+    enclave.forget_keyset = 1
     assert client_of(enclave).chat("again").text == "a log"
     assert len([request for request in enclave.seen if "/v1/attestation" in request.url]) == 2
 
@@ -350,7 +350,7 @@ def test_a_client_with_sessions_opens_one_and_asks_in_it(enclave: FakeEnclave) -
 def test_a_client_whose_session_ended_verifies_once_and_opens_another(enclave: FakeEnclave) -> None:
     client = client_of(enclave, sessions=True)
     client.chat("x")
-    enclave.forget_keyset_once = True
+    enclave.forget_keyset = 1
     assert client.chat("x").text == "a log"
     assert len([request for request in enclave.seen if "/v1/attestation" in request.url]) == 2
 
@@ -360,3 +360,99 @@ def test_an_enclave_that_opens_no_session_is_not_asked_without_one(enclave: Fake
     with pytest.raises(CannotTell, match="opened no session"):
         client_of(enclave, sessions=True).chat("a secret")
     assert enclave.prompts == []
+
+
+def test_the_proxy_says_what_it_verified(enclave: FakeEnclave, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "quotary.client.proxy")
+    with serving(client_of(enclave)) as url:
+        root = url.removesuffix("/v1")
+        with urllib.request.urlopen(root + "/verdict.json") as reply:
+            found = json.loads(reply.read())
+        with urllib.request.urlopen(root + "/") as reply:
+            text, policy = reply.read().decode(), reply.headers["Content-Security-Policy"]
+        post(url, b"{}")
+        post(url, b"{}")
+    assert (found["forwards"], found["simulated"], found["size"]) == (
+        True,
+        True,
+        len(enclave.world.log.entries),
+    )
+    assert found["checks"][0]["name"] == "evidence: root"
+    assert "SIMULATED" in text
+    assert "<script" not in text
+    assert "default-src 'none'" in policy
+    told = [record for record in caplog.records if record.getMessage() == "proxy.verified"]
+    assert len(told) == 1
+    assert told[0].__dict__["release"] == found["release"]
+
+
+def test_the_proxy_shows_that_it_refuses_and_why(enclave: FakeEnclave) -> None:
+    client = client_of(enclave)
+    with serving(client) as url:
+        root = url.removesuffix("/v1")
+        enclave.measured_as = "<b>malware</b>"
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(root + "/verdict.json")
+        with raised.value as reply:
+            found = json.loads(reply.read())
+        assert (raised.value.code, found["forwards"], "headline" in found) == (503, False, False)
+        with pytest.raises(urllib.error.HTTPError) as raised:
+            urllib.request.urlopen(root + "/")
+        with raised.value as reply:
+            assert "Refused: nothing is forwarded now." in reply.read().decode()
+
+
+def test_a_judgement_that_grew_old_is_made_anew_before_anything_is_forwarded(enclave: FakeEnclave) -> None:
+    client = client_of(enclave)
+    with serving(client) as url:
+        assert post(url, b"{}")[0] == 200
+        assert client.newest is not None
+        stale = replace(client.newest, elapsed=client.newest.elapsed - 61)
+        client._attested = stale
+        enclave.log_down = True
+        assert post(url, b'{"messages":["a secret"]}')[0] == 503
+    assert enclave.prompts == [b"{}"]
+
+
+def test_keys_that_change_again_at_once_end_the_request(enclave: FakeEnclave) -> None:
+    client = client_of(enclave)
+    client.verify()
+    enclave.forget_keyset = 2
+    with pytest.raises(CannotTell, match="422"):
+        client.chat("again")
+    assert len([request for request in enclave.seen if "/v1/attestation" in request.url]) == 2
+
+
+def test_credentials_travel_inside_the_channel_alone(enclave: FakeEnclave) -> None:
+    with serving(client_of(enclave)) as url:
+        post(url, b"{}", Authorization="Bearer sk-secret")
+    assert enclave.heads[-1]["authorization"] == "Bearer sk-secret"
+    assert all("sk-secret" not in str(request.headers) for request in enclave.seen)
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/api/v1/chat/completions"])
+def test_wherever_prompts_go_an_answer_without_receipt_is_rejected(enclave: FakeEnclave, path: str) -> None:
+    enclave.receipts = False
+    with (
+        pytest.raises(Rejected, match="an answer without one"),
+        client_of(enclave).open("POST", path) as reply,
+    ):
+        list(reply.chunks)
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ({"Sec-Fetch-Site": "cross-site"}, 403),
+        ({"Sec-Fetch-Site": "same-site"}, 403),
+        ({"Sec-Fetch-Site": "same-origin"}, 200),
+    ],
+)
+def test_the_proxy_knows_its_own_page_from_others(
+    enclave: FakeEnclave, headers: dict[str, str], status: int
+) -> None:
+    with serving(client_of(enclave)) as url:
+        own = {"Origin": url.removesuffix("/v1")} if status == 200 else {}
+        assert post(url, b"{}", **headers, **own)[0] == status
+        port = int(url.split(":")[2].split("/")[0])
+        assert post(url, b"{}", Origin=f"http://127.0.0.1:{port + 1}")[0] == 403

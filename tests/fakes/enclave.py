@@ -3,7 +3,7 @@
 import hashlib
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -54,12 +54,13 @@ class FakeEnclave:
     receipts: bool = True
     cut: int = 0
     cut_capsule: int = 0
-    forget_keyset_once: bool = False
+    forget_keyset: int = 0
     measured_as: str = "machine"
     log_down: bool = False
     show_bundle: bool = False
     gateway: Gateway | None = None
     prompts: list[bytes] = field(default_factory=list)
+    heads: list[Mapping[str, str]] = field(default_factory=list)
     session: SessionServer | None = None
 
     def send(self, request: Request) -> Reply:
@@ -93,8 +94,8 @@ class FakeEnclave:
     @contextmanager
     def open(self, request: Request) -> Iterator[Stream]:
         self.seen.append(request)
-        if self.forget_keyset_once:
-            self.forget_keyset_once = False
+        if self.forget_keyset:
+            self.forget_keyset -= 1
             yield Stream(422, {}, iter([b'{"error":{"message":"attest again"}}']))
             return
         if request.body is None:
@@ -119,6 +120,7 @@ class FakeEnclave:
             wire = self._offer(opened, digest)
         else:
             self.prompts.append(opened.body)
+            self.heads.append(opened.head.headers)
             wire = self._respond(opened, digest)
         wire = wire[: len(wire) - self.cut]
         yield Stream(200, {"content-type": MEDIA_TYPE}, pieces(wire))

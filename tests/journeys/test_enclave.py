@@ -2,6 +2,9 @@
 client.
 """
 
+import asyncio
+import base64
+import hashlib
 import json
 import secrets
 import socket
@@ -10,14 +13,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import openai
 import pytest
 import urllib3
+from eth_account import Account
+from eth_account.messages import encode_defunct
 
 from builder.model import MadeModel, make_model
+from quotary import AsyncClient, Client
 from quotary.attestation.document import AttestationDocument
+from quotary.attestation.tdx import TDXQuote
 from quotary.canonical import canonical
 from quotary.client.clock import SystemClock
-from quotary.client.policy import Policy
+from quotary.client.policy import DOORS, Policy
+from quotary.client.proxy import Proxy
 from quotary.client.receipt import Exchange, Receipt, verify_exchange, verify_origin, verify_signature
 from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
 from quotary.client.trust import ProcessMemory
@@ -78,7 +87,7 @@ def policy_of(log: Log, root: bytes) -> bytes:
         "platforms": {
             "sim-tdx": {"floors": "log", "require": {"debug": "refused"}, "simulator_root_sha256": root.hex()}
         },
-        "enclave": {"poll_seconds": 1, "plaintext": "refused"},
+        "enclave": {"poll_seconds": 1, "plaintext": "refused", "doors": list(DOORS)},
     }
     return canonical(document, multiline=True)
 
@@ -208,6 +217,61 @@ def check_going_away(caller: Caller, keyset: Keyset, verdict: Verdict) -> None:
     assert (receipt.served.complete, receipt.served.finish_reason) == (False, "cancelled")
 
 
+def check_compatible_clients(world: World) -> None:
+    """OpenAI's package, sync and async, and NanoGPT's script through the proxy: only the base URL is changed."""
+    client = Client(f"http://{world.address}", Policy.parse(world.policy))
+    proxy = Proxy(client)
+    thread = proxy.start()
+    ask = {
+        "model": SERVICE,
+        "messages": [{"role": "user", "content": "What is a log?"}],
+        "max_tokens": 8,
+        "temperature": 0,
+    }
+    try:
+        with openai.OpenAI(base_url=proxy.url, api_key="sk-mine", max_retries=0) as plain:
+            whole = plain.chat.completions.create(**ask).choices[0].message.content  # type: ignore[call-overload]
+            chunks = plain.chat.completions.create(stream=True, **ask)  # type: ignore[call-overload]
+            assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == whole
+        assert asyncio.run(asked_at_once(proxy.url, ask)) == [whole] * 3
+        assert (
+            asyncio.run(AsyncClient(client).chat("What is a log?", max_tokens=8, temperature=0)).text == whole
+        )
+        check_nanogpt(proxy.page, ask | {"model": f"TEE/{SERVICE}"})
+        found = json.loads(urllib3.request("GET", f"{proxy.page}verdict.json", timeout=60).data)
+        assert (found["forwards"], found["simulated"], found["service"]) == (True, True, SERVICE)
+    finally:
+        proxy.close()
+        thread.join()
+
+
+async def asked_at_once(url: str, ask: dict[str, object]) -> list[str]:
+    async with openai.AsyncOpenAI(base_url=url, api_key="sk-mine", max_retries=0) as client:
+        found = await asyncio.gather(*(client.chat.completions.create(**ask) for _ in range(3)))  # type: ignore[call-overload]
+    return [each.choices[0].message.content for each in found]
+
+
+def check_nanogpt(root: str, ask: dict[str, object]) -> None:
+    """Its script's steps; the prompt is sealed on the way, and so is the signature about it."""
+    key = {"Authorization": "Bearer sk-mine"}
+    nonce = base64.b64encode(secrets.token_bytes(16)).decode()
+    query = {"model": str(ask["model"]), "nonce": nonce}
+    report = json.loads(
+        urllib3.request("GET", f"{root}api/v1/tee/attestation", fields=query, headers=key, timeout=60).data
+    )
+    body = json.dumps(ask).encode()
+    answer = urllib3.request(
+        "POST", f"{root}api/v1/chat/completions", body=body, headers=key, timeout=60
+    ).data
+    path = f"api/v1/tee/signature/{json.loads(answer)['id']}?signing_algo=ecdsa"
+    signed = json.loads(urllib3.request("GET", root + path, headers=key, timeout=60).data)
+    signer = Account.recover_message(encode_defunct(text=signed["text"]), signature=signed["signature"])
+    assert signer == signed["signing_address"] == report["signing_address"]
+    assert signed["text"] == f"{hashlib.sha256(body).hexdigest()}:{hashlib.sha256(answer).hexdigest()}"
+    quote = TDXQuote.parse(bytes.fromhex(report["intel_quote"]))
+    assert quote.body["report_data"][32:] == hashlib.sha256(nonce.encode()).digest()
+
+
 def test_a_model_that_was_swapped_after_it_was_measured_is_not_served(world: World, capfd) -> None:  # type: ignore[no-untyped-def]
     path = world.model.folder / "model.safetensors"
     content = path.read_bytes()
@@ -249,6 +313,7 @@ def test_a_measured_process_serves_until_its_release_is_revoked(world: World, ca
             replayed = caller.post(wire)
             assert (replayed.status, code(replayed)) == (409, "replayed")
         check_going_away(caller, keyset, verdict)
+        check_compatible_clients(world)
         plain = http.request(
             "POST", f"http://{world.address}/v1/chat/completions", body=question(), retries=False
         )
