@@ -4,10 +4,13 @@ The committed lock is used while its inputs can be had; else a fresh one, and th
 passes without a build: where Nix or QEMU is missing it is skipped by name.
 """
 
+import json
 import os
 import shutil
 import signal
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,11 +19,13 @@ import pytest
 
 from builder.build import Built, Recipe, build, check
 from builder.choose import choose
+from builder.eif import eif_of
 from builder.errors import Interrupted, NotReproducible
 from builder.image import Image
+from builder.lock import Lock
 from builder.measure import compute, material_of, registers_of, row_of
 from builder.nix import Nix
-from builder.prefetch import Cache
+from builder.prefetch import Cache, Fetched
 from builder.rebuild import repeat
 from builder.record import BUILD
 from builder.release import release_predicate
@@ -67,15 +72,32 @@ class Twice:
     one: Built
     two: Built
     different: tuple[str, ...]
+    user: int
 
 
 def say(line: str) -> None:
     print(line)
 
 
+# The second build: another user's, in another place, with other numbers of jobs and cores.
+ELSEWHERE = """
+import json, os, sys
+from pathlib import Path
+from builder.build import Recipe, build
+from builder.nix import Nix
+from builder.prefetch import Cache, Fetched
+here, lock = Path(sys.argv[1]), Path(sys.argv[2])
+recipe = Recipe(here / "source", "ci", lock, settings=json.loads(sys.argv[3]))
+nix, cache = Nix.open(here / "store"), Cache(here / "inputs")
+built = build(recipe, nix, cache, here / "work", here / "image", print, jobs=2, cores=1)
+(here / "built.json").write_text(json.dumps([dict(built.outputs), built.inputs_sha256, os.getuid()]))
+"""
+NOBODY = 65534
+
+
 @pytest.fixture(scope="module")
 def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
-    """Build the ci image twice: other store, other place of the source, other number of jobs and cores."""
+    """Build the ci image twice: other store, user, place of the source, time zone, umask, jobs and cores."""
     folder = tmp_path_factory.mktemp("image")
     cache, work = Cache.default(), Cache.default().folder.parent / "work"
     recipe = snapshot(folder / "source-one")
@@ -84,13 +106,36 @@ def twice(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Twice]:
     for line in chosen.different:
         print("a different image than the committed lock's:", line)
     one = build(chosen.recipe, first, cache, work, folder / "one", say)
-    elsewhere = snapshot(folder / "elsewhere" / "source-two")
-    other = replace(chosen.recipe, source=elsewhere.source)
-    second = Nix.open(folder / "elsewhere" / "store-two")
-    two = build(other, second, cache, work, folder / "two", say, jobs=2, cores=1)
-    yield Twice(chosen.recipe, first, one, two, chosen.different)
+    with tempfile.TemporaryDirectory(prefix="elsewhere-") as name:
+        two, user = build_elsewhere(Path(name), chosen.recipe, cache)
+        yield Twice(chosen.recipe, first, one, two, chosen.different, user)
+        Nix.open(Path(name) / "store").remove()
     first.remove()
-    second.remove()
+
+
+def build_elsewhere(here: Path, recipe: Recipe, cache: Cache) -> tuple[Built, int]:
+    """Build the recipe as an ordinary user where this test may become one, and say as which."""
+    snapshot(here / "source")
+    shutil.copytree(recipe.lock, here / "lock")
+    (here / "inputs").mkdir()
+    for item in Lock.load(recipe.lock).of_groups(*recipe.groups()):
+        shutil.copyfile(cache.folder / item.sha256, here / "inputs" / item.sha256)
+    user = NOBODY if os.getuid() == 0 and nobody_reads_us() else os.getuid()
+    for path in (here, *here.rglob("*")):
+        os.chown(path, user, user)
+    words = [sys.executable, "-c", ELSEWHERE, str(here), str(here / "lock"), json.dumps(SETTINGS)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(here / "source"), "HOME": str(here)}
+    environment |= {"TZ": "Asia/Tokyo", "LC_ALL": "C.UTF-8", "PYTHONDONTWRITEBYTECODE": "1"}
+    subprocess.run(words, env=environment, cwd=here, user=user, umask=0o077, check=True, timeout=600)
+    outputs, inputs, found = json.loads((here / "built.json").read_bytes())
+    pairs = {name: (path, nar) for name, (path, nar) in outputs.items()}
+    return Built(Image.load(here / "image"), here / "image", pairs, Fetched(0, 0, 0, 0), inputs), found
+
+
+def nobody_reads_us() -> bool:
+    """Say whether an ordinary user can start this interpreter: the checkout may lie in a closed folder."""
+    words = [sys.executable, "-c", "import click, urllib3, cryptography"]
+    return subprocess.run(words, user=NOBODY, cwd="/", capture_output=True, timeout=60).returncode == 0
 
 
 def snapshot(folder: Path) -> Recipe:
@@ -114,6 +159,14 @@ def test_two_stores_give_the_same_bytes(twice: Twice) -> None:
     hashes = {name: nar for name, (_, nar) in twice.one.outputs.items()}
     assert hashes == {name: nar for name, (_, nar) in twice.two.outputs.items()}
     assert twice.one.inputs_sha256 == twice.two.inputs_sha256
+    assert eif_of(twice.one.folder).encode() == eif_of(twice.two.folder).encode()
+
+
+def test_one_of_the_two_stores_was_an_ordinary_users(twice: Twice) -> None:
+    if twice.user == 0:
+        pytest.skip("an ordinary user cannot start this checkout's interpreter")
+    if os.getuid() == 0:
+        assert (twice.two.folder / "rootfs.img").stat().st_uid == NOBODY
 
 
 def test_nix_itself_builds_every_artefact_again_and_finds_no_difference(twice: Twice) -> None:
