@@ -218,6 +218,9 @@ class Answer:
         if reason == "revoked":
             message = "this enclave stopped serving while it answered"
             return APIError(503, "measurement_revoked", message, kind="server_error")
+        if reason == "cancelled":
+            message = "this enclave was told to stop before the answer was whole"
+            return APIError(503, "stopping", message, kind="server_error")
         if self._job.output.full:
             message = "the conversation does not fit into the memory that this enclave has now"
             return APIError(503, "memory_full", message, kind="server_error")

@@ -233,6 +233,8 @@ def _state(enclave: Enclave) -> Reply:
         "phase": state.phase.value, "step": state.step, "code": state.code, "reason": state.reason,
         "draining": state.draining, "service": enclave.terms.service,
     }  # fmt: skip
+    if state.of:
+        document["model"] = {"read_bytes": state.done, "of_bytes": state.of}
     believed = enclave.believed
     if believed is not None and state.verified is not None:
         verdict = believed.verdict

@@ -19,6 +19,7 @@ from enclave.device import Device, DeviceEvidence, Evidence
 from enclave.events import BootChecked, emit
 from enclave.hardware import Documents, open_tee
 from enclave.keyset import LiveKeyset
+from enclave.placement import GPU, MODE
 from quotary.attestation.binding import (
     UNCHALLENGED,
     Binding,
@@ -229,8 +230,9 @@ class Machine:
 def consequence(error: QuotaryError) -> Consequence:
     """Decide what a failed renewal means: final where the log says so, stale where it could not be asked.
 
-    Only a verified statement of the log is final. Bytes that do not verify come from whoever is on the
-    path, and must not be able to end a process.
+    Only a verified statement of the log is final, and the word of the machine's own driver that its host can
+    look into a GPU. Bytes that do not verify come from whoever is on the path, and must not be able to end a
+    process.
     """
     if isinstance(error, Refused):
         if error.check == "status" and error.found.startswith("revoked"):
@@ -241,6 +243,10 @@ def consequence(error: QuotaryError) -> Consequence:
             return Consequence("log_ended", final=True)
         if is_below_floor(error):
             return Consequence("tcb_refused", final=True)
+        if error.check in (MODE, "confidential mode"):
+            return Consequence("gpu_refused", final=True)
+        if error.check == GPU:
+            return Consequence("gpu_lost", final=False)
     return Consequence("log_stale", final=False)
 
 

@@ -33,6 +33,8 @@ class Why(StrEnum):
 
     NONE = ""
     BOOT_REFUSED = "boot_refused"
+    GPU_LOST = "gpu_lost"
+    GPU_REFUSED = "gpu_refused"
     LOG_ENDED = "log_ended"
     LOG_STALE = "log_stale"
     REVOKED = "measurement_revoked"

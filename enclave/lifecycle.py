@@ -59,6 +59,7 @@ class State:
 
     max_age:  seconds that a checkpoint may be old while requests are admitted
     reason:   one line for an operator; code: what clients get
+    done, of: bytes of the model that were read, while the step is that
     """
 
     phase: Phase
@@ -68,6 +69,8 @@ class State:
     reason: str = ""
     draining: bool = False
     verified: Verified | None = None
+    done: int = 0
+    of: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +87,9 @@ def starting(max_age: float) -> State:
     return State(Phase.STARTING, max_age, step="start")
 
 
-def step(state: State, name: str) -> State:
-    """Name what the start is doing."""
-    assert state.phase is Phase.STARTING
-    return replace(state, step=name)
+def step(state: State, name: str, done: int = 0, of: int = 0) -> State:
+    """Name what the start is doing, and how far it has come; nothing after the end of the start."""
+    return replace(state, step=name, done=done, of=of) if state.phase is Phase.STARTING else state
 
 
 def verified(state: State, found: Verified, now: float) -> State:
@@ -100,7 +102,9 @@ def verified(state: State, found: Verified, now: float) -> State:
         return state
     if state.verified is not None and found.size < state.verified.size:
         return stale(state, "log_stale", f"log of {found.size} entries after one of {state.verified.size}")
-    return aged(replace(state, phase=Phase.READY, step="", code="", reason="", verified=found), now)
+    return aged(
+        replace(state, phase=Phase.READY, step="", code="", reason="", verified=found, done=0, of=0), now
+    )
 
 
 def stale(state: State, code: str, reason: str) -> State:
@@ -132,7 +136,8 @@ def aged(state: State, now: float) -> State:
 def age(state: State, now: float) -> float:
     """Seconds that the newest verified checkpoint is old."""
     assert state.verified is not None
-    return state.verified.age + max(0.0, now - state.verified.at)
+    # Neither a clock that was set back nor one that stands still makes a checkpoint younger than it was.
+    return max(0.0, state.verified.age) + max(0.0, now - state.verified.at)
 
 
 def admit(state: State, min_log_size: int, now: float) -> Admission:

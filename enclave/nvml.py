@@ -123,6 +123,12 @@ def ask_driver(function: Callable[[str], Call]) -> Driver:
         return Driver(_version(function), mode, mode == OFF or _ready(function), names)
 
 
+def accept_work(function: Callable[[str], Call]) -> None:
+    """Set the ready state: from now on GPUs in confidential mode take work. Their evidence comes first."""
+    with _running(function):
+        _ask(function, "nvmlSystemSetConfComputeGpusReadyState", ctypes.c_uint(1))
+
+
 def gpu_evidence(function: Callable[[str], Call], nonces: Sequence[bytes]) -> bytes:
     """Give the evidence list of all GPUs (NVIDIA's SDK format), one nonce of 32 bytes for each in order."""
     if any(len(nonce) != NONCE_LENGTH for nonce in nonces):

@@ -65,9 +65,12 @@ class Ready:
 class Enclave:
     """One enclave process."""
 
-    def __init__(self, terms: Terms, machine: SelfJudge, clock: Clock) -> None:
+    def __init__(
+        self, terms: Terms, machine: SelfJudge, clock: Clock, gpus: Callable[[], None] = lambda: None
+    ) -> None:
+        """gpus: raises ``Refused`` where the model may not stay where it lies (``Placement.check``)."""
         self.terms = terms
-        self._machine, self._clock = machine, clock
+        self._machine, self._clock, self._gpus = machine, clock, gpus
         self.book = ReceiptBook()
         self.replay = ReplaySet()
         self.sessions = SessionBook()
@@ -118,12 +121,17 @@ class Enclave:
             self.refuse("boot_refused", "internal error (this is our bug)")
             raise
 
+    def loaded(self, done: int, of: int) -> None:
+        """Say how much of the model was read, in bytes."""
+        self._change(lambda state: lifecycle.step(state, state.step, done, of))
+
     def poll(self) -> None:
         """Ask the log again and act on the answer; never raises, because the watcher must go on."""
         believed = self.believed
         if self._state.phase is lifecycle.Phase.REFUSING or believed is None:
             return
         try:
+            self._gpus()
             at = self._clock.elapsed()
             self._verified(self._look_again(believed), at)
         except QuotaryError as error:
@@ -143,6 +151,11 @@ class Enclave:
     def drain(self) -> None:
         """Admit no more; running answers go on."""
         self._change(lifecycle.drain)
+
+    def stop(self) -> None:
+        """End what still runs, with an error in its stream and a receipt that says so."""
+        if self._ready is not None:
+            self._ready.engine.abort("cancelled")
 
     def serving(self, keyset: LiveKeyset, min_log_size: int) -> Serving:
         """Admit one request, or raise ``NotServing``, ``LogBehind`` or ``APIError``."""

@@ -11,8 +11,10 @@ import os
 import signal
 import socket
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from gunicorn.app.base import BaseApplication
@@ -24,7 +26,7 @@ from enclave.engine import LanguageModel
 from enclave.environment import check_environment
 from enclave.lifecycle import Phase
 from enclave.logs import silence
-from enclave.placement import place, without_evidence
+from enclave.placement import Placement, without_evidence
 from enclave.runtime import Enclave, Terms
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
@@ -32,6 +34,8 @@ from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
 
 THREADS = 64
+# After the order to stop: until then answers may finish, then they end with an error, then the server goes.
+DRAIN_SECONDS, GRACEFUL_SECONDS = 15.0, 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +108,35 @@ def device_of(options: Options) -> str:
     return without_evidence(options.device)
 
 
-def load_model(folder: Path, digest: bytes, device: str, *, simulation: bool) -> LanguageModel:
+def load_model(
+    folder: Path,
+    digest: bytes,
+    device: str,
+    placement: Placement,
+    told: Callable[[int, int], None] = lambda done, of: None,
+) -> LanguageModel:
     """Choose the device, read the files that have this digest, and only then import a model library."""
-    chosen = place(device, lambda: nvml.ask_driver(nvml.load()), simulation=simulation)
-    weights = read_weights(folder, digest)
+    chosen = placement.place(device)
+    weights = read_weights(folder, digest, told)
     from enclave.transformer import TransformerModel
 
     return TransformerModel(weights, device=chosen)
+
+
+def drain_on_term(enclave: Enclave, seconds: float) -> None:
+    """At SIGTERM, before whatever else it does: admit no more, and end after ``seconds`` what still runs."""
+    before = signal.getsignal(signal.SIGTERM)
+
+    def drain(number: int, frame: FrameType | None) -> None:
+        # In threads of their own: a signal may come while this one holds the enclave's lock.
+        for wait, act in ((0.0, enclave.drain), (seconds, enclave.stop)):
+            timer = threading.Timer(wait, act)
+            timer.daemon = True
+            timer.start()
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, drain)
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
@@ -125,7 +151,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "worker_class": "gthread",
             "threads": THREADS,
             "timeout": 120,
-            "graceful_timeout": 20,
+            "graceful_timeout": GRACEFUL_SECONDS,
             "keepalive": 5,
             # Its messages quote requests; ours do not.
             "accesslog": None,
@@ -142,17 +168,26 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         silence()
         setup = self._options.setup
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
-        enclave = Enclave(terms, Machine(setup), setup.clock)
+        placement = Placement(nvml.load, simulation=setup.policy.simulation)
+        enclave = Enclave(terms, Machine(setup), setup.clock, placement.check)
         watcher = Watcher(enclave.poll, setup.rules.poll_seconds)
-        start = threading.Thread(target=self._start, args=(enclave, watcher), name="start", daemon=True)
+        start = threading.Thread(
+            target=self._start, args=(enclave, watcher, placement), name="start", daemon=True
+        )
         start.start()
+        drain_on_term(enclave, DRAIN_SECONDS)
         app = create_app(enclave)
         app.extensions["quotary"] = (watcher, enclave, self._outcome)
         return app
 
-    def _start(self, enclave: Enclave, watcher: Watcher) -> None:
+    def _start(self, enclave: Enclave, watcher: Watcher, placement: Placement) -> None:
+        options = self._options
         try:
-            enclave.start(self._model)
+            enclave.start(
+                lambda digest: load_model(
+                    options.model, digest, device_of(options), placement, enclave.loaded
+                )
+            )
         except Exception as error:  # noqa: BLE001  # whatever stopped the start stops the server
             known = isinstance(error, QuotaryError)
             reason = str(error) if known else f"internal error: {type(error).__name__} (this is our bug)"
@@ -160,11 +195,6 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             os.kill(os.getppid(), signal.SIGTERM)
         else:
             watcher.start()
-
-    def _model(self, digest: bytes) -> LanguageModel:
-        options = self._options
-        simulation = options.setup.policy.simulation
-        return load_model(options.model, digest, device_of(options), simulation=simulation)
 
 
 def _stopped(server: object, worker: Any) -> None:

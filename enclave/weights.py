@@ -9,8 +9,9 @@ anything the manifest does not name is refused, because a loader that guesses wo
 import hashlib
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from quotary.errors import CannotTell, Rejected
@@ -34,9 +35,12 @@ def read_manifest(folder: Path) -> Manifest:
     return Manifest.parse(_read(folder / NAME, MAX_MANIFEST))
 
 
-def read_weights(folder: Path, wanted: bytes) -> Weights:
+def read_weights(
+    folder: Path, wanted: bytes, told: Callable[[int, int], None] = lambda done, of: None
+) -> Weights:
     """Copy every file that the manifest names; ``wanted`` is the weights digest (32 bytes).
 
+    told: hears how many bytes were read and hashed, and of how many
     Raises ``Rejected`` where digest, file, size or the set of files differs, ``CannotTell`` where a file
     cannot be read.
     """
@@ -47,9 +51,11 @@ def read_weights(folder: Path, wanted: bytes) -> Weights:
     if present != {*manifest.files, NAME}:
         odd = sorted(present ^ {*manifest.files, NAME})
         raise Rejected("weights files", f"{odd[0]} on one side only", "exactly the files of the manifest")
-    files = {}
+    files: dict[str, bytes] = {}
+    total = sum(file.length for file in manifest.files.values())
     for path, file in manifest.files.items():
-        content = _read(folder / path, file.length)
+        before = sum(map(len, files.values()))
+        content = _read(folder / path, file.length, partial(_add, told, before, total))
         found = hashlib.sha256(content).digest()
         if found != file.sha256:
             raise Rejected(f"weights file {path}", found.hex(), file.sha256.hex())
@@ -57,12 +63,16 @@ def read_weights(folder: Path, wanted: bytes) -> Weights:
     return Weights(files, manifest.digest)
 
 
+def _add(told: Callable[[int, int], None], before: int, total: int, done: int) -> None:
+    told(before + done, total)
+
+
 def _is_folder(path: Path) -> bool:
     # A link to a folder is no folder: it shows up as a file that no manifest names.
     return stat.S_ISDIR(path.lstat().st_mode)
 
 
-def _read(path: Path, limit: int) -> bytes:
+def _read(path: Path, limit: int, told: Callable[[int], None] = lambda done: None) -> bytes:
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError as error:
@@ -73,6 +83,7 @@ def _read(path: Path, limit: int) -> bytes:
         content = bytearray()
         while chunk := file.read(min(_CHUNK, limit + 1 - len(content))):
             content += chunk
+            told(len(content))
         if len(content) > limit:
             raise Rejected(f"weights file {path.name}", f"more than {limit} bytes", f"at most {limit} bytes")
         return bytes(content)

@@ -1,9 +1,13 @@
 """The HTTP surface with a real model and real keys: what a client gets, and what an attacker gets."""
 
 import json
+import os
 import secrets
+import shutil
+import signal
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,6 +17,7 @@ from builder.model import MadeModel
 from enclave.api import create_app
 from enclave.lifecycle import Phase
 from enclave.runtime import Enclave, Terms
+from enclave.serve import drain_on_term
 from enclave.transformer import TransformerModel
 from enclave.weights import read_weights
 from quotary.attestation.document import AttestationDocument
@@ -27,6 +32,7 @@ from quotary.client.receipt import (
 from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
 from quotary.errors import CannotTell, Refused
 from tests.enclave.machine import NOW, SERVICE, SteppedClock, ToldMachine
+from tests.fakes.processes import until
 
 ASK = {
     "model": SERVICE,
@@ -329,6 +335,114 @@ def test_a_stream_that_is_revoked_midway_says_so_and_its_receipt_is_incomplete(s
     assert receipt.served.finish_reason == "revoked"
     with pytest.raises(Refused, match="receipt complete"):
         verify_exchange(receipt, Exchange(opener.wire_digest, asked, answer, opener.chains, 10))
+
+
+def test_an_enclave_that_is_told_to_stop_lets_answers_finish_and_then_ends_them_by_name(site: Site) -> None:
+    asked = body(stream=True, max_tokens=400, temperature=2, seed=1)
+    wire, opener = site.seal(asked)
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        drain_on_term(site.enclave, 0.05)
+        with site.http.post("/v1/sealed", data=wire, content_type=MEDIA_TYPE, buffered=False) as reply:
+            pieces = iter(reply.response)
+            answer = opener.feed(next(pieces)) + opener.feed(next(pieces)) + opener.feed(next(pieces))
+            os.kill(os.getpid(), signal.SIGTERM)
+            until(lambda: site.enclave.state.draining or None, "draining", 10)
+            refused, told = site.ask(body())
+            answer += b"".join(opener.feed(piece) for piece in pieces)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert refused.head is not None
+    assert (refused.head.status, code(told)) == (503, "draining")
+    opener.close()
+    last = events(answer)[-1]
+    assert opener.receipt is not None
+    served = Receipt.parse(opener.receipt).served
+    assert json.loads(last)["error"]["code"] == "stopping"
+    assert (served.complete, served.finish_reason) == (False, "cancelled")
+
+
+def test_nothing_that_changes_after_the_start_changes_an_answer(
+    model: MadeModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(model.folder, tmp_path / "model"))
+    site = build(model)
+    site.enclave.start(lambda digest: TransformerModel(read_weights(folder, digest), threads=1))
+    asked = body(temperature=1, seed=3)
+    before = json.loads(site.ask(asked)[1])["choices"]
+    for path in folder.iterdir():
+        path.write_bytes(b"changed")
+    for name in ("HF_HUB_OFFLINE", "LD_PRELOAD", "OMP_NUM_THREADS", "PYTHONPATH"):
+        monkeypatch.setenv(name, "changed")
+    site.enclave.poll()
+    opener, answer = site.ask(asked)
+    assert json.loads(answer)["choices"] == before
+    assert check_receipt(site, opener, asked, answer).origin.weights == model.digest
+    with pytest.raises(FrozenInstanceError):
+        site.enclave.terms.service = "other"  # type: ignore[misc]
+    site.enclave.close()
+
+
+def test_a_log_that_grows_during_an_answer_shows_in_both_sizes_of_its_receipt(site: Site) -> None:
+    wire, opener = site.seal(body(stream=True, max_tokens=200, temperature=2, seed=1))
+    with site.http.post("/v1/sealed", data=wire, content_type=MEDIA_TYPE, buffered=False) as reply:
+        pieces = iter(reply.response)
+        opener.feed(next(pieces) + next(pieces) + next(pieces))
+        site.machine.size = 17
+        site.enclave.poll()
+        for piece in pieces:
+            opener.feed(piece)
+    assert opener.receipt is not None
+    origin = Receipt.parse(opener.receipt).origin
+    assert (origin.size_at_admit, origin.size_at_end) == (10, 17)
+
+
+def test_how_much_of_the_model_was_read_is_in_the_state(model: MadeModel, loaded: TransformerModel) -> None:
+    site, seen = build(model), []
+
+    def load(digest: bytes) -> TransformerModel:
+        for done in (0, 7, 20):
+            site.enclave.loaded(done, 20)
+            state = site.http.get("/v1/state")
+            seen.append((state.status_code, state.json["step"], state.json["model"]))
+        return loaded
+
+    site.enclave.start(load)
+    wanted = [{"read_bytes": done, "of_bytes": 20} for done in (0, 7, 20)]
+    assert seen == [(503, "model", progress) for progress in wanted]
+    assert "model" not in site.http.get("/v1/state").json
+    site.enclave.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "phase", "wanted"),
+    [
+        (Refused("gpu", "a GPU was reset or exchanged", "the GPUs of the start"), Phase.STALE, "gpu_lost"),
+        (Refused("gpu confidential mode", "devtools", "on"), Phase.REFUSING, "gpu_refused"),
+    ],
+)
+def test_a_gpu_that_is_no_longer_what_it_was_stops_admission(
+    model: MadeModel, loaded: TransformerModel, error: Refused, phase: Phase, wanted: str
+) -> None:
+    found: list[Refused] = []
+
+    def gpus() -> None:
+        for each in found:
+            raise each
+
+    clock = SteppedClock()
+    machine = ToldMachine(clock, model.digest)
+    enclave = Enclave(Terms(SERVICE, EnclaveRules(30, False), 600), machine, clock, gpus)
+    enclave.start(lambda digest: loaded)
+    assert enclave.state.phase is Phase.READY
+    found.append(error)
+    enclave.poll()
+    assert (enclave.state.phase, enclave.state.code) == (phase, wanted)
+    assert (enclave.keys.current() is None) == (phase is Phase.REFUSING)
+    found.clear()
+    enclave.poll()
+    assert (enclave.state.phase is Phase.READY) == (phase is Phase.STALE)
+    enclave.close()
 
 
 def test_a_conversation_that_does_not_fit_is_refused_and_the_next_is_answered(

@@ -81,6 +81,9 @@ except QuotaryError as error:
         (Refused("tcb floor", "tcb status: OutOfDate", "UpToDate"), "tcb_refused", True),
         (Refused("tcb floor", "denied chip: 00", "none of the floor's list"), "tcb_refused", True),
         (Refused("tcb floor", "no logged floor", "a floor"), "log_stale", False),
+        (Refused("confidential mode", "devtools", "on"), "gpu_refused", True),
+        (Refused("gpu confidential mode", "off", "on"), "gpu_refused", True),
+        (Refused("gpu", "a GPU was reset or exchanged", "the GPUs of the start"), "gpu_lost", False),
         (Refused("age", "700 s", "at most 600 s"), "log_stale", False),
         (Refused("rollback", "9 entries", "at least 10"), "log_stale", False),
         (Rejected("checkpoint", "a bad signature", "one that holds"), "log_stale", False),
@@ -90,7 +93,9 @@ except QuotaryError as error:
         (NotInLog("x"), "log_stale", False),
     ],
 )
-def test_only_a_verified_statement_of_the_log_is_final(error: QuotaryError, code: str, final: bool) -> None:
+def test_only_a_verified_statement_of_the_log_or_the_driver_is_final(
+    error: QuotaryError, code: str, final: bool
+) -> None:
     assert boot.consequence(error) == boot.Consequence(code, final)
 
 

@@ -31,6 +31,15 @@ def test_the_made_model_is_read_whole(model: MadeModel) -> None:
     } <= weights.files.keys()
 
 
+def test_it_is_said_how_much_was_read(model: MadeModel) -> None:
+    heard: list[tuple[int, int]] = []
+    weights = read_weights(model.folder, model.digest, lambda done, of: heard.append((done, of)))
+    total = sum(map(len, weights.files.values()))
+    assert heard == sorted(heard)
+    assert len(heard) > len(weights.files)
+    assert heard[-1] == (total, total)
+
+
 def test_another_digest_is_rejected(model: MadeModel) -> None:
     with pytest.raises(Rejected, match="weights digest"):
         read_weights(model.folder, bytes(32))

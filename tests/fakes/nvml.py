@@ -34,6 +34,8 @@ class Library:
     def _act(self, name: str, *arguments) -> int:  # type: ignore[no-untyped-def]
         if name in ("nvmlInit_v2", "nvmlShutdown"):
             self.running += 1 if name == "nvmlInit_v2" else -1
+        elif name == "nvmlSystemSetConfComputeGpusReadyState":
+            (self.ready,) = (state.value for state in arguments)
         elif name in ("nvmlDeviceGetName", "nvmlSystemGetDriverVersion"):
             *_, text, room = arguments
             text.value = self.name if name == "nvmlDeviceGetName" else self.version
