@@ -18,9 +18,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-
 from benchmarks.synthetic import BUILDER, SETUP, entries
+from quotary import ed25519
 from quotary.client.audit import Auditor
 from quotary.client.opener import Opener
 from quotary.client.policy import Policy
@@ -175,9 +174,9 @@ def bare_signatures(logged: Sequence[bytes], jobs: int) -> tuple[float, float]:
 
 
 def _verify(part: Sequence[tuple[bytes, bytes]]) -> None:
-    public = Ed25519PublicKey.from_public_bytes(raw_public_key(key(BUILDER)))
+    equation, public = ed25519.choose(ed25519.libsodium()), raw_public_key(key(BUILDER))
     for signature, message in part:
-        public.verify(signature, message)
+        equation(public, signature, message)
 
 
 if __name__ == "__main__":
