@@ -28,7 +28,7 @@ SECTIONS = {
     "An SGX quote": (("sgx", "sgx_appraisal"), ("test_sgx",)),
     "A SEV-SNP report": (
         ("snp", "amd", "snp_appraisal", "hcl"),
-        ("test_snp", "test_snp_appraisal", "test_hcl"),
+        ("test_snp", "test_snp_endorsed", "test_snp_appraisal", "test_hcl"),
     ),
     "A Nitro document": (("nitro",), ("test_nitro",)),
     "NVIDIA devices and manifests": (

@@ -152,7 +152,11 @@ TARGETS = {
             f"{ATTESTATION}amd.py": ("parse", "_product", "_value", "_number", "_text"),
             f"{ATTESTATION}hcl.py": ("parse", "_hardware", "_key", "_object", "_number"),
         },
-        ("tests/attestation/test_snp.py", "tests/attestation/test_hcl.py"),
+        (
+            "tests/attestation/test_snp.py",
+            "tests/attestation/test_snp_endorsed.py",
+            "tests/attestation/test_hcl.py",
+        ),
     ),
     "documents": Target(
         {
@@ -204,7 +208,7 @@ TARGETS = {
             f"{ATTESTATION}snp.py": ("verify", "_require_product"),
             f"{ATTESTATION}amd.py": ("verify_endorsement",),
         },
-        ("tests/attestation/test_snp.py",),
+        ("tests/attestation/test_snp.py", "tests/attestation/test_snp_endorsed.py"),
     ),
     "nitro": Target(
         {f"{ATTESTATION}nitro.py": ("verify", "meet_demands", "require_bound")},
@@ -387,7 +391,7 @@ TARGETS = {
                 "_same_tile",
             ),
         },
-        ("tests/client/test_audit.py", "tests/client/test_opener.py"),
+        ("tests/client/test_audit.py", "tests/client/test_audit_store.py", "tests/client/test_opener.py"),
     ),
     "opener": Target(
         {
