@@ -16,6 +16,7 @@ from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
 from registry.errors import Busy, LogEnded, NotAdmitted, ReservedRecord, TooLarge
 from registry.group import Group
+from registry.promise import MAX_PROMISES
 from registry.quota import Quota
 from registry.replica import Replica
 from registry.signing import SignerClient
@@ -81,6 +82,7 @@ class Admission:
         self._now = now
         self._promise_seconds = promise_seconds
         self._group = Group(self._admit, MAX_GROUP)
+        self._promising = Group(self.promises, MAX_PROMISES)
 
     def submit(self, entry: bytes) -> Logged | Accepted:
         """Take one entry, together with what other threads bring; the same bytes again get the same place."""
@@ -92,6 +94,10 @@ class Admission:
     def submit_all(self, entries: Sequence[bytes]) -> list[Logged | Accepted | QuotaryError]:
         """Take entries in their order, each judged as if those before it were logged; one write for all."""
         return self._admit([_parsed_or_error(entry) for entry in entries])
+
+    def promise(self, accepted: Accepted) -> bytes:
+        """Give one, asked for together with what other threads ask."""
+        return self._promising.do(accepted)
 
     def promises(self, accepted: Sequence[Accepted]) -> list[bytes]:
         """Give the log's signed word for each that it will be published in time."""

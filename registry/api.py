@@ -64,8 +64,8 @@ def _writing(routes: Blueprint, site: Site) -> None:
         if isinstance(found, Accepted) and waits == "published":
             index = waiters.wait(found.leaf_hash, WAIT_SECONDS, who)
             found = found if index is None else Logged(found.leaf_hash, found.statement_id, index)
-        (answer,) = _answers(site, [found])
-        return _json(answer, 200 if isinstance(found, Logged) else 202)
+        promises = (site.admission.promise(item) for item in [found] if isinstance(item, Accepted))
+        return _json(_answer(found, promises), 200 if isinstance(found, Logged) else 202)
 
     @routes.post("/batches")
     def batch() -> Response:

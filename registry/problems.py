@@ -31,6 +31,7 @@ from registry.errors import (
 log = logging.getLogger("registry")
 
 MEDIA_TYPE = "application/problem+json"
+UNAVAILABLE_SECONDS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ def of(error: QuotaryError) -> Problem:
     """Give the problem that an exception of ours means; the first match decides."""
     for kind, name in _TYPES:
         if isinstance(error, kind):
-            return Problem(KINDS[name], str(error), _members(error), _headers(error))
+            return Problem(KINDS[name], str(error), _members(error), _headers(error, KINDS[name]))
     return Problem(KINDS["internal"], "")
 
 
@@ -205,8 +206,10 @@ def _members(error: QuotaryError) -> dict[str, object]:
     return {name: value for name, value in found.items() if value is not None}
 
 
-def _headers(error: QuotaryError) -> dict[str, str]:
-    return {"Retry-After": str(error.retry_seconds)} if isinstance(error, Busy) else {}
+def _headers(error: QuotaryError, kind: Kind) -> dict[str, str]:
+    if isinstance(error, Busy):
+        return {"Retry-After": str(error.retry_seconds)}
+    return {"Retry-After": str(UNAVAILABLE_SECONDS)} if kind.status == 503 else {}
 
 
 _TOLD = ("size", "code", "limit", "check", "found", "wanted")

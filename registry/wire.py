@@ -11,6 +11,8 @@ from quotary.errors import Malformed
 
 MAX_MESSAGE = 65_536
 LONGEST_PATH = 100
+# One connection too many is refused at once, however long its asker would wait.
+MOST_WAITING = 1024
 
 
 def send(connection: socket.socket, message: object) -> None:
@@ -56,7 +58,7 @@ def listen(path: Path) -> socket.socket:
             listener.bind(name)
         finally:
             os.umask(before)
-    listener.listen(64)
+    listener.listen(MOST_WAITING)
     return listener
 
 

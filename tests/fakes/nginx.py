@@ -23,7 +23,13 @@ def free_port() -> int:
 
 
 def configuration(
-    folder: Path, public: Path, upstream: str, port: int, connections: int, host: str = "127.0.0.1"
+    folder: Path,
+    public: Path,
+    upstream: str,
+    port: int,
+    connections: int,
+    host: str = "127.0.0.1",
+    posts: int = 128,
 ) -> str:
     """The shipped file with this machine's paths; each line that is replaced must be there."""
     text = CONFIGURATION.read_text("utf-8")
@@ -39,7 +45,8 @@ def configuration(
         "pid /run/nginx.pid;": f"pid {folder}/nginx.pid;",
         "error_log /var/log/nginx/error.log warn;": "error_log stderr warn;",
         "http {\n": "http {\n" + temporary,
-        "server 127.0.0.1:8480 ": f"server {upstream} ",
+        "server 127.0.0.1:8480 max_fails=0;": f"server {upstream} max_fails=0;",
+        "server 127.0.0.1:8480 max_fails=0 max_conns=128;": f"server {upstream} max_fails=0 max_conns={posts};",
         "listen 443 ssl http2;": f"listen {host}:{port};",
         "ssl_certificate /etc/ssl/log.example.org.pem;": "",
         "ssl_certificate_key /etc/ssl/private/log.example.org.key;": "",
@@ -53,12 +60,17 @@ def configuration(
 
 @contextmanager
 def running(
-    folder: Path, public: Path, upstream: str, connections: int = 2048, host: str = "127.0.0.1"
+    folder: Path,
+    public: Path,
+    upstream: str,
+    connections: int = 2048,
+    host: str = "127.0.0.1",
+    posts: int = 128,
 ) -> Iterator[str]:
-    """Start nginx, and give its address."""
+    """Start nginx, and give its address; ``posts`` is how many it hands on at once."""
     port, path, name = free_port(), folder / "nginx.conf", program()
     assert name is not None
-    path.write_text(configuration(folder, public, upstream, port, connections, host), "utf-8")
+    path.write_text(configuration(folder, public, upstream, port, connections, host, posts), "utf-8")
     with open(folder / "nginx.stderr", "wb") as errors:
         process = subprocess.Popen(
             [name, "-p", str(folder), "-c", str(path), "-e", "stderr", "-g", "daemon off;"], stderr=errors

@@ -3,6 +3,7 @@
 import configparser
 import json
 import re
+import select
 import shlex
 import shutil
 import socket
@@ -25,6 +26,7 @@ from tests.fakes.processes import Log, start_log, until
 DEPLOY = nginx.CONFIGURATION.parent
 UNITS = sorted(DEPLOY.glob("*.service"))
 SLOW = 300
+HELD = 3
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +130,38 @@ def test_reads_go_on_and_writes_say_why_while_the_registry_is_away(log: Log, tmp
         answer = front.request("POST", "/api/v1/entries", b"{}")
         assert (answer.status, json.loads(answer.data)["type"]) == (503, "/problems/unavailable")
         assert answer.headers["Retry-After"] == "5"
+
+
+def test_posts_beyond_what_is_handed_on_at_once_are_refused_at_once_and_reads_are_not(
+    log: Log, tmp_path: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stuck, ExitStack() as stack:
+        away = f"127.0.0.1:{stuck.getsockname()[1]}"
+        address = stack.enter_context(nginx.running(tmp_path, log.folder / "public", away, posts=HELD))
+        front = Log(log.folder, log.registry, log.witness, log.authority, at=address)
+        host, _, port = address.removeprefix("http://").partition(":")
+        head = b"POST /api/v1/entries HTTP/1.1\r\nHost: log\r\nContent-Length: 2\r\n\r\n"
+        stuck.settimeout(10)
+        for _ in range(2 * HELD):  # whoever has not sent all does not count
+            stack.enter_context(socket.create_connection((host, int(port)), 10)).sendall(head)
+        held = [stack.enter_context(socket.create_connection((host, int(port)), 10)) for _ in range(HELD)]
+        for post in held:
+            post.sendall(head + b"{}")
+            stack.enter_context(stuck.accept()[0])
+        answer = front.request("POST", "/api/v1/entries", b"{}")
+        assert (answer.status, json.loads(answer.data)["type"]) == (503, "/problems/unavailable")
+        assert answer.headers["Retry-After"] == "5"
+        assert get(front, "/checkpoint").status == 200
+        read = stack.enter_context(socket.create_connection((host, int(port)), 10))
+        read.sendall(b"GET /api/v1/log HTTP/1.1\r\nHost: log\r\n\r\n")
+        stack.enter_context(stuck.accept()[0])
+        held[0].close()
+
+        def is_handed_on() -> bool:
+            stack.enter_context(socket.create_connection((host, int(port)), 10)).sendall(head + b"{}")
+            return bool(select.select([stuck], [], [], 0.2)[0])
+
+        until(is_handed_on, "a place is free again")
 
 
 def test_every_problem_that_nginx_answers_is_one_of_the_registrys(log: Log) -> None:
