@@ -6,15 +6,24 @@ from pathlib import Path
 
 import click
 
+import web
+from quotary.cli.files import read_bytes
 from quotary.cli.options import memory, policy_option, read_policy, simulation_option
 from quotary.cli.output import summary, table
 from quotary.cli.verify import refuse
 from quotary.client.files import EvidenceFile
+from quotary.client.policy import MAX_POLICY
 from quotary.client.proxy import FACTS, Proxy
 from quotary.client.session import Client
 from quotary.client.trust import write_private
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, QuotaryError
+
+_TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
+_FILES = {
+    "enclave": ("index.html", "page.js", "worker.js", "layout.js", "evidence.js", "certificates.js"),
+    "static": ("style.css", "verify.js", "ed25519.js", "documents.js", "trie.js"),
+}
 
 
 @click.command(
@@ -54,13 +63,23 @@ def proxy(
     log = logging.getLogger("quotary.client.proxy")
     log.addHandler(_Lines())
     log.setLevel(logging.INFO)
-    server = Proxy(client, host, port, _keeper(keep))
+    server = Proxy(client, host, port, _keeper(keep), page_files(read_bytes(policy_file, MAX_POLICY)))
     click.echo(server.url)
     click.echo(f"what is verified: {server.page}", err=True)
     try:
         server.serve()
     except KeyboardInterrupt:
         click.echo("stopped", err=True)
+
+
+def page_files(policy: bytes) -> dict[str, tuple[str, bytes]]:
+    """Give the page on which a browser judges for itself, what it imports, and the policy for it."""
+    files = {"/policy.json": ("application/json", policy)}
+    for folder, names in _FILES.items():
+        for name in names:
+            data = (web.FOLDER / folder / name).read_bytes()
+            files[f"/{folder}/{name.removeprefix('index.html')}"] = (_TYPES[Path(name).suffix], data)
+    return files
 
 
 class _Lines(logging.Handler):

@@ -11,13 +11,14 @@ import logging
 import re
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
+from types import MappingProxyType
 
 from quotary.client.files import EvidenceFile
-from quotary.client.proxy_page import PAGE_HEADERS, document, page
+from quotary.client.proxy_page import FILE_HEADERS, PAGE_HEADERS, document, page
 from quotary.client.session import ANSWERS, Client, Reply
 from quotary.client.verdict import Verdict
 from quotary.errors import CannotTell, Judged, NotInLog, QuotaryError, Usage
@@ -34,20 +35,29 @@ _CREDENTIALS = ("authorization", "x-api-key")
 _READ = re.compile(
     r"(/api)?/v1/models|/v1/attestation/report|(/v1/receipts|/v1/signature|/v1/browser|/api/v1/tee)/[!-~]{1,256}"
 )
+_ATTESTATION = re.compile(r"/v1/attestation\?nonce=([0-9a-f]{64})")
 # The facts of this module's log lines, by name.
 FACTS = ("service", "release", "measurement", "size", "simulated", "checks", "code", "started")
 Keep = Callable[[EvidenceFile], None]
+Files = Mapping[str, tuple[str, bytes]]
+"""Files to show as they are, by path: media type and bytes."""
 
 
 class Proxy:
     """A server around one client; ``port`` is the kernel's choice where 0 was asked for."""
 
     def __init__(
-        self, client: Client, host: str = "127.0.0.1", port: int = 0, keep: Keep | None = None
+        self,
+        client: Client,
+        host: str = "127.0.0.1",
+        port: int = 0,
+        keep: Keep | None = None,
+        files: Files = MappingProxyType({}),
     ) -> None:
         if not ip_address(host).is_loopback:
             raise Usage(f"the proxy listens on a loopback address, not on {host}: it sees prompts in clear")
         parts = {"client": client, "keep": staticmethod(keep or _forget), "told": staticmethod(_Teller())}
+        parts["files"] = files
         handler = type("Handler", (_Handler,), parts)
         try:
             self._server = _Server((host, port), handler)
@@ -118,13 +128,19 @@ class _Handler(BaseHTTPRequestHandler):
     client: Client
     keep: Keep
     told: Callable[[Verdict], None]
+    files: Files
 
     def do_GET(self) -> None:  # the name that http.server calls
         if not self._permitted():
             return
         path = self.path.partition("?")[0]
+        asked = _ATTESTATION.fullmatch(self.path)
         if path in ("/", "/verdict.json"):
             self._show(path)
+        elif path in self.files:
+            self._reply(200, *self.files[path], FILE_HEADERS)
+        elif asked:
+            self._attestation(bytes.fromhex(asked[1]))
         elif _READ.fullmatch(path):
             self._forward("GET", b"")
         else:
@@ -192,8 +208,18 @@ class _Handler(BaseHTTPRequestHandler):
             body, kind = page(self.client.url, verdict, refusal), "text/html; charset=utf-8"
         else:
             body, kind = document(self.client.url, verdict, refusal), "application/json"
-        self.send_response(503 if refusal else 200)
-        for name, value in PAGE_HEADERS.items():
+        self._reply(503 if refusal else 200, kind, body, PAGE_HEADERS)
+
+    def _attestation(self, nonce: bytes) -> None:
+        """Hand over what the machine shows for somebody else's nonce, not judged here."""
+        try:
+            self._reply(200, "application/json", self.client.document(nonce), FILE_HEADERS)
+        except QuotaryError as error:
+            self._error(*_as_openai(error))
+
+    def _reply(self, status: int, kind: str, body: bytes, headers: Mapping[str, str]) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
             self.send_header(name, value)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))

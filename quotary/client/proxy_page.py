@@ -15,13 +15,16 @@ th,td{text-align:left;vertical-align:top;padding:.25em .75em .25em 0;border-bott
 td{overflow-wrap:anywhere}
 """
 _STYLE_DIGEST = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
-PAGE_HEADERS = {
-    "Content-Security-Policy": (
-        f"default-src 'none'; style-src 'sha256-{_STYLE_DIGEST}'; frame-ancestors 'none'; base-uri 'none'"
-    ),
+_ALWAYS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
+}
+_NOTHING = "default-src 'none'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'; "
+PAGE_HEADERS = _ALWAYS | {"Content-Security-Policy": f"{_NOTHING}style-src 'sha256-{_STYLE_DIGEST}'"}
+# For files whose scripts may speak to this proxy alone.
+FILE_HEADERS = _ALWAYS | {
+    "Content-Security-Policy": f"{_NOTHING}script-src 'self'; style-src 'self'; connect-src 'self'"
 }
 
 
@@ -63,6 +66,8 @@ def page(url: str, verdict: Verdict | None, refusal: str) -> bytes:
             for check in verdict.checks
         )
         parts.append(f"<table><tr><th>outcome<th>check<th>found<th>wanted<th>anchor{rows}</table>")
-    parts.append('<p><a href="/verdict.json">The same as JSON</a></p>')
+    parts.append(
+        '<p><a href="/verdict.json">The same as JSON</a>, <a href="/enclave/">judged by your browser</a></p>'
+    )
     head = f'<meta charset="utf-8"><title>quotary proxy</title><style>{_STYLE}</style>'
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>'.encode()

@@ -166,7 +166,7 @@ class Client:
     def verify(self, trail: Trail | None = None) -> Attested:
         """Ask the machine for evidence over a new nonce and judge it, or raise what speaks against it."""
         nonce = os.urandom(NONCE_LENGTH)
-        data = self._get(f"/v1/attestation?nonce={nonce.hex()}", MAX_DOCUMENT)
+        data = self.document(nonce)
         document = AttestationDocument.parse(data)
         bundle = self._bundle(document)
         verdict = judge(document, nonce, bundle, self.policy, self._memory, self._clock, trail)
@@ -178,6 +178,10 @@ class Client:
         with self._lock:
             self._attested = found
         return found
+
+    def document(self, nonce: bytes) -> bytes:
+        """Fetch what the machine shows for a nonce (32 bytes); nobody has judged it yet."""
+        return self._get(f"/v1/attestation?nonce={nonce.hex()}", MAX_DOCUMENT)
 
     def attested(self) -> Attested:
         """Give the newest judgement, made anew when it is older than ``REFRESH_SECONDS`` or its keys end."""
