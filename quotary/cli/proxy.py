@@ -22,7 +22,7 @@ from quotary.errors import CannotTell, QuotaryError
 _TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
 _FILES = {
     "enclave": ("index.html", "page.js", "worker.js", "layout.js", "evidence.js", "certificates.js"),
-    "static": ("style.css", "verify.js", "ed25519.js", "documents.js", "trie.js"),
+    "static": ("style.css", "verify.js", "ed25519.js", "documents.js", "receipt.js", "trie.js"),
 }
 
 

@@ -4,8 +4,8 @@
 // Formats: docs/formats/attestation.md, bundle.md, keyset.md; Intel TDX DCAP Quoting Library API, appendix 3.
 
 import { NotHere, checkPasted, fromBase64, leafHash, parseCheckpoint, parseNote, parsePolicyKeys, rootFromPath, verifySignature } from "../static/verify.js";
-import { holds as ed25519Holds } from "../static/ed25519.js";
 import { canonical } from "../static/documents.js";
+import { parseReceipt, verifyOrigin, verifySignature as verifyReceiptSignature } from "../static/receipt.js";
 import { verifyPresence } from "../static/trie.js";
 import { verifyChain } from "./certificates.js";
 import { Rejected, concat, fromHex, hex, sha256 } from "./layout.js";
@@ -136,7 +136,7 @@ async function included(part, checkpoint, what) {
 }
 
 /** The release that stands in the log has this measurement, and the status map calls it active. */
-async function checkRelease(checks, bundle, checkpoint, measurement, service) {
+async function checkRelease(checks, bundle, checkpoint, measurement, service, now) {
   let map, release, statement;
   await checks.make("state of the log", async () => {
     const state = await included(bundle.state, checkpoint, "the state entry");
@@ -163,11 +163,12 @@ async function checkRelease(checks, bundle, checkpoint, measurement, service) {
     const bytes = fromBase64(shown.record), record = json(bytes);
     await verifyPresence(map, key, await sha256(bytes), fromBase64(shown.proof));
     if (record.status !== "active" || record.release !== statement) throw new Rejected(`found ${record.status}, release ${record.release}`);
-    if (record.suspended_until !== undefined && Date.parse(record.suspended_until) > Date.now()) throw new Rejected(`suspended until ${record.suspended_until}`);
-    if (Date.parse(record.not_after) <= Date.now()) throw new Rejected(`ended at ${record.not_after}`);
+    if (record.suspended_until !== undefined && Date.parse(record.suspended_until) / 1000 > now) throw new Rejected(`suspended until ${record.suspended_until}`);
+    if (Date.parse(record.not_after) / 1000 <= now) throw new Rejected(`ended at ${record.not_after}`);
     return `active until ${record.not_after}`;
   });
   checks.skip("who may release", "delegations, rebuilders, floors and configuration: quotary verify looks at them");
+  return release.predicate.weights_sha256;
 }
 
 async function measurementId(platform, registers) {
@@ -177,10 +178,11 @@ async function measurementId(platform, registers) {
 /**
  * Judge an attestation document as far as a browser can. Throws ``Stopped`` at the check that fails.
  * @param {Uint8Array} bytes @param {object} policy @param {Uint8Array} nonce 32 bytes @param {Checks} checks
- * @returns {Promise<{measurement: Uint8Array, keyset: object}>}
+ * @param {number} now seconds since 1970
+ * @returns {Promise<{measurement: Uint8Array, keyset: object, weights: string}>}
  */
-export async function checkDocument(bytes, policy, nonce, checks) {
-  const document = json(bytes), now = Math.floor(Date.now() / 1000);
+export async function checkDocument(bytes, policy, nonce, checks, now) {
+  const document = json(bytes);
   const { body, platform } = await checkHardware(checks, document, policy, now);
   const keyset = await checkBinding(checks, document, body, nonce, now);
   const registers = Object.fromEntries(Object.entries(REGISTERS).map(([name, at]) => [name, hex(body.slice(at, at + 48))]));
@@ -191,21 +193,20 @@ export async function checkDocument(bytes, policy, nonce, checks) {
     if (!(keyset.service in policy.services)) throw new Rejected(`found ${keyset.service}, the policy names ${Object.keys(policy.services).join(", ")}`);
     return keyset.service;
   });
-  await checkRelease(checks, bundle, checkpoint, measurement, keyset.service);
-  return { measurement, keyset };
+  const weights = await checkRelease(checks, bundle, checkpoint, measurement, keyset.service, now);
+  return { measurement, keyset, weights };
 }
 
-/** The native receipt's public copy: signed by the attested keyset, about this machine and this answer. */
-export async function checkReceipt(bytes, { keyset, measurement }, chatId, checks) {
+/** The native receipt's public copy: signed by the attested keyset, about this machine, its weights and this answer. */
+export async function checkReceipt(bytes, { keyset, measurement, weights }, chatId, checks) {
   await checks.make("receipt of the enclave", async () => {
-    const { sigs, ...signed } = json(bytes), message = concat(utf8("quotary-receipt/v1\n"), utf8(canonical(signed)));
-    if (!Array.isArray(sigs) || !sigs.length) throw new Rejected("the receipt has no signature");
-    for (const { key_id, sig } of sigs) {
-      const key = keyset.keys.find(({ id, role, alg }) => id === key_id && role === "receipt" && alg === "ed25519");
-      if (!key || !await ed25519Holds(fromBase64(key.pub, 32), fromBase64(sig, 64), message)) throw new Rejected("a signature of the receipt does not hold under the attested keyset");
-    }
-    if (signed.keyset !== keyset.digest || signed.code.measurement !== hex(measurement) || signed.chat_id !== chatId || !signed.complete) throw new Rejected("the receipt is about something else, or an answer that broke off");
-    return `complete, ${signed.tokens.out} tokens, weights ${signed.model.weights.slice(7, 23)}…, log of ${signed.log.size_at_end} entries`;
+    const receipt = await parseReceipt(bytes);
+    const keys = keyset.keys.filter(({ role, alg }) => role === "receipt" && alg === "ed25519").map(({ id, pub }) => [id, fromBase64(pub, 32)]);
+    await verifyReceiptSignature(receipt, Object.fromEntries(keys));
+    verifyOrigin(receipt, { service: keyset.service, measurement: hex(measurement), keyset: keyset.digest.slice("sha256:".length), weights });
+    if (receipt.chat_id !== chatId) throw new Rejected(`the receipt is about ${receipt.chat_id}, wanted ${chatId}`);
+    if (!receipt.complete) throw new Rejected("the receipt is about an answer that broke off");
+    return `complete, ${receipt.tokens.out} tokens, weights ${weights.slice(0, 16)}…, log of ${receipt.log.size_at_end} entries`;
   });
   checks.skip("commitments of the receipt", "their salt is in the sealed copy, which the proxy has verified");
 }

@@ -67,7 +67,7 @@ class Live {
   }
 
   async check(shown, checks) {
-    this.found = await checkDocument(shown.evidence, this.policy, shown.nonce, checks);
+    this.found = await checkDocument(shown.evidence, this.policy, shown.nonce, checks, Math.floor(Date.now() / 1000));
     const keys = this.found.keyset.keys.filter(({ role, alg }) => role === "door" && alg === "p-256").map(({ pub }) => pub);
     return { measurement: this.found.measurement, keys };
   }
