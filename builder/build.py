@@ -12,8 +12,9 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from builder.errors import DiskFull
+from builder.errors import DiskFull, InputMissing
 from builder.image import Image, publish
 from builder.lock import DEBIAN, PYPI, Input, Lock, lock_sha256
 from builder.nix import Nix, Progress
@@ -22,16 +23,19 @@ from builder.record import BUILD
 from builder.resolve import Spec
 from quotary.errors import CannotTell, Usage
 
-TOOL_GROUPS = ("tools", "kernel", "firmware", "initrd")
+Artefacts = dict[str, tuple[str, ...]]
+
+TOOL_GROUPS = ("tools", "firmware", "initrd", "uki")
 LOCK = "lock"
-ARTEFACTS = {
+ARTEFACTS: Artefacts = {
     "kernel": ("vmlinuz",),
-    "initrd": ("initrd.img",),
     "firmware": ("firmware",),
     "rootfs": ("rootfs.img", "files.tsv"),
-    "boot": ("cmdline", "boot.json"),
+    "boot": ("cmdline", "enclave.efi", "boot.json"),
 }
-MODEL_ARTEFACTS = {"model-disk": ("model.img", "MANIFEST")}
+RAMDISK_ARTEFACTS: Artefacts = {"initrd": ("initrd.img",)}
+OWN_KERNEL_ARTEFACTS: Artefacts = {"kernel": ("vmlinuz", "kernel.config")}
+MODEL_ARTEFACTS: Artefacts = {"model-disk": ("model.img", "MANIFEST")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,12 +59,15 @@ class Recipe:
     settings: Mapping[str, str] | None = None
 
     def groups(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Return the package and wheel groups that the profile takes."""
-        profiles = json.loads((self.source / "nix" / "image.json").read_bytes())["profiles"]
-        if self.profile not in profiles:
-            raise Usage(f"no profile {self.profile}; there are {', '.join(sorted(profiles))}")
-        chosen = profiles[self.profile]
-        return TOOL_GROUPS + tuple(chosen["debs"]), tuple(chosen["wheels"])
+        """Return the package and wheel groups that the profile takes.
+
+        Raises ``InputMissing`` for a profile that needs what no archive of ours offers.
+        """
+        chosen, kernel = self._profile()
+        if external := chosen.get("external"):
+            raise InputMissing(external, next_command="docs/gpu.md says what a profile with GPUs needs")
+        groups = TOOL_GROUPS + tuple(kernel["groups"]) + tuple(chosen["debs"])
+        return groups, tuple(chosen["wheels"])
 
     def arguments(self) -> list[tuple[str, str]]:
         """Return what ``nix/default.nix`` is called with."""
@@ -74,9 +81,20 @@ class Recipe:
         """Return the folders that the expression reads."""
         return [self.source, self.lock, *([self.model] if self.model else [])]
 
-    def artefacts(self) -> dict[str, tuple[str, ...]]:
+    def artefacts(self) -> Artefacts:
         """Return the derivations that make the image, and the files that each gives."""
-        return ARTEFACTS | (MODEL_ARTEFACTS if self.model else {})
+        chosen, _ = self._profile()
+        kernel = OWN_KERNEL_ARTEFACTS if chosen["kernel"] == "own" else {}
+        ramdisk = RAMDISK_ARTEFACTS if chosen["ramdisk"] else {}
+        return ARTEFACTS | kernel | ramdisk | (MODEL_ARTEFACTS if self.model else {})
+
+    def _profile(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Return what ``nix/image.json`` says of the profile, and of its kernel."""
+        image = json.loads((self.source / "nix" / "image.json").read_bytes())
+        if self.profile not in image["profiles"]:
+            raise Usage(f"no profile {self.profile}; there are {', '.join(sorted(image['profiles']))}")
+        chosen = image["profiles"][self.profile]
+        return chosen, image["kernels"][chosen["kernel"]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from quotary.errors import CannotTell, Malformed, Unsupported
 from quotary.secret import read_key_file, read_secret
 
 DISKS = "disks"
+RAMDISK = "initrd.img"
 PROFILE = "nitro/eif-v4/v1"
 _EPOCH = "1970-01-01T00:00:00+00:00"
 
@@ -36,10 +37,15 @@ def eif_of(folder: Path) -> EIF:
 
 def assemble_eif(folder: Path, image: Image) -> EIF:
     """Make the enclave image of a folder whose files were hashed."""
+    if RAMDISK not in image.files:
+        raise Unsupported(
+            f"the image has no {RAMDISK}: its kernel opens disks, which an enclave has not",
+            next_command="quotary build run --profile nitro",
+        )
     names = [disk.file for disk in image.disks]
     names += [POLICY_DISK] if (folder / POLICY_DISK).exists() and POLICY_DISK not in names else []
     try:
-        kernel, initrd = ((folder / name).read_bytes() for name in ("vmlinuz", "initrd.img"))
+        kernel, initrd = ((folder / name).read_bytes() for name in ("vmlinuz", RAMDISK))
         entries = [regular(f"{DISKS}/{name}", (folder / name).read_bytes()) for name in names]
     except OSError as error:
         raise CannotTell(f"cannot read the image: {error}", next_command="quotary build run") from error

@@ -65,7 +65,8 @@ class Loaded:
         """Read what these platforms start."""
         image = Image.load(folder)
         image.verify(folder)
-        firmware, kernel, initrd = ((folder / name).read_bytes() for name in (FIRMWARE, KERNEL, INITRD))
+        firmware, kernel = ((folder / name).read_bytes() for name in (FIRMWARE, KERNEL))
+        initrd = (folder / INITRD).read_bytes() if INITRD in image.files else None
         wanted = any(base_platform(platform) == "nitro" for platform in platforms)
         # One formula is known, so its parts are hashed before anybody names it.
         enclave = streams(assemble_eif(folder, image), nitro_profile(PROFILES["nitro"])) if wanted else None
@@ -237,7 +238,7 @@ def _tdx(files: Files, profile: TDXProfile, shape: Shape) -> Measured:
 
 
 def _snp(files: Files, profile: SNPProfile, shape: Shape) -> Measured:
-    hashes = KernelHashes.of(files.kernel, files.initrd, files.command_line)
+    hashes = KernelHashes.of(files.kernel, files.initrd or b"", files.command_line)
     launch = SNPLaunch(files.firmware, hashes, shape.vcpus, shape.signature, shape.features)
     return measure_snp(launch, profile)
 

@@ -16,7 +16,17 @@ let
   };
 
   kernelFiles = lib.unpack "kernel-files" (inputs.debs "kernel");
+  own = import ./kernel.nix { inherit inputs lib; };
+  kernelOf = {
+    debian = lib.python {
+      name = "kernel";
+      main = ./scripts/pick.py;
+      what = { tree = kernelFiles; pattern = "boot/vmlinuz-*"; name = "vmlinuz"; };
+    };
+    own = own.kernel;
+  };
 in
+assert lib.available (chosen.external or [ ]);
 rec {
   inherit (lib) tools;
 
@@ -28,11 +38,7 @@ rec {
     candidate = "${inputs.seed}/bin/busybox";
   };
 
-  kernel = lib.python {
-    name = "kernel";
-    main = ./scripts/pick.py;
-    what = { tree = kernelFiles; pattern = "boot/vmlinuz-*"; name = "vmlinuz"; };
-  };
+  kernel = kernelOf.${chosen.kernel};
 
   firmware = lib.python {
     name = "firmware";
@@ -44,14 +50,15 @@ rec {
     };
   };
 
-  initrd = lib.python {
+  # Our own kernel has everything built in, and needs a ramdisk only where there are no disks (AWS Nitro).
+  initrd = if !chosen.ramdisk then null else lib.python {
     name = "initrd";
     main = ./scripts/initrd.py;
     modules = [ cpio ../builder/locked.py ];
     what = {
       tree = lib.unpack "initrd-files" (inputs.debs "initrd");
-      kernel = kernelFiles;
-      modules = image.modules;
+      kernel = if chosen.kernel == "debian" then kernelFiles else null;
+      modules = if chosen.kernel == "debian" then image.modules else [ ];
       init = lib.file ./guest/init.sh;
     };
   };
@@ -65,7 +72,10 @@ rec {
       trees = map (group: lib.unpack "${group}-files" (inputs.debs group)) chosen.debs;
       wheels = builtins.concatLists (map inputs.wheels chosen.wheels);
       packages = builtins.listToAttrs (map (name: { inherit name; value = ours name; }) chosen.packages);
-      init = lib.file ./guest/init.py;
+      programs = {
+        quotary-init = lib.file ./guest/init.py;
+        quotary-first = lib.file ./guest/first.py;
+      };
       inherit (chosen) links;
       inherit (image) keep drop files folders;
     };
@@ -81,10 +91,12 @@ rec {
   boot = lib.python {
     name = "boot";
     main = ./scripts/boot.py;
+    modules = [ ../builder/uki.py ../builder/locked.py ];
     what = {
       inherit profile kernel initrd firmware rootfs policySha256 settings;
       model = model-disk;
-      inherit (image) words;
+      inherit (image.kernels.${chosen.kernel}) words;
+      uki = lib.unpack "uki-files" (inputs.debs "uki");
     };
   };
 }

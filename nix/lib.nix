@@ -21,6 +21,10 @@ let
 
   tools = unpack "tools" (inputs.debs "tools");
 
+  # What a profile needs and no archive of ours offers: said by name, before anything is built.
+  available = external: external == [ ]
+    || throw "not to be had from the lock: ${builtins.concatStringsSep ", " external}";
+
   # A script of this folder under the locked Python, with the modules that it shares with the builder.
   # `what` reaches it as JSON; a path or derivation in there becomes its store path.
   python = { name, main, modules ? [ ], what }: sh {
@@ -34,4 +38,4 @@ let
     allowedReferences = [ ];
   };
 in
-{ inherit file sh unpack tools python; }
+{ inherit file sh unpack tools python available; }

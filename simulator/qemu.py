@@ -38,6 +38,7 @@ PROGRAM = "qemu-system-x86_64"
 MIB = 1 << 20
 MAX_FILE = 256 * MIB
 MAX_BOOT = 1 << 20
+INITRD = "initrd.img"
 
 _ENDED = re.compile(rb"quotary: ended with exit code (-?[0-9]{1,3})\s*")
 _STOPPED = re.compile(rb"quotary: stopped: ")
@@ -48,11 +49,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is launched: the contents that are measured, and disks by serial number."""
+    """What is launched: the contents that are measured, and disks by serial number; None for no initrd."""
 
     firmware: bytes
     kernel: bytes
-    initrd: bytes
+    initrd: bytes | None
     command_line: str
     disks: tuple[tuple[str, Path], ...]
 
@@ -69,7 +70,7 @@ class Image:
         return cls(
             _read(folder / "firmware", MAX_FILE),
             _read(folder / "vmlinuz", MAX_FILE),
-            _read(folder / "initrd.img", MAX_FILE),
+            _read(folder / INITRD, MAX_FILE) if INITRD in boot.mapping("files", 32) else None,
             boot.fields("cmdline").text("text"),
             tuple(disks),
         )
@@ -189,13 +190,12 @@ class _Stream:
 def _words(image: Image, memory_mib: int, port: int, folder: Path, device: int) -> list[str]:
     """Lay out the measured contents and write QEMU's command line over them."""
     (folder / "kernel").write_bytes(image.kernel)
-    (folder / "initrd").write_bytes(image.initrd)
     # fmt: off
     words = [
         PROGRAM, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-machine", "q35", "-accel", "tcg,thread=single", "-smp", "1", "-cpu", "Nehalem",
         "-m", str(memory_mib),
-        "-kernel", str(folder / "kernel"), "-initrd", str(folder / "initrd"), "-append", image.command_line,
+        "-kernel", str(folder / "kernel"), "-append", image.command_line,
         "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
         "-device", "virtio-rng-pci",
         "-device", "virtio-serial-pci",
@@ -204,6 +204,9 @@ def _words(image: Image, memory_mib: int, port: int, folder: Path, device: int) 
         "-device", "virtio-net-pci,netdev=net,romfile=",
     ]
     # fmt: on
+    if image.initrd is not None:
+        (folder / "initrd").write_bytes(image.initrd)
+        words += ["-initrd", str(folder / "initrd")]
     for serial, path in image.disks:
         if "," in str(path):
             raise Malformed(f"QEMU cannot take a disk whose path has a comma: {path}")

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,8 +28,18 @@ FIXED = frozenset(
         "lockdown=integrity",
         "module.sig_enforce=1",
         "initrd=initrd",  # appended by the firmware at direct boot
+        # Where the kernel opens the disks itself (nix/scripts/boot.py); the mapping is compared as a whole.
+        "root=/dev/dm-0",
+        "rootfstype=erofs",
+        "ro",
+        "init=/usr/sbin/quotary-first",
+        "dm-mod.waitfor=/dev/vda",
+        "dm-mod.waitfor=/dev/vdb",
     )
 )
+MAPPING = re.compile(r'dm-mod\.create="[^"]*"')
+# What a Nitro hypervisor adds to say where its devices are; it is not measured, and names no memory of ours.
+HOST = re.compile(r"virtio_mmio\.device=[0-9]{1,4}[Kk]?@0x[0-9a-f]{1,16}:[0-9]{1,3}(:[0-9]{1,3})?")
 # A hash tree's root, its data blocks and its salt; what the initial ramdisk has used already.
 PIN = r"[0-9a-f]{64}:[1-9][0-9]{0,11}:[0-9a-f]{64}"
 ADDRESS = r"[0-9]{1,3}(\.[0-9]{1,3}){3}"
@@ -76,8 +87,8 @@ class Settings:
     def parse(cls, line: str) -> "Settings":
         """Read the command line; raise ``Stopped`` for a word that is unknown, there twice or malformed."""
         found: dict[str, str] = {}
-        for word in line.split():
-            if word in FIXED:
+        for word in MAPPING.sub("", line).split():
+            if word in FIXED or HOST.fullmatch(word):
                 continue
             name, _, value = word.partition("=")
             if name not in SETTINGS:
@@ -87,11 +98,24 @@ class Settings:
             if re.fullmatch(SETTINGS[name], value) is None:
                 raise Stopped(f"the command line's {name} is malformed")
             found[name] = value
-        return cls(found)
+        settings = cls(found)
+        if any(text != settings.mapping() for text in MAPPING.findall(line)):
+            raise Stopped("the command line maps other disks than it pins")
+        return settings
 
     def get(self, name: str) -> str | None:
         """Return a setting's value, or nothing where it is absent."""
         return self.words.get(f"quotary.{name}")
+
+    def mapping(self) -> str:
+        """Return the word with which the kernel opens the pinned disks itself, as the build writes it."""
+        pins = [(name, pin.split(":")) for name in ("rootfs", "model") if (pin := self.get(name))]
+        table = ";".join(
+            f"{name},,{place},ro,0 {int(blocks) * 8} verity 1 /dev/vd{letter} /dev/vd{letter} 4096 4096"
+            f" {blocks} {int(blocks) + 1} sha256 {root} {salt} 1 panic_on_corruption"
+            for place, (letter, (name, (root, blocks, salt))) in enumerate(zip("ab", pins, strict=False))
+        )
+        return f'dm-mod.create="{table}"'
 
     def command(self, policy: Path | None) -> list[str]:
         """Return the words that start what this machine is for."""
@@ -174,6 +198,10 @@ def disk(serial: str) -> Path:
         for device in sorted(Path("/sys/block").glob("vd*")):
             if (device / "serial").read_text().strip() == serial:
                 return Path("/dev", device.name)
+        # An enclave without disks has them as files of its second ramdisk (nix/guest/init.sh).
+        for backing in sorted(Path("/sys/block").glob("loop*/loop/backing_file")):
+            if backing.read_text().split()[0] == f"/disks/{serial}.img":
+                return Path("/dev", backing.parent.parent.name)
         time.sleep(0.1)
     raise Stopped(f"no disk with the serial number {serial}")
 
@@ -196,9 +224,14 @@ def end_machine() -> None:
     ctypes.CDLL(None).reboot(ctypes.c_int(POWER_OFF))
 
 
-if __name__ == "__main__":
+def run(work: Callable[[], int]) -> None:
+    """Do what this machine is for, say how it ended, and end the machine."""
     try:
-        print(f"quotary: ended with exit code {main()}", flush=True)
+        print(f"quotary: ended with exit code {work()}", flush=True)
     except (Stopped, OSError, ValueError) as error:
         print(f"quotary: stopped: {error}", flush=True)
     end_machine()
+
+
+if __name__ == "__main__":
+    run(main)

@@ -25,8 +25,15 @@ value() {
   done
 }
 
-# The block device with a given serial number; the host may attach disks in any order, and late.
+# The block device with a given serial number; the host may attach disks in any order, and late. An enclave that
+# has no disks holds them as files of its second, measured ramdisk.
 disk() {
+  if [ -f "/disks/$1.img" ]; then
+    loop=$(losetup -f)
+    losetup -r "$loop" "/disks/$1.img"
+    echo "$loop"
+    return 0
+  fi
   for _ in $(seq 100); do
     for device in /sys/block/vd*; do
       if [ -r "$device/serial" ] && [ "$(cat "$device/serial")" = "$1" ]; then
@@ -67,6 +74,9 @@ if [ -n "$(value quotary.model)" ]; then
   open_disk model
   mount -t erofs -o ro,nodev,nosuid,noexec "$(mapped model)" /root/srv/model
 fi
+
+# The next PID 1 finds the policy by the name of the file behind its device.
+if [ -f /disks/policy.img ]; then disk policy > /dev/null; fi
 
 ip link set lo up
 network=$(value quotary.network)

@@ -8,27 +8,35 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from builder import uki
+
 MAX_LENGTH = 2047
 WORD = re.compile(r"[A-Za-z0-9._-]+(=[A-Za-z0-9._:/,@+-]+)?")
+UKI = "enclave.efi"
+ROOT = ("root=/dev/dm-0", "rootfstype=erofs", "ro", "init=/usr/sbin/quotary-first")
 SETTINGS = ("service", "log", "network", "listen", "tee", "devices", "run")
 
 
-def build(what: dict[str, Any], out: Path) -> None:
-    """Write ``cmdline`` (without a line end) and ``boot.json`` below ``out``."""
-    files = {"vmlinuz": what["kernel"], "initrd.img": what["initrd"], "rootfs.img": what["rootfs"]}
-    files |= {"firmware": what["firmware"]} | ({"model.img": what["model"]} if what["model"] else {})
+def build(what: dict[str, Any], out: Path, assemble: Callable[..., None] = uki.assemble) -> None:
+    """Write ``cmdline`` (without a line end), ``enclave.efi`` and ``boot.json`` below ``out``."""
+    folders = {"vmlinuz": what["kernel"], "initrd.img": what["initrd"], "firmware": what["firmware"]}
+    folders |= {"rootfs.img": what["rootfs"], "model.img": what["model"]}
+    files = {name: Path(folder) / name for name, folder in folders.items() if folder}
     disks = [disk("rootfs", what["rootfs"])] + ([disk("model", what["model"])] if what["model"] else [])
     text = command_line(what, disks)
     out.mkdir()
     (out / "cmdline").write_text(text)
+    files[UKI] = out / UKI
+    assemble(Path(what["uki"]), files["vmlinuz"], out / "cmdline", files.get("initrd.img"), files[UKI])
     described = {
         "v": 1,
         "profile": what["profile"],
         "cmdline": {"text": text, "sha256": hashlib.sha256(text.encode()).hexdigest()},
-        "files": {name: digest(Path(folder) / name) for name, folder in files.items()},
+        "files": {name: digest(path) for name, path in files.items()},
         "disks": disks,
         "policy_sha256": what["policySha256"] or "none",
         "weights_sha256": weights(what),
@@ -38,7 +46,7 @@ def build(what: dict[str, Any], out: Path) -> None:
 
 def command_line(what: dict[str, Any], disks: list[dict[str, Any]]) -> str:
     """Return the fixed words, then ours in a fixed order."""
-    words = list(what["words"])
+    words = list(what["words"]) + ([] if what["initrd"] else mapping(disks))
     words += [f"quotary.{one['serial']}={one['root']}:{one['blocks']}:{one['salt']}" for one in disks]
     if what["model"]:
         words.append(f"quotary.weights={weights(what)}")
@@ -49,12 +57,27 @@ def command_line(what: dict[str, Any], disks: list[dict[str, Any]]) -> str:
         raise SystemExit(f"the command line has no setting {unknown[0]}")
     words += [f"quotary.{name}={what['settings'][name]}" for name in SETTINGS if name in what["settings"]]
     for word in words:
-        if not WORD.fullmatch(word):
+        if not WORD.fullmatch(word) and word not in mapping(disks):
             raise SystemExit(f"{word!r} cannot stand on a command line")
     text = " ".join(words)
     if len(text) > MAX_LENGTH:
         raise SystemExit(f"the command line has {len(text)} bytes, at most {MAX_LENGTH} are possible")
     return text
+
+
+def mapping(disks: list[dict[str, Any]]) -> list[str]:
+    """Return the words with which a kernel opens the disks itself: ``vda`` is the root, ``vdb`` the model.
+
+    The guest derives them again from the words that pin the disks (``nix/guest/init.py``).
+    """
+    table = ";".join(
+        f"{one['serial']},,{place},ro,0 {one['blocks'] * 8} verity 1 /dev/vd{letter} /dev/vd{letter}"
+        f" 4096 4096 {one['blocks']} {one['blocks'] + 1} sha256 {one['root']} {one['salt']}"
+        " 1 panic_on_corruption"
+        for place, (letter, one) in enumerate(zip("ab", disks, strict=False))
+    )
+    last = f"/dev/vd{'ab'[len(disks) - 1]}"
+    return [*ROOT, f"dm-mod.waitfor={last}", f'dm-mod.create="{table}"']
 
 
 def weights(what: dict[str, Any]) -> str:

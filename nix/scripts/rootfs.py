@@ -59,7 +59,8 @@ def collect(what: dict[str, Any]) -> dict[str, Node]:
         for path, node in walk(Path(tree)):
             add(nodes, f"{SITE}/{name}/{path}", Node(source=node.source))
     add(nodes, BUNDLE, Node(data=b"".join(data for _, data in sorted(authorities.items()))))
-    add(nodes, "usr/sbin/quotary-init", Node(data=Path(what["init"]).read_bytes(), executable=True))
+    for name, path in what["programs"].items():
+        add(nodes, f"usr/sbin/{name}", Node(data=Path(path).read_bytes(), executable=True))
     for path, text in what["files"].items():
         add(nodes, path, Node(data=text.encode()))
     for path, target in what["links"].items():

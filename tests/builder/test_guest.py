@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import json
 import os
 import sys
 from pathlib import Path
@@ -25,9 +26,18 @@ def load(path: Path) -> ModuleType:
     return module
 
 
+BOOT = load(ROOT / "nix" / "scripts" / "boot.py")
+PINNED = {"root": "ab" * 32, "blocks": 9695, "salt": "cd" * 32}
+
+
 @pytest.fixture(scope="module")
 def init() -> ModuleType:
     return load(ROOT / "nix" / "guest" / "init.py")
+
+
+@pytest.fixture(scope="module")
+def first() -> ModuleType:
+    return load(ROOT / "nix" / "guest" / "first.py")
 
 
 def test_a_command_line_of_known_words_is_read(init: ModuleType) -> None:
@@ -77,15 +87,81 @@ def test_an_unknown_doubled_or_malformed_word_stops_the_machine(init: ModuleType
 
 
 def test_the_fixed_words_are_those_that_the_image_writes(init: ModuleType) -> None:
-    import json
+    kernels = json.loads((ROOT / "nix" / "image.json").read_text())["kernels"].values()
+    words = {word for kernel in kernels for word in kernel["words"]}
+    disks = [{"serial": name, **PINNED} for name in ("rootfs", "model")]
+    words |= {word for count in (1, 2) for word in BOOT.mapping(disks[:count])[:-1]}
+    assert init.FIXED - {"initrd=initrd"} == words
 
-    words = json.loads((ROOT / "nix" / "image.json").read_text())["words"]
-    assert init.FIXED - {"initrd=initrd"} == set(words)
+
+@pytest.mark.parametrize("names", [("rootfs",), ("rootfs", "model")])
+def test_the_guest_accepts_the_mapping_of_the_disks_that_are_pinned(
+    init: ModuleType, names: tuple[str, ...]
+) -> None:
+    mapping = " ".join(BOOT.mapping([{"serial": name, **PINNED} for name in names]))
+    pins = " ".join(f"quotary.{name}={PIN}" for name in names)
+    found = init.Settings.parse(f"quiet {mapping} {pins} quotary.listen=80")
+    assert found.get("listen") == "80"
+    assert f'{found.mapping()}"'.count("verity") == len(names)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("ab" * 32 + " " + "cd" * 32, "ac" * 32 + " " + "cd" * 32),
+        (" 9695 9696", " 9694 9695"),
+        ("panic_on_corruption", "ignore_corruption"),
+        ("rootfs,,0,ro", "rootfs,,0,rw"),
+        ("/dev/vda /dev/vda", "/dev/vdb /dev/vdb"),
+        ('"rootfs', '"evil,,1,ro,0 8 linear /dev/vdc 0;rootfs'),
+        (" verity 1", " linear 1"),
+    ],
+)
+def test_a_mapping_of_other_disks_than_the_pinned_ones_stops_the_machine(
+    init: ModuleType, old: str, new: str
+) -> None:
+    mapping = " ".join(BOOT.mapping([{"serial": "rootfs", **PINNED}]))
+    assert old in mapping
+    with pytest.raises(init.Stopped, match="maps other disks"):
+        init.Settings.parse(f"quiet {mapping.replace(old, new)} quotary.rootfs={PIN}")
+
+
+def test_a_second_mapping_and_one_without_pins_stop_the_machine(init: ModuleType) -> None:
+    mapping = BOOT.mapping([{"serial": "rootfs", **PINNED}])[-1]
+    with pytest.raises(init.Stopped, match="maps other disks"):
+        init.Settings.parse(f'{mapping} dm-mod.create="x,,1,ro,0 8 zero" quotary.rootfs={PIN}')
+    with pytest.raises(init.Stopped, match="maps other disks"):
+        init.Settings.parse(mapping)
+    with pytest.raises(init.Stopped, match="unknown word"):
+        init.Settings.parse(f"quotary.rootfs={PIN} {mapping[:-1]}")
+
+
+def test_a_hypervisor_may_say_where_its_devices_are_and_nothing_else(init: ModuleType) -> None:
+    assert init.Settings.parse(f"{LINE} virtio_mmio.device=4K@0xd0000000:5").get("listen") == "8080"
+    for word in ("virtio_mmio.device=", "virtio_mmio.device=4K@0xd0000000:5,x", "virtio_mmio.other=1"):
+        with pytest.raises(init.Stopped, match="unknown word"):
+            init.Settings.parse(f"{LINE} {word}")
+
+
+def test_the_network_is_set_up_by_the_requests_that_the_kernel_knows(first: ModuleType) -> None:
+    assert [(name, request) for name, request, _ in first.requests(None)] == [(b"lo", 0x8914)]
+    wanted = first.requests("10.0.2.15/24,10.0.2.2")
+    assert [name for name, _, _ in wanted] == [b"lo", b"eth0", b"eth0", b"eth0", None]
+    values = [value for _, _, value in wanted]
+    assert values[1].hex() == "020000000a00020f" + "00" * 8
+    assert values[2].hex() == "02000000ffffff00" + "00" * 8
+    assert len(values[4]) == 120
+    assert values[4][24:40].hex() == "020000000a000202" + "00" * 8
+    assert values[4][56:58] == b"\x03\0"
+
+
+def test_a_mount_that_the_kernel_refuses_names_its_place(first: ModuleType) -> None:
+    with pytest.raises(OSError, match="/nonexistent"):
+        first.mount("none", "/nonexistent", "tmpfs", first.PLAIN)
 
 
 def test_every_setting_that_a_build_may_write_is_one_that_the_guest_reads(init: ModuleType) -> None:
-    boot = load(ROOT / "nix" / "scripts" / "boot.py")
-    assert {f"quotary.{name}" for name in boot.SETTINGS} <= set(init.SETTINGS)
+    assert {f"quotary.{name}" for name in BOOT.SETTINGS} <= set(init.SETTINGS)
 
 
 def test_options_are_passed_where_the_command_line_has_the_word(init: ModuleType) -> None:
@@ -120,6 +196,10 @@ def test_a_policy_is_taken_from_its_disk_only_under_the_measured_digest(
         init.fetch_policy(wanted, tmp_path / "other.json")
 
 
+def assembled(tools: Path, kernel: Path, line: Path, initrd: Path | None, out: Path) -> None:
+    out.write_bytes(kernel.read_bytes() + line.read_bytes() + (initrd.read_bytes() if initrd else b""))
+
+
 def what(tmp_path: Path, **changes: object) -> dict[str, object]:
     for name in ("kernel/vmlinuz", "initrd/initrd.img", "rootfs/rootfs.img", "firmware/firmware"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -128,14 +208,20 @@ def what(tmp_path: Path, **changes: object) -> dict[str, object]:
         f'{{"root": "{"ab" * 32}", "blocks": 7, "salt": "{"cd" * 32}", "label": "rootfs-ci"}}'
     )
     folders = {name: str(tmp_path / name) for name in ("kernel", "initrd", "rootfs", "firmware")}
-    given = {"profile": "ci", "model": None, "policySha256": "", "settings": {}, "words": ["quiet"]}
+    given = {
+        "profile": "ci",
+        "model": None,
+        "policySha256": "",
+        "settings": {},
+        "words": ["quiet"],
+        "uki": "x",
+    }
     return {**folders, **given, **changes}
 
 
 def test_the_command_line_pins_disk_and_policy_in_a_fixed_order(tmp_path: Path) -> None:
-    boot = load(ROOT / "nix" / "scripts" / "boot.py")
     given = what(tmp_path, policySha256="ef" * 32, settings={"tee": "virtio:quotary.tee", "listen": "80"})
-    boot.build(given, tmp_path / "out")
+    BOOT.build(given, tmp_path / "out", assembled)
     assert (tmp_path / "out" / "cmdline").read_text() == (
         f"quiet quotary.rootfs={'ab' * 32}:7:{'cd' * 32} quotary.policy={'ef' * 32} quotary.listen=80 quotary.tee=virtio:quotary.tee"
     )
@@ -148,6 +234,20 @@ def test_the_command_line_pins_disk_and_policy_in_a_fixed_order(tmp_path: Path) 
 def test_no_setting_can_smuggle_a_word_onto_the_command_line(
     tmp_path: Path, settings: dict[str, str]
 ) -> None:
-    boot = load(ROOT / "nix" / "scripts" / "boot.py")
     with pytest.raises(SystemExit):
-        boot.build(what(tmp_path, settings=settings), tmp_path / "out")
+        BOOT.build(what(tmp_path, settings=settings), tmp_path / "out", assembled)
+
+
+def test_a_kernel_without_a_ramdisk_is_told_the_disks_and_the_image_says_so(
+    tmp_path: Path, init: ModuleType
+) -> None:
+    BOOT.build(what(tmp_path, initrd=None), tmp_path / "out", assembled)
+    line = (tmp_path / "out" / "cmdline").read_text()
+    assert line.startswith(
+        "quiet root=/dev/dm-0 rootfstype=erofs ro init=/usr/sbin/quotary-first dm-mod.waitfor=/dev/vda "
+    )
+    assert init.Settings.parse(line).mapping() in line
+    files = json.loads((tmp_path / "out" / "boot.json").read_text())["files"]
+    assert set(files) == {"vmlinuz", "rootfs.img", "firmware", "enclave.efi"}
+    unified = (tmp_path / "out" / "enclave.efi").read_bytes()
+    assert files["enclave.efi"]["sha256"] == hashlib.sha256(unified).hexdigest()

@@ -1,6 +1,7 @@
 """From lock to store: the store first, then the cache, then the archives; and what happens when they fail."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -243,17 +244,23 @@ def test_without_apt_the_machine_cannot_tell(tmp_path: Path, monkeypatch: pytest
         Apt.open(tmp_path / "apt", SPEC.suites)
 
 
+EMPTY: dict[str, tuple[str, ...]] = {name: () for name in ("kernel", "firmware", "initrd", "uki")}
+
+
 def checkout(tmp_path: Path, lock: Lock) -> Recipe:
     """A source folder with a lock of one package, as ``choose`` sees it."""
     folder = tmp_path / "source" / "nix" / "lock"
     lock.save(folder)
     (folder / "spec.json").write_text(
         '{"version": 1, "suites": [{"name": "trixie", "archive": "debian"}], "seed": {"package": "seed",'
-        ' "member": "usr/bin/busybox"}, "debs": {"tools": ["seed"], "kernel": [], "firmware": [], "initrd": []},'
+        ' "member": "usr/bin/busybox"}, "debs": {"tools": ["seed"], "kernel": [], "firmware": [], "initrd": [], "uki": []},'
         ' "python": "3.13", "wheels": {"ci": []}, "without": []}'
     )
-    profiles = '{"profiles": {"ci": {"debs": [], "wheels": ["ci"]}}}'
-    (folder.parent / "image.json").write_text(profiles)
+    image = {
+        "kernels": {"debian": {"groups": ["kernel"], "words": []}},
+        "profiles": {"ci": {"kernel": "debian", "ramdisk": True, "debs": [], "wheels": ["ci"]}},
+    }
+    (folder.parent / "image.json").write_text(json.dumps(image))
     return Recipe(tmp_path / "source", "ci", folder)
 
 
@@ -262,7 +269,7 @@ def test_a_lock_whose_inputs_can_be_had_is_kept(
 ) -> None:
     put(cache, package)
     put(cache, b"wheel")
-    full = replace(lock, deb_groups={**lock.deb_groups, "kernel": (), "firmware": (), "initrd": ()})
+    full = replace(lock, deb_groups={**lock.deb_groups, **EMPTY})
     recipe = checkout(tmp_path, full)
     assert choose(recipe, nix, cache, tmp_path / "work", silent).different == ()
 
@@ -273,7 +280,7 @@ def test_a_fresh_lock_is_called_a_different_image(
     put(cache, b"wheel")
     newer = deb({"./usr/bin/busybox": b"program", "./x": b""})
     put(cache, newer)
-    full = replace(lock, deb_groups={**lock.deb_groups, "kernel": (), "firmware": (), "initrd": ()})
+    full = replace(lock, deb_groups={**lock.deb_groups, **EMPTY})
     recipe = checkout(tmp_path, full)
     seed = replace(lock.debs["seed=1.0-1"], version="1.0-2", sha256=digest(newer))
     fresh = replace(
@@ -292,5 +299,5 @@ def test_a_fresh_lock_is_called_a_different_image(
 
 
 def test_a_profile_that_is_not_there_is_named() -> None:
-    with pytest.raises(Usage, match="no profile gpu; there are ci, cpu"):
-        Recipe(ROOT, "gpu", ROOT / "nix" / "lock").groups()
+    with pytest.raises(Usage, match="no profile tpu; there are ci, cpu, gpu, nitro"):
+        Recipe(ROOT, "tpu", ROOT / "nix" / "lock").groups()

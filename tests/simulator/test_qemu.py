@@ -130,9 +130,11 @@ def test_each_launched_file_changes_its_register(built) -> None:
 
 def image_folder(folder: Path, **boot: object) -> Path:
     folder.mkdir()
-    document = {"cmdline": {"text": "quiet quotary.listen=8443"}, "disks": []} | boot
+    names = ("firmware", "vmlinuz", "initrd.img")
+    files = {name: {"sha256": "00" * 32, "size": 32} for name in names}
+    document = {"cmdline": {"text": "quiet quotary.listen=8443"}, "disks": [], "files": files} | boot
     (folder / "boot.json").write_text(json.dumps(document))
-    for name in ("firmware", "vmlinuz", "initrd.img"):
+    for name in names:
         (folder / name).write_bytes(hashlib.sha256(name.encode()).digest())
     return folder
 
@@ -144,6 +146,11 @@ def test_an_image_folder_is_read_with_its_disks_and_policy(tmp_path) -> None:
     image = Image.load(folder)
     assert image.command_line == "quiet quotary.listen=8443"
     assert image.disks == (("rootfs", folder / "rootfs.img"), ("policy", folder / "policy.img"))
+
+
+def test_an_image_without_a_ramdisk_starts_without_one(tmp_path) -> None:
+    image = Image.load(image_folder(tmp_path / "image", files={}))
+    assert image.initrd is None
 
 
 @pytest.mark.parametrize(

@@ -44,11 +44,11 @@ FIRMWARE, KERNEL, INITRD = "firmware", "vmlinuz", "initrd.img"
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a machine is started with."""
+    """What a machine is started with; None for no initrd."""
 
     firmware: bytes
     kernel: bytes
-    initrd: bytes
+    initrd: bytes | None
     command_line: str
 
 
@@ -60,7 +60,8 @@ def describe(
     shapes:  machines with less memory than 2.75 GiB, for which QEMU patches the kernel in its own way
     enclave: the hashed Nitro form of the files, if rows for Nitro are wanted
     """
-    launch = {FIRMWARE: files.firmware, KERNEL: files.kernel, INITRD: files.initrd}
+    launch = {FIRMWARE: files.firmware, KERNEL: files.kernel}
+    launch |= {} if files.initrd is None else {INITRD: files.initrd}
     found: dict[str, object] = {
         "launch": {name: hashlib.sha256(data).hexdigest() for name, data in launch.items()},
         "command_line": files.command_line,
@@ -96,18 +97,17 @@ def _tdx(files: Files, shapes: Sequence[Shape]) -> dict[str, object]:
 
 def _tdx_launch(files: Files, shapes: Sequence[Shape]) -> dict[str, object]:
     ends = {LOW_MEMORY_LARGE, *(low_memory(shape.memory) for shape in shapes)}
+    length = None if files.initrd is None else len(files.initrd)
     patched = {
-        f"{end:016x}": authenticode(
-            measured_kernel(files.kernel, len(files.initrd), end, "qemu-patched")
-        ).hex()
+        f"{end:016x}": authenticode(measured_kernel(files.kernel, length, end, "qemu-patched")).hex()
         for end in sorted(ends)
     }
+    ramdisk = {} if files.initrd is None else {"initrd": sha384(files.initrd).hex(), "initrd_size": length}
     return {
         "mrtd": {order: mrtd(files.firmware, order)[0].hex() for order in ORDERS},
         "kernel": authenticode(files.kernel).hex(),
         "kernel-patched": patched,
-        "initrd": sha384(files.initrd).hex(),
-        "initrd_size": len(files.initrd),
+        **ramdisk,
     }
 
 
@@ -135,15 +135,17 @@ def _recompute_tdx(profile: TDXProfile, machine: Shape, material: Mapping[str, o
         kernel = Fields(patched, "kernel-patched").hexbytes(low, 48)
     else:
         raise Unsupported(f"the material has no kernel as QEMU patches it for memory up to {low}")
-    line = load_options(TDXLaunch(b"", b"", b"", _line(material), machine.memory, {}), profile)
+    size = launch.optional("initrd_size", launch.integer)
+    initrd = None if size is None else b""
+    line = load_options(TDXLaunch(b"", b"", initrd, _line(material), machine.memory, {}), profile)
     known = {
         **material_digests(material, machine.memory),
         **machine.acpi,
         "kernel": kernel,
-        "initrd": launch.hexbytes("initrd", 48),
+        **({} if size is None else {"initrd": launch.hexbytes("initrd", 48)}),
         "load-options": sha384(line),
     }
-    size, firmware = launch.integer("initrd_size"), Step("mrtd", "firmware", value, value)
+    firmware = Step("mrtd", "firmware", value, value)
 
     def digest(name: str) -> bytes | None:
         return fixed_digest(name, profile) or known.get(name)
@@ -159,7 +161,8 @@ def _recompute_snp(profile: SNPProfile, machine: Shape, material: Mapping[str, o
         require_sections([_section(item) for item in launch.items("sections", MAX_SECTIONS, 1)]),
     )
     line = KernelHashes.of(b"", b"", _line(material)).command_line
-    hashes = KernelHashes(files.hexbytes(KERNEL, 32), files.hexbytes(INITRD, 32), line)
+    initrd = files.hexbytes(INITRD, 32) if files.has(INITRD) else hashlib.sha256(b"").digest()
+    hashes = KernelHashes(files.hexbytes(KERNEL, 32), initrd, line)
     digest = LaunchDigest(launch.hexbytes("firmware", 48))
     digest.steps.append(Step("measurement", "firmware", digest.value, digest.value))
     launched = SNPLaunch(b"", hashes, machine.vcpus, machine.signature, machine.features)
