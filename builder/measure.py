@@ -13,7 +13,15 @@ from pathlib import Path
 from builder.eif import assemble_eif
 from builder.image import Image
 from quotary.attestation.measure.acpi import derive
-from quotary.attestation.measure.material import FIRMWARE, INITRD, KERNEL, Files, describe, recompute
+from quotary.attestation.measure.material import (
+    FIRMWARE,
+    INITRD,
+    KERNEL,
+    UNIFIED,
+    Files,
+    describe,
+    recompute,
+)
 from quotary.attestation.measure.nitro import Streams, registers, streams
 from quotary.attestation.measure.profiles import (
     SNPProfile,
@@ -67,10 +75,11 @@ class Loaded:
         image.verify(folder)
         firmware, kernel = ((folder / name).read_bytes() for name in (FIRMWARE, KERNEL))
         initrd = (folder / INITRD).read_bytes() if INITRD in image.files else None
+        unified = (folder / UNIFIED).read_bytes() if UNIFIED in image.files else None
         wanted = any(base_platform(platform) == "nitro" for platform in platforms)
         # One formula is known, so its parts are hashed before anybody names it.
         enclave = streams(assemble_eif(folder, image), nitro_profile(PROFILES["nitro"])) if wanted else None
-        return cls(image, Files(firmware, kernel, initrd, image.command_line), enclave)
+        return cls(image, Files(firmware, kernel, initrd, image.command_line, unified), enclave)
 
     def compute(self, platform: str, name: str, shape: Shape) -> Measured:
         """Compute the registers on a platform under a named profile, with every step."""
@@ -234,6 +243,10 @@ def default_profile(platform: str) -> str:
 def _tdx(files: Files, profile: TDXProfile, shape: Shape) -> Measured:
     acpi = shape.acpi if profile.acpi == "given" else {}
     launch = TDXLaunch(files.firmware, files.kernel, files.initrd, files.command_line, shape.memory, acpi)
+    if "uki" in profile.rtmr1:
+        if files.uki is None:
+            raise Unsupported(f"the image has no {UNIFIED}", next_command="quotary build run")
+        launch = TDXLaunch.unified(files.firmware, files.uki, shape.memory, acpi)
     return measure_tdx(launch, profile)
 
 

@@ -10,14 +10,13 @@ from pathlib import Path
 
 from builder.locked import tool
 
-OS_RELEASE = "ID=quotary\nNAME=Quotary\n"
-
 
 def assemble(tools: Path, kernel: Path, command_line: Path, initrd: Path | None, out: Path) -> None:
     """Write the image to ``out``; ``tools`` holds the files of the lock's ``uki`` packages."""
     words = [*tool("python3.13"), str(tools / "usr/bin/ukify"), "build"]
     words += ["--stub", str(tools / "usr/lib/systemd/boot/efi/linuxx64.efi.stub")]
-    words += ["--linux", str(kernel), "--cmdline", f"@{command_line}", "--os-release", OS_RELEASE]
+    # Without a description of the system: the stub would wrap it in a ramdisk of its own making.
+    words += ["--linux", str(kernel), "--cmdline", f"@{command_line}", "--os-release", ""]
     words += ["--initrd", str(initrd)] if initrd else []
     environment = {**os.environ, "PYTHONPATH": str(tools / "usr/lib/python3/dist-packages")}
     subprocess.run([*words, "--output", str(out)], env=environment, check=True)

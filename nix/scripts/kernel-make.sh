@@ -1,6 +1,6 @@
 # Inside the compiler's root: the wanted lines over a configuration in which everything is off, then the kernel.
 # Nothing of the time, the machine or the number of the build may reach the file.
-export PATH=/bin:/usr/bin HOME=/tmp
+export PATH=/bin:/usr/bin HOME=/tmp TMPDIR=/tmp
 export KBUILD_BUILD_TIMESTAMP=1970-01-01 KBUILD_BUILD_USER=quotary KBUILD_BUILD_HOST=quotary KBUILD_BUILD_VERSION=1
 cd /work/source
 words="O=/work/built ARCH=x86_64 CC=gcc-14 HOSTCC=gcc-14"

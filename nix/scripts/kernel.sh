@@ -7,7 +7,7 @@ ln -s /usr/bin/mawk root/bin/awk
 mkdir root/work/source
 ar p "$source" data.tar.xz | unxz | tar -x -O -f - ./usr/src/linux-source-6.12.tar.xz | unxz |
   tar -x -o -C root/work/source --strip-components 1 -f -
-for patch in $patches; do patch -p1 -d root/work/source < "$patch"; done
+for patch in $patches; do (cd root/work/source && patch -p1 < "$patch"); done
 cp "$config" root/work/wanted
 cp "$inside" root/work/make.sh
 unshare -Urm sh -eu -c '

@@ -244,7 +244,7 @@ def test_without_apt_the_machine_cannot_tell(tmp_path: Path, monkeypatch: pytest
         Apt.open(tmp_path / "apt", SPEC.suites)
 
 
-EMPTY: dict[str, tuple[str, ...]] = {name: () for name in ("kernel", "firmware", "initrd", "uki")}
+EMPTY: dict[str, tuple[str, ...]] = dict.fromkeys(("kernel", "firmware", "initrd", "uki"), ())
 
 
 def checkout(tmp_path: Path, lock: Lock) -> Recipe:

@@ -67,6 +67,26 @@ def kernel(seed: int = 0, length: int = 4096) -> bytes:
     return bytes(image)
 
 
+def unified(sections: dict[str, bytes], stub: bytes = b"stub") -> bytes:
+    """Make a unified kernel image: a stub's code, then these sections, each padded to 512 bytes in the file."""
+    given = {".text": stub, **sections}
+    optional = 0x40 + 24
+    headers = (optional + 240 + 40 * len(given) + 511) // 512 * 512
+    image, rows, at = bytearray(optional + 240), b"", headers
+    for name, data in given.items():
+        room = (len(data) + 511) // 512 * 512
+        rows += struct.pack("<8sIIIIIIHHI", name.encode(), len(data), at, room, at, 0, 0, 0, 0, 0)
+        at += room
+    image[:2] = b"MZ"
+    struct.pack_into("<I", image, 0x3C, 0x40)
+    struct.pack_into("<4sHHIIIHH", image, 0x40, b"PE\0\0", 0x8664, len(given), 0, 0, 0, 240, 0x22E)
+    struct.pack_into("<H", image, optional, 0x20B)
+    struct.pack_into("<I", image, optional + 60, headers)
+    struct.pack_into("<I", image, optional + 108, 16)
+    body = b"".join(data.ljust((len(data) + 511) // 512 * 512, b"\0") for data in given.values())
+    return (bytes(image) + rows).ljust(headers, b"\0") + body
+
+
 def _metadata(signature: bytes, rows: list[bytes]) -> bytes:
     data = b"".join(rows)
     return struct.pack("<4sIII", signature, 16 + len(data), 1, len(rows)) + data

@@ -36,20 +36,23 @@ from quotary.attestation.measure.snp import LaunchDigest, SNPLaunch, measure_fro
 from quotary.attestation.measure.tdvf import ORDERS, configuration_volume, mrtd, sections
 from quotary.attestation.measure.tdx import TDXLaunch, assemble, fixed_digest, load_options, sha384
 from quotary.attestation.measure.trace import Measured, Step
+from quotary.attestation.measure.uki import COMMAND_LINE, LINUX, MEASURED, command_line, parts
+from quotary.attestation.measure.uki import INITRD as INITRD_SECTION
 from quotary.canonical import Fields
 from quotary.errors import Malformed, Unsupported
 
-FIRMWARE, KERNEL, INITRD = "firmware", "vmlinuz", "initrd.img"
+FIRMWARE, KERNEL, INITRD, UNIFIED = "firmware", "vmlinuz", "initrd.img", "enclave.efi"
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What a machine is started with; None for no initrd."""
+    """What a machine is started with; None for no initrd, and for no unified kernel image of these parts."""
 
     firmware: bytes
     kernel: bytes
     initrd: bytes | None
     command_line: str
+    uki: bytes | None = None
 
 
 def describe(
@@ -62,15 +65,21 @@ def describe(
     """
     launch = {FIRMWARE: files.firmware, KERNEL: files.kernel}
     launch |= {} if files.initrd is None else {INITRD: files.initrd}
+    launch |= {} if files.uki is None else {UNIFIED: files.uki}
     found: dict[str, object] = {
         "launch": {name: hashlib.sha256(data).hexdigest() for name, data in launch.items()},
         "command_line": files.command_line,
     }
-    for name, part in (("tdx", _tdx), ("tdx-launch", _tdx_launch), ("snp-launch", _snp_launch)):
+    for name, part in (
+        ("tdx", _tdx),
+        ("tdx-launch", _tdx_launch),
+        ("tdx-uki", _tdx_uki),
+        ("snp-launch", _snp_launch),
+    ):
         # Firmware is of one kind or of several; of a kind that it is not of there is nothing to say.
         try:
             found[name] = part(files, shapes)
-        except Malformed:
+        except (Malformed, Unsupported):
             continue
     if enclave is not None:
         found["nitro-launch"] = {name: one.hex() for name, one in enclave.digests.items()}
@@ -111,6 +120,20 @@ def _tdx_launch(files: Files, shapes: Sequence[Shape]) -> dict[str, object]:
     }
 
 
+def _tdx_uki(files: Files, shapes: Sequence[Shape]) -> dict[str, object]:
+    if files.uki is None:
+        raise Malformed("no unified kernel image")
+    found = parts(files.uki)
+    if (found[LINUX], found.get(INITRD_SECTION)) != (files.kernel, files.initrd):
+        raise Malformed("the unified kernel image has other parts than the image")
+    if command_line(found) != files.command_line:
+        raise Malformed("the unified kernel image has another command line than the image")
+    digests = {
+        f"data{section}": sha384(data).hex() for section, data in found.items() if section != COMMAND_LINE
+    }
+    return {"uki": authenticode(files.uki).hex(), **digests}
+
+
 def _snp_launch(files: Files, shapes: Sequence[Shape]) -> dict[str, object]:
     firmware = sev_firmware(files.firmware)
     digest = LaunchDigest()
@@ -129,6 +152,7 @@ def _recompute_tdx(profile: TDXProfile, machine: Shape, material: Mapping[str, o
     value = orders.hexbytes(profile.page_order, 48)
     patched = launch.mapping("kernel-patched", 256)
     low = f"{low_memory(machine.memory):016x}"
+    unified = _part(material, "tdx-uki") if "uki" in profile.rtmr1 else None
     if profile.kernel_rule == "raw":
         kernel = launch.hexbytes("kernel", 48)
     elif low in patched:
@@ -144,6 +168,7 @@ def _recompute_tdx(profile: TDXProfile, machine: Shape, material: Mapping[str, o
         "kernel": kernel,
         **({} if size is None else {"initrd": launch.hexbytes("initrd", 48)}),
         "load-options": sha384(line),
+        **({} if unified is None else _unified_digests(unified, _line(material), size)),
     }
     firmware = Step("mrtd", "firmware", value, value)
 
@@ -151,6 +176,13 @@ def _recompute_tdx(profile: TDXProfile, machine: Shape, material: Mapping[str, o
         return fixed_digest(name, profile) or known.get(name)
 
     return assemble((value, (firmware,)), digest, profile, size)
+
+
+def _unified_digests(unified: Fields, line: str, initrd: int | None) -> dict[str, bytes]:
+    names = [f"data{section}" for section in MEASURED if section != COMMAND_LINE]
+    names = [name for name in names if initrd is not None or name != f"data{INITRD_SECTION}"]
+    found = {name: unified.hexbytes(name, 48) for name in ("uki", *names)}
+    return {**found, f"data{COMMAND_LINE}": sha384(line.encode())}
 
 
 def _recompute_snp(profile: SNPProfile, machine: Shape, material: Mapping[str, object]) -> Measured:

@@ -24,6 +24,25 @@ def authenticode(image: bytes) -> bytes:
         raise Malformed("PE image ends inside its headers") from error
 
 
+def named_sections(image: bytes) -> dict[str, bytes]:
+    """Give the contents of a PE image's sections by name, without padding; no name may be there twice."""
+    try:
+        start = struct.unpack_from("<I", image, 0x3C)[0]
+        signature, _, count, _, _, _, length, _ = struct.unpack_from("<4sHHIIIHH", image, start)
+        if image[:2] != b"MZ" or signature != b"PE\0\0" or count > _MAX_SECTIONS:
+            raise Malformed("not a PE image")
+        table = [struct.unpack_from("<8sIIII", image, start + 24 + length + 40 * n) for n in range(count)]
+    except struct.error as error:
+        raise Malformed("PE image ends inside its headers") from error
+    found: dict[str, bytes] = {}
+    for raw, used, _, size, offset in table:
+        name = raw.rstrip(b"\0").decode("latin-1")
+        if name in found or used > size or offset + size > len(image):
+            raise Malformed(f"PE section {name!r} is there twice or does not fit")
+        found[name] = image[offset : offset + used]
+    return found
+
+
 def _authenticode(data: bytes) -> bytes:
     image = memoryview(data)
     if data[:2] != b"MZ":

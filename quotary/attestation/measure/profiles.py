@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from quotary.attestation.measure.uki import MEASURED
 from quotary.canonical import canonical
 from quotary.errors import Unsupported
 
@@ -39,7 +40,7 @@ class TDXProfile:
 
     page_order:   order of MRTD's records: ``single-pass`` or ``two-pass``
     kernel_rule:  which image is measured: ``raw`` or ``qemu-patched``
-    initrd_token: where firmware writes ``initrd=initrd``: ``append`` or ``prepend``
+    initrd_token: where firmware writes ``initrd=initrd``: ``append``, ``prepend`` or ``none``
     acpi:         ``given`` with the launch, or ``empty``
     rtmr0…rtmr2:  names of the events in order
     data:         events whose measured bytes are the profile's own
@@ -203,6 +204,15 @@ _EDK2_202502 = TDXProfile(
 )
 # The simulated launch: a machine of our own without ACPI tables, so that RTMR0 is exact from the files alone.
 _SIMULATED = replace(_EDK2_202502, name="tdx/simulated-direct-boot/v1", acpi="empty")
+# The same machine, whose firmware starts a unified kernel image with systemd's stub (257) from a disk.
+_SIMULATED_UKI = replace(
+    _SIMULATED,
+    name="tdx/simulated-uki/v1",
+    kernel_rule="raw",
+    initrd_token="none",  # noqa: S106
+    rtmr1=("calling-efi-application", "separator", "uki", *_RTMR1[:1], *_RTMR1[3:]),
+    rtmr2=(*(f"{part}{section}" for section in MEASURED for part in ("name", "data")), *_RTMR2),
+)
 _EDK2_202608 = TDXProfile(
     name="tdx/qemu-direct-boot+edk2-202608/v1",
     page_order="single-pass",
@@ -275,6 +285,7 @@ _NITRO = NitroProfile(
 _PROFILES: tuple[Profile, ...] = (
     ProcessProfile("process/v1"),
     _SIMULATED,
+    _SIMULATED_UKI,
     _EDK2_202502,
     _EDK2_202608,
     # A row cannot carry a name with a plus sign, so these two are what releases of hardware TDX name.

@@ -17,6 +17,7 @@ from quotary.attestation.measure.pe import authenticode
 from quotary.attestation.measure.profiles import TDXProfile
 from quotary.attestation.measure.tdvf import configuration_volume, mrtd, sections
 from quotary.attestation.measure.trace import ZERO, Measured, Step, extend
+from quotary.attestation.measure.uki import INITRD, LINUX, MEASURED, command_line, parts
 from quotary.errors import Malformed
 
 ACPI_BLOBS = ("acpi-loader", "acpi-rsdp", "acpi-tables")
@@ -31,6 +32,10 @@ _TEXTS = {
     "separator": bytes(4),
 }
 
+_NAMES = {f"name{section}": section for section in MEASURED}
+_CONTENTS = {f"data{section}": section for section in MEASURED}
+_OF_INITRD = ("initrd", f"name{INITRD}", f"data{INITRD}")
+
 SELF_DESCRIBING = (*_VARIABLES, *_TEXTS, "BootOrder", "Boot0000", "Boot0001")
 """Events whose log entry holds the bytes that were hashed."""
 
@@ -42,6 +47,7 @@ class TDXLaunch:
     memory: bytes of the guest's memory
     acpi:   SHA-384 of the three blobs that QEMU gives firmware, by ``ACPI_BLOBS`` name; empty where the
             profile has none
+    uki:    the unified kernel image that firmware starts, and whose parts the others are; None at direct boot
     """
 
     firmware: bytes
@@ -50,6 +56,14 @@ class TDXLaunch:
     command_line: str
     memory: int
     acpi: Mapping[str, bytes]
+    uki: bytes | None = None
+
+    @classmethod
+    def unified(cls, firmware: bytes, image: bytes, memory: int, acpi: Mapping[str, bytes]) -> "TDXLaunch":
+        """Describe the start of a unified kernel image from a disk."""
+        found = parts(image)
+        line = command_line(found)
+        return cls(firmware, found[LINUX], found.get(INITRD), line, memory, acpi, image)
 
 
 def measure(launch: TDXLaunch, profile: TDXProfile) -> Measured:
@@ -72,7 +86,7 @@ def assemble(
     """
     registers, found = {"mrtd": firmware[0]}, list(firmware[1])
     for register, names in (("rtmr0", profile.rtmr0), ("rtmr1", profile.rtmr1), ("rtmr2", profile.rtmr2)):
-        present = [name for name in names if name != "initrd" or initrd is not None]
+        present = [name for name in names if name not in _OF_INITRD or initrd is not None]
         if register == "rtmr1" and profile.kernel_rule == "qemu-patched":
             # QEMU writes the initrd's place into the kernel: where only that differs, this step says so.
             found.append(Step(register, "length of the initrd", sha384(str(initrd).encode()), ZERO))
@@ -94,6 +108,8 @@ def fixed_digest(name: str, profile: TDXProfile) -> bytes | None:
         return sha384(empty_variable(name, _VARIABLES[name]))
     if name in ACPI_BLOBS and profile.acpi == "empty":
         return sha384(b"")
+    if name in _NAMES:
+        return sha384(_NAMES[name].encode() + b"\0")
     return sha384(_TEXTS[name]) if name in _TEXTS else None
 
 
@@ -108,6 +124,11 @@ def event_digest(name: str, launch: TDXLaunch, profile: TDXProfile) -> bytes:
         "kernel": lambda: authenticode(_kernel(launch, profile)),
         "load-options": lambda: sha384(load_options(launch, profile)),
         "initrd": lambda: sha384(launch.initrd or b""),
+        "uki": lambda: authenticode(_unified(launch)),
+        **{
+            one: lambda section=section: sha384(parts(_unified(launch))[section])  # type: ignore[misc]
+            for one, section in _CONTENTS.items()
+        },
         **{blob: lambda blob=blob: _acpi(launch, profile, blob) for blob in ACPI_BLOBS},  # type: ignore[misc]
     }
     if name not in rules:
@@ -120,7 +141,7 @@ def load_options(launch: TDXLaunch, profile: TDXProfile) -> bytes:
     line = launch.command_line
     if not (line.isascii() and line.isprintable()):
         raise Malformed("a command line is of printable ASCII characters")
-    if launch.initrd is not None:
+    if launch.initrd is not None and profile.initrd_token != "none":  # noqa: S105
         line = f"{line} initrd=initrd" if profile.initrd_token == "append" else f"initrd=initrd {line}"  # noqa: S105
     return (line + "\0").encode("utf-16-le")
 
@@ -133,6 +154,12 @@ def empty_variable(name: str, namespace: uuid.UUID) -> bytes:
 def _kernel(launch: TDXLaunch, profile: TDXProfile) -> bytes:
     length = None if launch.initrd is None else len(launch.initrd)
     return measured_kernel(launch.kernel, length, launch.memory, profile.kernel_rule)
+
+
+def _unified(launch: TDXLaunch) -> bytes:
+    if launch.uki is None:
+        raise Malformed("the profile is of a unified kernel image, the launch is of a kernel")
+    return launch.uki
 
 
 def _acpi(launch: TDXLaunch, profile: TDXProfile, name: str) -> bytes:
