@@ -11,6 +11,9 @@
         ci-boot = (image "ci").boot;
         cpu-rootfs = (image "cpu").rootfs;
         cpu-boot = (image "cpu").boot;
+        nitro-rootfs = (image "nitro").rootfs;
+        nitro-boot = (image "nitro").boot;
+        own-kernel = (image "nitro").kernel;
         inherit (image "ci") kernel initrd firmware tools;
       };
     };

@@ -88,6 +88,12 @@ class Recipe:
         ramdisk = RAMDISK_ARTEFACTS if chosen["ramdisk"] else {}
         return ARTEFACTS | kernel | ramdisk | (MODEL_ARTEFACTS if self.model else {})
 
+    def checked(self) -> list[str]:
+        """Return every derivation that is built a second time to see whether the bytes are the same."""
+        chosen, _ = self._profile()
+        compiled = ["kernel-compiled"] if chosen["kernel"] == "own" else []
+        return [*self.artefacts(), *compiled, "tools"]
+
     def _profile(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what ``nix/image.json`` says of the profile, and of its kernel."""
         image = json.loads((self.source / "nix" / "image.json").read_bytes())
@@ -172,7 +178,7 @@ def build(
 
 def check(recipe: Recipe, nix: Nix, progress: Progress) -> list[str]:
     """Build every artefact of a built recipe again; return their names, or raise ``NotReproducible``."""
-    names = [*recipe.artefacts(), "tools"]
+    names = recipe.checked()
     nix.build(
         recipe.source / "nix",
         names,

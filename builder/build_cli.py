@@ -27,7 +27,7 @@ WORK = "the user's cache"
 
 source_option = click.option("--source", type=FOLDER, help="Checkout to build from. [default: this one]")
 profile_option = click.option(
-    "--profile", default="ci", show_default=True, help="Which image: ci, cpu, gpu or nitro."
+    "--profile", default="ci", show_default=True, help="Which image: ci, cpu, cpu-debian, gpu or nitro."
 )
 lock_option = click.option(
     "--lock", "lock_folder", type=FOLDER, help="Folder of another lock. [default: nix/lock]"

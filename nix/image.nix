@@ -39,6 +39,7 @@ rec {
   };
 
   kernel = kernelOf.${chosen.kernel};
+  kernel-compiled = own.compiled;
 
   firmware = lib.python {
     name = "firmware";

@@ -163,6 +163,7 @@ def simulate(
     show_default=True,
     help="How long it may run at most.",
 )
+@click.option("--uki", is_flag=True, help="Let the image's firmware start enclave.efi from a disk.")
 @device_options
 @tcb_options
 @directory_option
@@ -171,6 +172,7 @@ def simulate_vm(
     port: int,
     memory: int,
     seconds: float,
+    uki: bool,
     gpus: int,
     switches: int,
     tcb_svn: str | None,
@@ -190,7 +192,7 @@ def simulate_vm(
     tcb, publication = _levels(tcb_svn, sgx_tcb_svn, pce_svn, evaluation_number)
     vendor = _vendor(directory, now)
     take_address(f"127.0.0.1:{port}", "--port").close()
-    loaded = Image.load(image)
+    loaded = Image.load(image, unified=uki)
     click.echo(f"{WHAT_IT_IS}; vendor's root sha256 {vendor.root_sha256.hex()}", err=True)
     platform = Platform(vendor, tcb, publication, now)
     devices = _devices(directory, gpus, switches, now)

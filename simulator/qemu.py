@@ -2,9 +2,10 @@
 
 The registers are computed by ``quotary.attestation.measure.tdx`` from what is launched: kernel, initial
 ramdisk and command line are read once, hashed and written where QEMU takes them from; disks are pinned by
-hash trees in the command line. The firmware is measured as a TD's VMM would do it, and not run: QEMU boots
-the kernel directly. The guest asks for quotes on the virtio-serial port ``quotary.tee``; nobody else can.
-This is software: it proves nothing against whoever runs it.
+hash trees in the command line. The firmware is measured as a TD's VMM would do it, and run only where it
+starts a unified kernel image: otherwise QEMU boots the kernel directly. The guest asks for quotes on the
+virtio-serial port ``quotary.tee``; nobody else can. This is software: it proves nothing against whoever runs
+it.
 """
 
 import json
@@ -34,11 +35,13 @@ from simulator.tdx import Platform, Registers
 
 PORT = "quotary.tee"
 PROFILE = "tdx/simulated-direct-boot/v1"
+UNIFIED_PROFILE = "tdx/simulated-uki/v1"
 PROGRAM = "qemu-system-x86_64"
 MIB = 1 << 20
 MAX_FILE = 256 * MIB
 MAX_BOOT = 1 << 20
 INITRD = "initrd.img"
+UNIFIED = "enclave.efi"
 
 _ENDED = re.compile(rb"quotary: ended with exit code (-?[0-9]{1,3})\s*")
 _STOPPED = re.compile(rb"quotary: stopped: ")
@@ -49,16 +52,20 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Image:
-    """What is launched: the contents that are measured, and disks by serial number; None for no initrd."""
+    """What is launched: the contents that are measured, and disks by serial number; None for no initrd.
+
+    unified: the image that firmware starts from a disk in place of kernel, initrd and command line, or None
+    """
 
     firmware: bytes
     kernel: bytes
     initrd: bytes | None
     command_line: str
     disks: tuple[tuple[str, Path], ...]
+    unified: bytes | None = None
 
     @classmethod
-    def load(cls, folder: Path) -> "Image":
+    def load(cls, folder: Path, *, unified: bool = False) -> "Image":
         """Read an image folder as ``quotary build run`` writes it (``boot.json``)."""
         try:
             boot = Fields(json.loads(_read(folder / "boot.json", MAX_BOOT)), "boot.json")
@@ -73,15 +80,17 @@ class Image:
             _read(folder / INITRD, MAX_FILE) if INITRD in boot.mapping("files", 32) else None,
             boot.fields("cmdline").text("text"),
             tuple(disks),
+            _read(folder / UNIFIED, MAX_FILE) if unified else None,
         )
 
 
 def registers(image: Image, memory_mib: int) -> Registers:
     """Compute what the image would measure as a TD with this much memory."""
-    launch = TDXLaunch(
-        image.firmware, image.kernel, image.initrd, image.command_line, memory_mib * MIB, acpi={}
-    )
-    found = measure(launch, tdx_profile(PROFILE)).registers
+    memory, name = memory_mib * MIB, PROFILE
+    launch = TDXLaunch(image.firmware, image.kernel, image.initrd, image.command_line, memory, acpi={})
+    if image.unified is not None:
+        launch, name = TDXLaunch.unified(image.firmware, image.unified, memory, acpi={}), UNIFIED_PROFILE
+    found = measure(launch, tdx_profile(name)).registers
     return Registers(**{name: found[name] for name in ("mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3")})
 
 
@@ -189,13 +198,11 @@ class _Stream:
 
 def _words(image: Image, memory_mib: int, port: int, folder: Path, device: int) -> list[str]:
     """Lay out the measured contents and write QEMU's command line over them."""
-    (folder / "kernel").write_bytes(image.kernel)
     # fmt: off
     words = [
         PROGRAM, "-no-user-config", "-nodefaults", "-display", "none", "-no-reboot",
         "-machine", "q35", "-accel", "tcg,thread=single", "-smp", "1", "-cpu", "Nehalem",
         "-m", str(memory_mib),
-        "-kernel", str(folder / "kernel"), "-append", image.command_line,
         "-chardev", "stdio,id=console,signal=off", "-serial", "chardev:console",
         "-device", "virtio-rng-pci",
         "-device", "virtio-serial-pci",
@@ -204,15 +211,34 @@ def _words(image: Image, memory_mib: int, port: int, folder: Path, device: int) 
         "-device", "virtio-net-pci,netdev=net,romfile=",
     ]
     # fmt: on
-    if image.initrd is not None:
-        (folder / "initrd").write_bytes(image.initrd)
-        words += ["-initrd", str(folder / "initrd")]
+    words += (
+        _kernel(image, folder) if image.unified is None else _unified(image.firmware, image.unified, folder)
+    )
     for serial, path in image.disks:
         if "," in str(path):
             raise Malformed(f"QEMU cannot take a disk whose path has a comma: {path}")
         words += ["-drive", f"if=none,id={serial},file={path},format=raw,readonly=on"]
         words += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
     return words
+
+
+def _kernel(image: Image, folder: Path) -> list[str]:
+    (folder / "kernel").write_bytes(image.kernel)
+    words = ["-kernel", str(folder / "kernel"), "-append", image.command_line]
+    if image.initrd is not None:
+        (folder / "initrd").write_bytes(image.initrd)
+        words += ["-initrd", str(folder / "initrd")]
+    return words
+
+
+def _unified(firmware: bytes, image: bytes, folder: Path) -> list[str]:
+    """Let firmware run, with a disk behind SATA, for which the guest's kernels have no driver."""
+    place = folder / "disk/EFI/BOOT/BOOTX64.EFI"
+    place.parent.mkdir(parents=True)
+    place.write_bytes(image)
+    (folder / "firmware").write_bytes(firmware)
+    drive = f"if=none,id=boot,file=fat:{folder / 'disk'},format=raw,readonly=on"
+    return ["-bios", str(folder / "firmware"), "-drive", drive, "-device", "ide-hd,drive=boot,bootindex=0"]
 
 
 def _start(words: list[str], device: int) -> subprocess.Popen[bytes]:

@@ -229,7 +229,7 @@ class Story:
         )
         vm, port = "{here}/vm", self.ports["registry"]
         self.run(
-            "build run --profile cpu --policy {here}/policy.json --model {here}/model --fresh-lock"
+            "build run --profile cpu-debian --policy {here}/policy.json --model {here}/model --fresh-lock"
             f" --out {vm} --set service={{service}} --set log=http://10.0.2.2:{port}"
             " --set tee=virtio:quotary.tee --set network=10.0.2.15/24,10.0.2.2 --set listen=8080"
         )

@@ -83,6 +83,7 @@ def test_the_lock_has_source_and_compiler_of_every_profile_with_our_kernel(profi
     assert [lock.debs[key].name for key in lock.deb_groups["kernel-source"]] == ["linux-source-6.12"]
     assert "gcc-14" in [lock.debs[key].name for key in lock.deb_groups["compiler"]]
     assert recipe.artefacts()["kernel"] == ("vmlinuz", "kernel.config")
+    assert "kernel-compiled" in recipe.checked()
 
 
 def test_the_sources_are_those_of_the_kernel_that_debian_built() -> None:

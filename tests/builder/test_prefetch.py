@@ -299,5 +299,5 @@ def test_a_fresh_lock_is_called_a_different_image(
 
 
 def test_a_profile_that_is_not_there_is_named() -> None:
-    with pytest.raises(Usage, match="no profile tpu; there are ci, cpu, gpu, nitro"):
+    with pytest.raises(Usage, match="no profile tpu; there are ci, cpu, cpu-debian, gpu, nitro"):
         Recipe(ROOT, "tpu", ROOT / "nix" / "lock").groups()

@@ -129,7 +129,7 @@ class Place:
 @pytest.mark.soak
 def test_the_cpu_image_answers_a_sealed_prompt_in_a_measured_machine(ground: Ground, capfd) -> None:  # type: ignore[no-untyped-def]
     model = make_model(ground.folder / "model", source=ROOT / "quotary", steps=1)
-    folder = ground.build("cpu", {"listen": "8080"}, model.folder)
+    folder = ground.build("cpu-debian", {"listen": "8080"}, model.folder)
     ground.log.submit(ground.release(folder, 2048))
     port = free_port()
     caller = Caller(Place(f"127.0.0.1:{port}", ground.policy), urllib3.PoolManager())  # type: ignore[arg-type]  # the two members it reads

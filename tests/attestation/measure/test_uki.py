@@ -3,7 +3,6 @@
 import hashlib
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -172,7 +171,7 @@ def test_a_directly_started_kernel_is_not_measured_as_an_image() -> None:
         measure(launch, UKI)
 
 
-def test_bytes_of_any_kind_are_refused_by_name(tmp_path: Path) -> None:
+def test_bytes_of_any_kind_are_refused_by_name() -> None:
     for data in (b"", b"MZ", bytes(4096), b"MZ" + bytes(4096), firmware.kernel()):
         with pytest.raises(QuotaryError):
             parts(data)
