@@ -266,7 +266,7 @@ def test_a_logged_release_is_rebuilt_to_the_same_measurements(twice: Twice, tmp_
     other = replace(release, material={**release.material, "command_line": "quotary.run=imports"})
     found = repeat(other, plain, twice.nix, Cache.default(), work, registers_of, say)
     assert found.verdict == "mismatch"
-    assert found.different == ("cmdline", "boot.json")
+    assert found.different == ("cmdline", "enclave.efi", "boot.json")
     assert set(found.rows[0]["found"]) == {"rtmr2"}  # type: ignore[call-overload]  # free object
 
 
