@@ -250,7 +250,7 @@ def specs(folder: Path, variant: str) -> dict[str, dict[str, object]]:
             "trees": [str(tree)],
             "wheels": [{"filename": "small.whl", "path": str(folder / variant / "wheel.whl")}],
             "packages": {},
-            "init": str(init),
+            "programs": {"quotary-init": str(init)},
             "links": {"lib": "usr/lib"},
             "keep": ["usr/lib/*"],
             "drop": ["*.h"],
