@@ -2,7 +2,8 @@
 
 Hardware gives one quote at a time, and some of it takes a second. So nonces gather while it works, the next
 quote is over the root of their Merkle tree (RFC 6962, one nonce a leaf), and each client gets the path of its
-own. Nobody waits for others to come: a client that is alone is asked for at once.
+own. A client that is alone waits for nobody; where many came for the last quote, the next one waits 50 ms for
+those whom it let go.
 """
 
 import threading
@@ -12,6 +13,9 @@ from typing import Generic, TypeVar
 
 from quotary.attestation.document import NonceProof
 from quotary.tlog.merkle import leaf_hash, path_in, root_of
+
+GATHER_SECONDS = 0.05
+MANY = 8
 
 About = TypeVar("About")
 Made = TypeVar("Made")
@@ -35,6 +39,8 @@ class NonceBatches(Generic[About, Made]):
         self._make = make
         self._lock, self._one_at_a_time = threading.Lock(), threading.Lock()
         self._open: _Batch[About, Made] | None = None
+        self._last = 0
+        self._never = threading.Event()
 
     def ask(self, about: About, nonce: bytes) -> tuple[Made, NonceProof]:
         """Give the answer of the batch that takes this nonce, and the nonce's place in it.
@@ -58,9 +64,11 @@ class NonceBatches(Generic[About, Made]):
 
     def _answer(self, batch: _Batch[About, Made]) -> None:
         with self._one_at_a_time:
+            if self._last >= MANY:
+                self._never.wait(GATHER_SECONDS)
             # Closed only now: everybody who came while the hardware was busy is in it.
             with self._lock:
-                self._open = None
+                self._open, self._last = None, len(batch.leaves)
             try:
                 batch.made = self._make(batch.about, root_of(batch.leaves))
             except Exception as error:  # noqa: BLE001  # raised again by each client that waits for it
