@@ -28,6 +28,7 @@ from enclave.runtime import Enclave
 from quotary.canonical import hexbytes
 from quotary.client.ratchet import PATH as SESSION_PATH
 from quotary.client.ratchet import Opening, SessionEnded, is_session
+from quotary.client.receipt_root import encode_roots
 from quotary.client.sealed import (
     MEDIA_TYPE,
     OpenedRequest,
@@ -58,6 +59,8 @@ def create_app(enclave: Enclave) -> Flask:
         ("GET", "/v1/attestation"): lambda: _send(_attestation(enclave)),
         ("GET", "/v1/models"): lambda: _send(_models(enclave)),
         ("GET", "/v1/receipts/<receipt_id>"): lambda receipt_id: _send(_receipt(enclave, receipt_id)),
+        ("GET", "/v1/receipts/<receipt_id>/place"): lambda receipt_id: _send(_place(enclave, receipt_id)),
+        ("GET", "/v1/receipt-roots"): lambda: _send(_roots(enclave)),
         ("POST", CHAT): lambda: _plain_answer(enclave),
         ("POST", TEXT): lambda: _plain_answer(enclave),
         ("POST", SEALED): lambda: _sealed(enclave),
@@ -279,6 +282,18 @@ def _receipt(enclave: Enclave, receipt_id: str) -> Reply:
     if found is None:
         raise APIError(404, "not_found", "no such receipt is kept", param="receipt_id")
     return plain(200, found, {"cache-control": "no-store"})
+
+
+def _place(enclave: Enclave, receipt_id: str) -> Reply:
+    found = enclave.book.place(receipt_id, enclave.now())
+    if found is None:
+        message = "no such receipt is kept, or no root over it yet: one is closed a minute after its first"
+        raise APIError(404, "not_found", message, param="receipt_id")
+    return plain(200, found.encode(), {"cache-control": "no-store"})
+
+
+def _roots(enclave: Enclave) -> Reply:
+    return plain(200, encode_roots(enclave.book.roots(enclave.now())), {"cache-control": "no-store"})
 
 
 def _refusal(error: Exception) -> Reply:

@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from enclave.roots import ReceiptRoots
 from quotary.client.receipt import (
     SALT_LENGTH,
     Channel,
@@ -22,6 +23,7 @@ from quotary.client.receipt import (
     Signature,
     commitment,
 )
+from quotary.client.receipt_root import ReceiptPlace, ReceiptRoot
 
 KEPT = 10_000
 
@@ -70,6 +72,7 @@ class ReceiptBook:
         self._previous: bytes | None = None
         self._kept = kept
         self._public: OrderedDict[str, bytes] = OrderedDict()
+        self._roots = ReceiptRoots()
 
     def issue(self, answered: Answered, sign: Callable[[bytes], Signature]) -> Receipt:
         """Sign and remember; the receipt that is returned is the client's copy, with the salt."""
@@ -87,7 +90,9 @@ class ReceiptBook:
             receipt = replace(draft, signatures=(sign(draft.signed_bytes()),))
             self._sequence += 1
             self._previous = receipt.digest()
-            self._public[answered.served.receipt_id] = receipt.encode()
+            public = receipt.encode()
+            self._public[answered.served.receipt_id] = public
+            self._roots.add(receipt.sequence, public, answered.served.end)
             while len(self._public) > self._kept:
                 self._public.popitem(last=False)
         return replace(receipt, salt=salt)
@@ -96,6 +101,17 @@ class ReceiptBook:
         """Give the public copy: without salt, so nobody can test a guess at the prompt against it."""
         with self._lock:
             return self._public.get(receipt_id)
+
+    def place(self, receipt_id: str, now: int) -> ReceiptPlace | None:
+        """Prove where a kept receipt stands, once the root over it is closed."""
+        with self._lock:
+            public = self._public.get(receipt_id)
+            return None if public is None else self._roots.place(Receipt.parse(public).sequence, now)
+
+    def roots(self, now: int) -> tuple[ReceiptRoot, ...]:
+        """Give the newest closed roots over receipts, oldest first."""
+        with self._lock:
+            return self._roots.closed(now)
 
 
 def _commitments(answered: Answered, salt: bytes) -> Commitments:

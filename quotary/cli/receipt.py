@@ -1,17 +1,33 @@
-"""``quotary receipt``: check what an enclave signed about an answer."""
+"""``quotary receipt``: check what an enclave signed about an answer, and log by when it was there."""
 
 from pathlib import Path
 
 import click
 
+from quotary.canonical import time_text
 from quotary.cli.files import read_bytes
 from quotary.cli.options import policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option, summary, table
 from quotary.cli.verify import refuse
+from quotary.client.clock import SystemClock
+from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile, verify_file, verify_receipt
+from quotary.client.policy import Policy
 from quotary.client.receipt import Receipt
+from quotary.client.receipt_root import (
+    KIND,
+    MAX_ANSWER,
+    ReceiptPlace,
+    parse_roots,
+    verify_logged,
+    verify_place,
+)
+from quotary.client.trust import ProcessMemory
 from quotary.client.verdict import Trail, documents
-from quotary.errors import Malformed, QuotaryError
+from quotary.client.verify import verify_proof
+from quotary.errors import CannotTell, Malformed, QuotaryError, Usage
+from quotary.net.transport import HTTP, Limits, Request
+from quotary.statements.schema import statement_payload
 
 FILE = click.Path(path_type=Path)
 
@@ -29,11 +45,27 @@ def receipt() -> None:
 @policy_option
 @simulation_option
 @click.option("--receipt", "receipt_file", type=FILE, help="Receipt, if it is not in the evidence file.")
+@click.option("--place", "place_file", type=FILE, help="Its place under a root of receipts.")
+@click.option("--entry", "entry_file", type=FILE, help="Logged statement that names the root.")
+@click.option("--proof", "proof_file", type=FILE, help="That entry's proof under a checkpoint of now.")
 @json_option
 def verify(
-    evidence: Path, policy_file: Path, simulation: bool, receipt_file: Path | None, as_json: bool
+    evidence: Path,
+    policy_file: Path,
+    simulation: bool,
+    receipt_file: Path | None,
+    place_file: Path | None,
+    entry_file: Path | None,
+    proof_file: Path | None,
+    as_json: bool,
 ) -> None:
-    """Verify the receipt in the EVIDENCE file, and the machine that signed it, at their time; offline."""
+    """Verify the receipt in the EVIDENCE file, and the machine that signed it, at their time; offline.
+
+    With --place, --entry and --proof also that it was there before that entry was logged.
+    """
+    logged = [path for path in (place_file, entry_file, proof_file) if path is not None]
+    if len(logged) not in (0, 3):
+        raise Usage("--place, --entry and --proof belong together")
     policy = read_policy(policy_file, simulation=simulation)
     file, trail = EvidenceFile.parse(read_bytes(evidence)), Trail()
     try:
@@ -42,6 +74,7 @@ def verify(
         if data is None:
             raise Malformed(f"{evidence} holds no receipt", next_command="add --receipt FILE")
         found = Receipt.parse(data) if receipt_file is None else verify_receipt(data, verdict, trail)
+        before = _logged(found, verdict.service, policy, logged) if logged else {}
     except QuotaryError as error:
         refuse(error, trail.checks, as_json)
     document = {
@@ -50,11 +83,56 @@ def verify(
         "simulated": verdict.simulated,
         "judged_at": file.judged_at.isoformat(),
         **_members(found),
+        **before,
         "checks": documents(trail.checks),
     }
-    words = "\n".join(f"{name}: {value}" for name, value in _members(found).items())
+    words = "\n".join(f"{name}: {value}" for name, value in (_members(found) | before).items())
     text = f"{table(trail.checks)}\n{words}\n{verdict.headline}\n{summary(trail.checks)}"
     emit(document, text, as_json=as_json)
+
+
+@receipt.command(
+    epilog="\b\nExample:\n  quotary receipt roots https://chat.example.org --service example.org/chat \\\n"
+    "    --origin log.example.org/main --sequence 1 --out roots.json\n"
+    "  quotary sign roots.json --key receipt-root.key --out roots.entry\n\n"
+    "Exit codes: 0, 2, 30, 40."
+)
+@click.argument("url")
+@click.option("--service", required=True, help="Whose receipts they are.")
+@click.option("--origin", required=True, help="Origin of the log, e.g. log.example.org/main.")
+@click.option("--sequence", type=click.IntRange(1), required=True, help="Number of the statement.")
+@click.option("--out", "output", type=FILE, required=True, help="New file for the unsigned statement.")
+@json_option
+def roots(url: str, service: str, origin: str, sequence: int, output: Path, as_json: bool) -> None:
+    """Take the newest roots over receipts from the enclave at URL into a statement for the log.
+
+    The statement is the service's word, signed by its role receipt-root; an enclave keeps 256 roots.
+    """
+    reply = HTTP(plain_http=origin.endswith("/simulation")).send(
+        Request(url.rstrip("/") + "/v1/receipt-roots", limits=Limits(length=MAX_ANSWER))
+    )
+    if reply.status != 200:
+        raise CannotTell(f"{url} answered {reply.status}")
+    found = parse_roots(reply.body)
+    if not found:
+        raise CannotTell(f"{url} has closed no root yet", next_command="ask again in a minute")
+    issued = time_text(SystemClock().now().replace(microsecond=0))
+    header = {"log": origin, "service": service, "sequence": sequence, "issued": issued}
+    payload = statement_payload(KIND, header | {"items": [root.item for root in found]})
+    write_new(output, payload)
+    document = {"schema": "quotary/receipt-roots/v1", "roots": len(found), "file": str(output)}
+    text = f"{len(found)} roots, receipts {found[0].first} to {found[-1].first + found[-1].size - 1}\n"
+    emit(document, text + f"next: quotary sign {output} --key KEY --out {output}.entry", as_json=as_json)
+
+
+def _logged(found: Receipt, service: str, policy: Policy, files: list[Path]) -> dict[str, object]:
+    """Prove that the receipt was there before an entry of the log."""
+    place, entry, proof = (read_bytes(path) for path in files)
+    shown = ReceiptPlace.parse(place)
+    verify_place(found, shown)
+    verify_logged(shown, entry, service)
+    included = verify_proof(proof, entry, policy, ProcessMemory(), SystemClock())
+    return {"logged_index": included.index, "logged_before": time_text(included.times.quorum_at)}
 
 
 def _members(found: Receipt) -> dict[str, object]:

@@ -7,6 +7,7 @@ import pytest
 
 from quotary.client.ratchet import Offer
 from quotary.client.receipt import Receipt
+from quotary.client.receipt_root import ReceiptPlace
 from quotary.client.sealed import Head, ResponseHead
 from quotary.manifest import Manifest
 
@@ -26,6 +27,7 @@ def example(page: str, name: str) -> bytes:
         ("sealed.md", "response", ResponseHead),
         ("sealed.md", "session", Offer),
         ("receipt.md", "receipt", Receipt),
+        ("receipt.md", "place", ReceiptPlace),
     ],
 )
 def test_the_example_is_a_document_of_the_format(page: str, name: str, kind: type[Head]) -> None:

@@ -62,6 +62,7 @@ class FakeEnclave:
     prompts: list[bytes] = field(default_factory=list)
     heads: list[Mapping[str, str]] = field(default_factory=list)
     session: SessionServer | None = None
+    roots: bytes | None = None
 
     def send(self, request: Request) -> Reply:
         self.seen.append(request)
@@ -80,6 +81,8 @@ class FakeEnclave:
             return Reply(200, {}, self.world.log.absence(measurement, ts=self.world.ts).encode())
         if request.url.endswith(KEYS) and self.gateway is not None:
             return Reply(200, {"content-type": KEYS_TYPE}, self.gateway.config.encode_list())
+        if "/v1/receipt-roots" in request.url and self.roots is not None:
+            return Reply(200, {}, self.roots)
         return Reply(404, {}, b"{}")
 
     @property
