@@ -25,6 +25,7 @@ from enclave.lifecycle import LogBehind, NotServing
 from enclave.openai import parse_chat, parse_text
 from enclave.replay import OutsideWindow, Replayed
 from enclave.runtime import Enclave
+from enclave.tokens import TokenRefused
 from quotary.canonical import hexbytes
 from quotary.client.ratchet import PATH as SESSION_PATH
 from quotary.client.ratchet import Opening, SessionEnded, is_session
@@ -205,6 +206,8 @@ def _answer(
 ) -> Reply:
     serving = enclave.serving(keyset, min_log_size)
     asked = parse_text(body) if path == TEXT else parse_chat(body)
+    if enclave.gate is not None:
+        enclave.gate.pay(asker.credential, keyset)
     reply = answer(serving, replace(asked, model=enclave.doors.model(path, asked.model)), body)
     return enclave.doors.watch(enclave, reply, body, asker)
 
@@ -305,6 +308,8 @@ def _refusal(error: Exception) -> Reply:
         )
     if isinstance(error, NotServing) and not error.final:
         retry = {"retry-after": str(RETRY_SECONDS)}
+    if isinstance(error, TokenRefused):
+        retry = error.headers
     found = error if isinstance(error, APIError) else _api_error(error)
     return plain(found.status, found.body(), {"cache-control": "no-store"} | dict(retry))
 

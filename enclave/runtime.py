@@ -23,6 +23,7 @@ from enclave.lifecycle import NotServing, State, Verified
 from enclave.receipts import ReceiptBook
 from enclave.replay import ReplaySet
 from enclave.sessions import SessionBook
+from enclave.tokens import TokenGate
 from quotary.client.clock import Clock
 from quotary.client.policy import EnclaveRules
 from quotary.client.receipt import Origin
@@ -63,14 +64,20 @@ class Ready:
 
 
 class Enclave:
-    """One enclave process."""
+    """One enclave process. gate: takes the token that an answer costs, where it costs one."""
 
+<<<<<<< HEAD
     def __init__(
         self, terms: Terms, machine: SelfJudge, clock: Clock, gpus: Callable[[], None] = lambda: None
     ) -> None:
         """gpus: raises ``Refused`` where the model may not stay where it lies (``Placement.check``)."""
         self.terms = terms
         self._machine, self._clock, self._gpus = machine, clock, gpus
+=======
+    def __init__(self, terms: Terms, machine: SelfJudge, clock: Clock, gate: TokenGate | None = None) -> None:
+        self.terms, self.gate = terms, gate
+        self._machine, self._clock = machine, clock
+>>>>>>> 6a6097a (private: an answer may cost an anonymous token)
         self.book = ReceiptBook()
         self.replay = ReplaySet()
         self.sessions = SessionBook()

@@ -28,8 +28,11 @@ from enclave.lifecycle import Phase
 from enclave.logs import silence
 from enclave.placement import Placement, without_evidence
 from enclave.runtime import Enclave, Terms
+from enclave.tokens import TokenGate
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
+from quotary.client.issuer import issuer_keys
+from quotary.client.log import LogClient
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
 
@@ -168,8 +171,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         silence()
         setup = self._options.setup
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
+<<<<<<< HEAD
         placement = Placement(nvml.load, simulation=setup.policy.simulation)
         enclave = Enclave(terms, Machine(setup), setup.clock, placement.check)
+=======
+        enclave = Enclave(terms, Machine(setup), setup.clock, _gate(setup))
+>>>>>>> 6a6097a (private: an answer may cost an anonymous token)
         watcher = Watcher(enclave.poll, setup.rules.poll_seconds)
         start = threading.Thread(
             target=self._start, args=(enclave, watcher, placement), name="start", daemon=True
@@ -195,6 +202,15 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             os.kill(os.getppid(), signal.SIGTERM)
         else:
             watcher.start()
+
+
+def _gate(setup: Setup) -> TokenGate | None:
+    policy, log = setup.policy, setup.log
+    if policy.issuer is None:
+        return None
+    if not isinstance(log, LogClient):
+        raise Refused("issuer", "a bundle in place of a log", "a log that says which keys the issuer has")
+    return TokenGate(policy.issuer, lambda: issuer_keys(log, policy, setup.clock.now()), setup.clock)
 
 
 def _stopped(server: object, worker: Any) -> None:

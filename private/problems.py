@@ -27,16 +27,20 @@ class Kind:
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
-        "malformed": Kind(400, "The request is not what it should be", "Compare it with docs/private.md."),
+        "malformed": Kind(
+            400, "The request is not what it should be", "Compare it with docs/formats/oblivious.md."
+        ),
         "not-authorised": Kind(401, "The credential is not one that counts", "Send the one you were given."),
-        "not-found": Kind(404, "Nothing has this address", "docs/private.md lists the resources."),
+        "not-found": Kind(404, "Nothing has this address", "docs/formats/oblivious.md lists the resources."),
         "method-not-allowed": Kind(
             405, "The resource does not do this", "The header Allow says what it does."
         ),
         "too-large": Kind(
             413, "The body is too large", "Capsules are at most 1.25 MiB, token requests 259 bytes."
         ),
-        "unsupported": Kind(415, "This media type is not taken", "docs/private.md lists those that are."),
+        "unsupported": Kind(
+            415, "This media type is not taken", "docs/formats/oblivious.md lists those that are."
+        ),
         "rejected": Kind(422, "The request does not fit the keys in use", "Fetch the directory again."),
         "spent": Kind(
             429, "There is nothing left for this credential", "The header Retry-After says when there is."

@@ -62,6 +62,7 @@ COMMANDS = {
     "enclave": Lazy("quotary.cli:enclave", "Check, serve or simulate an enclave.", _RUN, "enclave"),
     "verifier": Lazy("quotary.cli:verifier", "Judge evidence for others, or check such a result.", _SERVE),
     "registry": Lazy("registry.cli:registry", "Run the log.", _SERVE, "registry"),
+    "issuer": Lazy("private.cli:issuer", "Issue anonymous tokens.", _PRIVATE, "private"),
     "relay": Lazy(
         "private.cli:relay", "Pass sealed requests on: who asks, and not what.", _PRIVATE, "private"
     ),

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import click
 
+from quotary.cli.files import read_bytes
 from quotary.cli.options import memory, policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option, summary, table
 from quotary.cli.verify import refuse
-from quotary.client.session import Client
+from quotary.client.session import Client, TokenSource
 from quotary.client.verdict import Check, Trail, documents
 from quotary.errors import QuotaryError, Usage
 
@@ -24,6 +25,9 @@ from quotary.errors import QuotaryError, Usage
 @click.option("--service", help="Whose machine it must be, if the policy names several.")
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
 @click.option("--relay", help="Address of this machine at a relay: nothing goes to URL itself.")
+@click.option("--issuer", help="Address of the issuer of the token that an answer costs.")
+@click.option("--account", type=click.Path(path_type=Path), help="File with the account's secret there.")
+@click.option("--tier", default="standard", show_default=True, help="Of the tokens.")
 @click.option("--prompt", help="What to ask; read from stdin if not given.")
 @click.option("--model", help="Model to ask; the service itself if not given.")
 @click.option("--max-tokens", type=click.IntRange(1))
@@ -36,6 +40,9 @@ def chat(
     service: str | None,
     log_url: str | None,
     relay: str | None,
+    issuer: str | None,
+    account: Path | None,
+    tier: str,
     prompt: str | None,
     model: str | None,
     max_tokens: int | None,
@@ -49,7 +56,10 @@ def chat(
     asked = prompt if prompt is not None else sys.stdin.read()
     if not asked.strip():
         raise Usage("there is nothing to ask", next_command="add --prompt TEXT")
-    client = Client(url, policy, service=service, log_url=log_url, memory=memory(), relay=relay)
+    source = _source(issuer, account, tier)
+    client = Client(
+        url, policy, service=service, log_url=log_url, memory=memory(), relay=relay, issuer=source
+    )
     trail = Trail()
     try:
         client.verify(trail)
@@ -75,3 +85,11 @@ def _tell(checks: Sequence[Check], simulated: bool) -> None:
     """Show what was verified before anything was sent."""
     main = [check for check in checks if ":" not in check.name]
     click.echo(f"{table(main)}\n{summary(main)}{'; SIMULATED' if simulated else ''}", err=True)
+
+
+def _source(issuer: str | None, account: Path | None, tier: str) -> TokenSource | None:
+    if (issuer is None) != (account is None):
+        raise Usage("--issuer and --account belong together")
+    if issuer is None or account is None:
+        return None
+    return TokenSource(issuer, read_bytes(account, 256).decode("ascii", "replace").strip(), tier)

@@ -98,6 +98,19 @@ class EnclaveRules:
 
 
 @dataclass(frozen=True, slots=True)
+class IssuerRules:
+    """Whose anonymous tokens an answer costs (docs/formats/oblivious.md).
+
+    name:    the issuer's name in challenges, a host; service: its name in the log
+    signers: whose signatures its logged keys need
+    """
+
+    name: str
+    service: str
+    signers: KeySet
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A parsed policy.
 
@@ -109,6 +122,7 @@ class Policy:
     map_auditors: witnesses that recompute the statuses and must have cosigned; empty is the written ``none``
     rebuilders:   who must have rebuilt a release; None is the written ``none``
     devices:      what GPUs must show; None: a release that demands any is refused
+    issuer:       whose token each answer costs; None: answers cost none
     """
 
     digest: bytes
@@ -124,6 +138,7 @@ class Policy:
     platforms: Mapping[str, PlatformRules]
     devices: DeviceRules | None
     enclave: EnclaveRules | None
+    issuer: IssuerRules | None
 
     @property
     def origin(self) -> str:
@@ -168,6 +183,7 @@ class Policy:
                 lambda name: parse_device_rules(fields.fields(name), simulation=environment == "simulation"),
             ),
             enclave=fields.optional("enclave", lambda name: _enclave(fields.fields(name))),
+            issuer=fields.optional("issuer", lambda name: _issuer(fields.fields(name))),
         )
         minimum.done()
         fields.done()
@@ -300,5 +316,15 @@ def _enclave(fields: Fields) -> EnclaveRules:
     unknown = [door for door in rules.doors if door not in DOORS]
     if unknown:
         raise Malformed(f"policy.enclave.doors has {unknown[0]}, there are {', '.join(DOORS)}")
+    fields.done()
+    return rules
+
+
+def _issuer(fields: Fields) -> IssuerRules:
+    rules = IssuerRules(
+        fields.name("name", 253),
+        parse_service(fields.text("service", 100)),
+        _keys(fields.fields("signers"), "threshold"),
+    )
     fields.done()
     return rules

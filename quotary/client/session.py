@@ -40,6 +40,7 @@ from quotary.statements.measurement import measurement_id
 
 if TYPE_CHECKING:
     from quotary.client.oblivious import Relayed
+    from quotary.client.purse import Purse
 
 NONCE_LENGTH = 32
 REFRESH_SECONDS = 60.0
@@ -122,6 +123,20 @@ class Answer:
         write_new(Path(path), self.file.encode())
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSource:
+    """An issuer of anonymous tokens and an account there.
+
+    url:  of the issuer; secret: of the account, shown to the issuer alone
+    tier: of the tokens; batch: how many are fetched at a time
+    """
+
+    url: str
+    secret: str
+    tier: str = "standard"
+    batch: int = 8
+
+
 class Client:
     """A verifying client of one enclave (or of several behind one address).
 
@@ -134,6 +149,7 @@ class Client:
              and requests start one after the other
     relay:   address of this enclave at a relay of another operator: everything for the enclave goes there,
              in capsules that the relay cannot open, and nothing to ``url``
+    issuer:  where the tokens come from that answers cost under a policy with an ``issuer``
     """
 
     def __init__(
@@ -148,6 +164,7 @@ class Client:
         transport: Transport | None = None,
         sessions: bool = False,
         relay: str | None = None,
+        issuer: TokenSource | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._sessions = sessions
@@ -158,6 +175,7 @@ class Client:
         self._transport = self._relayed or self._transport
         address = log_url or self.policy.log_url
         self._log = LogClient(self._transport, address) if address else None
+        self._purse = None if issuer is None else self._open_purse(issuer)
         self._memory = memory or ProcessMemory()
         self._clock = clock or SystemClock()
         self._attested: Attested | None = None
@@ -262,7 +280,7 @@ class Client:
             path,
             at=int(self._clock.now().timestamp()),
             min_log_size=attested.verdict.size,
-            headers=headers,
+            headers=self._paid(attested, path, headers),
         )
         with ExitStack() as sent:
             if self._sessions and path != SESSION_PATH:
@@ -293,6 +311,25 @@ class Client:
 
     def _request(self, wire: bytes) -> Request:
         return Request(f"{self.url}/v1/sealed", "POST", wire, {"Content-Type": MEDIA_TYPE}, _ANSWER)
+
+    def _paid(
+        self, attested: Attested, path: str, headers: Mapping[str, str] | None
+    ) -> Mapping[str, str] | None:
+        """Add a token to what asks for an answer."""
+        if self._purse is None or path != CHAT:
+            return headers
+        token = self._purse.token(attested.verdict.keyset.digest, self._clock.now)
+        return {**(headers or {}), "authorization": token.header()}
+
+    def _open_purse(self, source: TokenSource) -> "Purse":
+        # Imported here, because it needs a package that other clients do not.
+        from quotary.client.purse import Purse
+
+        if self._log is None:
+            raise Usage(
+                "tokens need a log that says which keys the issuer has", next_command="add its address"
+            )
+        return Purse(self._transport, source, self._log, self.policy)
 
     def _bundle(self, document: AttestationDocument) -> bytes:
         if self._log is not None:

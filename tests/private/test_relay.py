@@ -14,7 +14,8 @@ from quotary import Client
 from quotary.client.clock import FixedClock
 from quotary.client.oblivious import MAX_CAPSULE, Relayed
 from quotary.client.policy import Policy
-from quotary.errors import CannotTell, Malformed, Refused, Rejected
+from quotary.client.session import TokenSource
+from quotary.errors import CannotTell, Malformed, Refused, Rejected, Usage
 from quotary.net.transport import Reply, Request, Stream
 from quotary.oblivious import ohttp
 from tests.fakes.enclave import FakeEnclave
@@ -78,6 +79,20 @@ def test_a_question_goes_through_the_relay_and_its_answer_is_verified_as_ever(ne
     assert [request.url.removeprefix(RELAY).partition("?")[0] for request in network.seen] == [
         "/attestation", "/keys", "",
     ]  # fmt: skip
+
+
+def test_a_client_with_an_issuer_pays_inside_the_seal_and_not_before_the_machine_is_judged(
+    network: Network,
+) -> None:
+    world = network.enclave.world
+    policy = Policy.parse(policy_bytes(world.policy()))
+    source, clock = TokenSource("http://127.0.0.1:4", "secret"), FixedClock(world.now)
+    client = Client(ENCLAVE, policy, log_url=LOG, transport=network, clock=clock, relay=RELAY, issuer=source)
+    with pytest.raises(Refused, match="a policy without one"):
+        client.chat(CANARY)
+    assert network.enclave.prompts == []
+    with pytest.raises(Usage, match="tokens need a log"):
+        Client(ENCLAVE, policy, transport=network, clock=clock, issuer=source)
 
 
 def test_the_relay_sees_neither_question_nor_answer(network: Network) -> None:
