@@ -48,9 +48,7 @@ def main() -> None:
         seconds(lambda: issue(signer, key, pending.request), 200),
         seconds(lambda: pow(message, numbers.d, n), 20),
     )
-    print(
-        f"token issued     {1 / signing:9,.0f}/s   {bare / signing:5.1f} x the rate of a bare pow(); bar 500/s"
-    )
+    print(f"token issued     {1 / signing:9,.0f}/s   {bare / signing:5.1f} x a bare pow(); bar 500/s")
     token = pending.finish(issue(signer, key, pending.request))
     pss = padding.PSS(padding.MGF1(hashes.SHA384()), 48)
     verifying = seconds(lambda: token.verify(key, challenge), 2000)

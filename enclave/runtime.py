@@ -66,18 +66,17 @@ class Ready:
 class Enclave:
     """One enclave process. gate: takes the token that an answer costs, where it costs one."""
 
-<<<<<<< HEAD
     def __init__(
-        self, terms: Terms, machine: SelfJudge, clock: Clock, gpus: Callable[[], None] = lambda: None
+        self,
+        terms: Terms,
+        machine: SelfJudge,
+        clock: Clock,
+        gpus: Callable[[], None] = lambda: None,
+        gate: TokenGate | None = None,
     ) -> None:
         """gpus: raises ``Refused`` where the model may not stay where it lies (``Placement.check``)."""
-        self.terms = terms
-        self._machine, self._clock, self._gpus = machine, clock, gpus
-=======
-    def __init__(self, terms: Terms, machine: SelfJudge, clock: Clock, gate: TokenGate | None = None) -> None:
         self.terms, self.gate = terms, gate
-        self._machine, self._clock = machine, clock
->>>>>>> 6a6097a (private: an answer may cost an anonymous token)
+        self._machine, self._clock, self._gpus = machine, clock, gpus
         self.book = ReceiptBook()
         self.replay = ReplaySet()
         self.sessions = SessionBook()

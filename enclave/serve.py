@@ -171,12 +171,8 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         silence()
         setup = self._options.setup
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
-<<<<<<< HEAD
         placement = Placement(nvml.load, simulation=setup.policy.simulation)
-        enclave = Enclave(terms, Machine(setup), setup.clock, placement.check)
-=======
-        enclave = Enclave(terms, Machine(setup), setup.clock, _gate(setup))
->>>>>>> 6a6097a (private: an answer may cost an anonymous token)
+        enclave = Enclave(terms, Machine(setup), setup.clock, placement.check, _gate(setup))
         watcher = Watcher(enclave.poll, setup.rules.poll_seconds)
         start = threading.Thread(
             target=self._start, args=(enclave, watcher, placement), name="start", daemon=True

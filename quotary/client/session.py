@@ -316,7 +316,7 @@ class Client:
         self, attested: Attested, path: str, headers: Mapping[str, str] | None
     ) -> Mapping[str, str] | None:
         """Add a token to what asks for an answer."""
-        if self._purse is None or path != CHAT:
+        if self._purse is None or path not in ANSWERS:
             return headers
         token = self._purse.token(attested.verdict.keyset.digest, self._clock.now)
         return {**(headers or {}), "authorization": token.header()}

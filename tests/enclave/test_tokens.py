@@ -30,7 +30,7 @@ def site(model: MadeModel, loaded: TransformerModel) -> Iterator[Site]:
     clock = SteppedClock()
     machine = ToldMachine(clock, model.digest)
     gate = TokenGate(RULES, lambda: [KEY], clock)
-    enclave = Enclave(Terms(SERVICE, EnclaveRules(30, True), 600), machine, clock, gate)
+    enclave = Enclave(Terms(SERVICE, EnclaveRules(30, True), 600), machine, clock, gate=gate)
     enclave.start(lambda digest: loaded)
     yield Site(enclave, machine, clock, create_app(enclave).test_client())
     enclave.close()

@@ -391,7 +391,12 @@ TARGETS = {
                 "_same_tile",
             ),
         },
-        ("tests/client/test_audit.py", "tests/client/test_audit_store.py", "tests/client/test_opener.py"),
+        (
+            "tests/client/test_audit.py",
+            "tests/client/test_audit_store.py",
+            "tests/client/test_opener.py",
+            "tests/client/test_monitor.py",
+        ),
     ),
     "opener": Target(
         {
