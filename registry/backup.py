@@ -14,7 +14,7 @@ from quotary.tlog.tiles import root_at
 from registry.config import Config
 from registry.errors import RolledBack
 from registry.fsck import Checked, check_store
-from registry.memory import SignedHead, recall
+from registry.memory import NAME, SignedHead, recall
 from registry.sequence import only_sequencer
 from registry.signer import only_signer
 from registry.store import Signed, Store, open_store
@@ -59,7 +59,7 @@ def restore_backup(config: Config, file: Path, transport: Transport) -> Checked:
         with new.create() as store:
             fill(backup, store)
             checked = check_store(store.read, config.origin, policy)
-            memory = recall(config.keys / "signed-head.json")
+            memory = recall(config.keys / NAME)
             check_memory(store, memory)
             check_witnesses(config, policy, transport, store, memory)
             _add_signature(store, memory)

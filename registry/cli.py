@@ -134,7 +134,9 @@ def fsck(folder: Path) -> None:
     """Recompute leaf hashes, tiles, map, records and checkpoints from the entries, and compare."""
     from quotary.tlog.policy import TlogPolicy
     from registry.config import load_config
+    from registry.flush import withdraw
     from registry.fsck import check_store
+    from registry.memory import NAME
     from registry.store import open_store
 
     config = load_config(folder)
@@ -142,6 +144,9 @@ def fsck(folder: Path) -> None:
     store = open_store(config.database_url)
     found = check_store(store.read, config.origin, policy, config.public)
     store.close()
+    for file in (config.keys / NAME, store.file):
+        if file is not None:
+            withdraw(file)
     click.echo(
         f"equal: {found.entries} entries, {found.states} state entries, {found.tiles} tiles, "
         f"{found.records} records, {found.checkpoints} signed checkpoints, {found.files} exported files; "

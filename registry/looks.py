@@ -15,7 +15,7 @@ from registry.config import Config
 from registry.errors import NotPublished
 from registry.identity import load_log_keys, public_keys, read_public
 from registry.machine import RESERVE_BYTES, check_against, check_room
-from registry.memory import recall
+from registry.memory import NAME, recall
 from registry.quota import is_loopback
 from registry.signing import SignerClient
 from registry.store import open_store
@@ -67,7 +67,7 @@ def check_keys(config: Config, _: Surroundings) -> None:
 
 
 def check_memory(config: Config, _: Surroundings) -> None:
-    recall(config.keys / "signed-head.json")
+    recall(config.keys / NAME)
 
 
 def check_policy(config: Config, _: Surroundings) -> None:

@@ -14,6 +14,7 @@ from quotary.tlog.merkle import EMPTY_ROOT
 from registry.keys import write_durably
 
 MAX_MEMORY = 65_536
+NAME = "signed-head.json"
 
 
 @dataclass(frozen=True, slots=True)

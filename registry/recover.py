@@ -18,7 +18,7 @@ from registry.config import Config
 from registry.errors import RolledBack
 from registry.fsck import Checked, check_store
 from registry.load import derive, load_entries
-from registry.memory import NOTHING_SIGNED, SignedHead, keep, recall
+from registry.memory import NAME, NOTHING_SIGNED, SignedHead, keep, recall
 from registry.orders import ended
 from registry.sequence import only_sequencer
 from registry.signer import only_signer
@@ -106,7 +106,7 @@ def recover_log(config: Config, mirror: Mirror, transport: Transport, forget_unp
                 at = verified.quorum_time or 0
                 store.write.publish(Published(head.size, note, at))
                 checked = check_store(store.read, config.origin, policy)
-            keep(config.keys / "signed-head.json", head)
+            keep(config.keys / NAME, head)
             config.scrub.unlink(missing_ok=True)
             new.settle()
     return checked
@@ -147,7 +147,7 @@ def _check_seen(
 
 
 def _memory(config: Config) -> SignedHead | None:
-    path = config.keys / "signed-head.json"
+    path = config.keys / NAME
     if not path.exists():
         return None
     found = recall(path)

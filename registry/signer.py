@@ -23,11 +23,11 @@ from quotary.errors import InvalidProof, Malformed, QuotaryError
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import verify_consistency
 from quotary.token.errors import TokenRefused, TokenUnavailable
-from registry import wire
+from registry import flush, wire
 from registry.errors import FlushFailed, SignerRefused
 from registry.identity import LogKeys, load_log_keys
 from registry.lock import only_one
-from registry.memory import SignedHead, keep, recall
+from registry.memory import NAME, SignedHead, keep, recall
 from registry.promise import MAX_PROMISES, Promise, sign_promise
 
 log = logging.getLogger("registry")
@@ -58,7 +58,7 @@ class Signer:
         self._lock = threading.Lock()
         self._last = recall(memory)
         self._give_up = give_up
-        self.failed: FlushFailed | None = None
+        self.failed = flush.recall(memory)
 
     def answer(self, message: object) -> dict[str, object]:
         """Answer one request; a refusal is an answer with the member ``error``."""
@@ -135,6 +135,7 @@ class Signer:
             keep(self._memory, head)
         except FlushFailed as error:
             self.failed = error
+            flush.remember(self._memory, error)
             raise
         self._last = head
 
@@ -173,9 +174,11 @@ def run_signer(folder: Path, origin: str, socket_path: Path, inherited: int | No
     stop, stopped = socket.socketpair()
     signal.signal(signal.SIGTERM, lambda *_: stop.send(b"x"))
     with only_signer(folder), closing(stop), closing(stopped):
-        memory = folder / "signed-head.json"
+        memory = folder / NAME
         load, now = (lambda: load_log_keys(folder, origin)), (lambda: datetime.now(UTC))
         signer = Signer(origin, load, memory, now, lambda: stop.send(b"x"))
+        if signer.failed is not None:
+            raise signer.failed
         listener = wire.listen(socket_path) if inherited is None else socket.socket(fileno=inherited)
         with closing(listener):
             log.info("signer.ready", extra={"socket": str(socket_path), "origin": origin})

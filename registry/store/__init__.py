@@ -1,12 +1,13 @@
 """The registry's database: the only place that speaks SQL."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from sqlalchemy import Engine, inspect, text
 
 from registry.errors import WrongSchema
-from registry.store.engine import open_engine
+from registry.store.engine import file_of, open_engine
 from registry.store.faults import translated
 from registry.store.read import Reader
 from registry.store.rows import EMPTY_HEAD, Batch, Head, OutcomeRow, Published, Signed, StateRows, Waiting
@@ -66,6 +67,11 @@ class Store:
     def is_shared(self) -> bool:
         """Say whether several machines can work on it."""
         return self.engine.dialect.name == "postgresql"
+
+    @property
+    def file(self) -> Path | None:
+        """Name the file that holds it, where it is one."""
+        return file_of(self.engine)
 
     def lead(self) -> Lease | None:
         """Become the one sequencer; None where another one leads."""

@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.schema import CreateSchema, DropSchema
 
 from quotary.errors import CannotTell, Usage
+from registry.flush import SUFFIX
 from registry.store import Store, create_store
 from registry.store.engine import open_engine
 from registry.store.faults import translated
@@ -76,7 +77,7 @@ def settle_file(new: Path, target: Path) -> None:
 
 def remove_file(path: Path) -> None:
     """Remove a SQLite database that nobody needs."""
-    for suffix in ("", "-wal", "-shm", "-journal"):
+    for suffix in ("", "-wal", "-shm", "-journal", SUFFIX):
         path.with_name(path.name + suffix).unlink(missing_ok=True)
 
 
@@ -92,7 +93,7 @@ class _File:
         _require_whole(self._new)
 
     def settle(self) -> None:
-        for suffix in ("-wal", "-shm", ""):
+        for suffix in (SUFFIX, "-wal", "-shm", ""):
             old = self._target.with_name(self._target.name + suffix)
             if old.exists():
                 old.rename(self._target.with_name(f"{self._target.name}.before-{_stamp()}{suffix}"))

@@ -5,6 +5,7 @@ and synchronous=FULL; every setting is read back. A writing transaction on SQLit
 never fails half way for want of the lock. PostgreSQL: see ``registry.store.postgres``.
 """
 
+from pathlib import Path
 from typing import Any
 
 import pysqlite3.dbapi2 as pysqlite3
@@ -64,6 +65,12 @@ def open_engine(url: str, *, connection_class: type[Any] | None = None, schema: 
 
         return open_postgresql(found, schema)
     raise Usage(f"databases are sqlite and postgresql, found {dialect}")
+
+
+def file_of(engine: Engine) -> Path | None:
+    """Name SQLite's file; None for a database that is somewhere else."""
+    name = engine.url.database
+    return Path(name) if engine.dialect.name == "sqlite" and name else None
 
 
 def _open_sqlite(url: str, connection_class: type[Any] | None) -> Engine:

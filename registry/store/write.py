@@ -4,12 +4,13 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 from sqlalchemy import Connection, Engine, delete, insert
 
+from registry import flush
 from registry.errors import DiskError, FlushFailed, HeadMoved
 from registry.store import bulk, schema
+from registry.store.engine import file_of
 from registry.store.faults import translated
 from registry.store.rows import Batch, Head, Published, Signed
 from registry.store.unguarded import unguarded
@@ -31,15 +32,17 @@ _PUBLISH = "UPDATE published SET size = {size}, note = {note}, at = {at}"
 class Writer:
     """Writes of admission (``enqueue``) and of the sequencer (everything else).
 
-    After a write that the disk failed nothing is written any more: the next flush could succeed without it.
+    After a write that the disk failed nothing is written any more, by a process that is started again either
+    (``registry.flush``): the next flush could succeed without it.
     """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine.execution_options(writes=True)
-        self._failed: FlushFailed | None = None
+        self._file = file_of(engine)
+        self._failed = flush.recall(self._file) if self._file else None
 
     def check(self) -> None:
-        """Raise the ``FlushFailed`` after which this process writes nothing."""
+        """Raise the ``FlushFailed`` after which nothing is written."""
         if self._failed is not None:
             raise self._failed
 
@@ -125,12 +128,13 @@ class Writer:
             # The driver does not say which call failed. Without room it may be one that lost nothing.
             if self._has_room():
                 self._failed = FlushFailed(f"a write of the database that failed: {error}")
+                if self._file:
+                    flush.remember(self._file, self._failed)
                 raise self._failed from error
             raise
 
     def _has_room(self) -> bool:
-        database = self._engine.url.database
-        return database is not None and shutil.disk_usage(Path(database).parent).free >= LEAST_ROOM
+        return self._file is not None and shutil.disk_usage(self._file.parent).free >= LEAST_ROOM
 
     def _move_head(self, connection: Connection, old: Head, values: Mapping[str, object]) -> None:
         seen = {"seen_epoch": old.epoch, "seen_size": old.size}

@@ -13,6 +13,7 @@ import pytest
 from quotary.errors import QuotaryError
 from quotary.net.transport import HTTP
 from quotary.tlog.merkle import leaf_hash
+from registry import flush
 from registry.backup import make_backup
 from registry.config import Config, load_config
 from registry.identity import load_log_keys
@@ -27,6 +28,7 @@ from tests.fakes.cosigner import Cosigner, cosigning
 from tests.fakes.history import History, check, fsck
 from tests.fakes.inprocess import Clock, assemble, config_of, local
 from tests.fakes.processes import until
+from tests.fakes.reboot import restart_machine
 from tests.fakes.signer import served
 from tests.fakes.strace import RAISED, UNTOUCHED, Point, Run, Work, forked, points, record, run
 from tests.faults import work
@@ -152,6 +154,8 @@ class Bench:
         for what, entries in found.told:
             if what == "acknowledged":
                 history.acknowledge(*entries)
+        for file in restart_machine(place):
+            flush.withdraw(file)
         if SCENARIOS[name].is_repair:
             self._repair_again(place, history)
         config = load_config(place / "log")

@@ -10,11 +10,13 @@ from click.testing import CliRunner, Result
 from quotary.errors import CannotTell, Malformed, PortInUse, Refused, Usage
 from quotary.net.listen import open_listener
 from quotary.tlog.policy import TlogPolicy
+from registry import flush
 from registry.cli import registry
 from registry.config import load_config
-from registry.errors import WrongSchema
+from registry.errors import FlushFailed, WrongSchema
 from registry.store import open_store
 from registry.store.schema import REVISION
+from tests.fakes.reboot import restart_machine
 
 ORIGIN = "log.example.org/simulation"
 
@@ -136,6 +138,16 @@ def test_upgrade_brings_an_empty_database_to_the_schema(folder: Path) -> None:
     assert run("upgrade", "--dir", str(folder)).stdout == f"schema {REVISION}\n"
     with pytest.raises(CannotTell, match="no log"):
         run("fsck", "--dir", str(folder))
+
+
+def test_t22_fsck_withdraws_the_notes_of_failed_flushes_after_a_restart_of_the_machine(folder: Path) -> None:
+    for name in ("log.db", "keys/signed-head.json"):
+        flush.remember(folder / name, FlushFailed("a flush that failed"))
+    with pytest.raises(FlushFailed, match="a flush that failed"):
+        run("fsck", "--dir", str(folder))
+    assert len(restart_machine(folder)) == 2
+    assert run("fsck", "--dir", str(folder)).stdout.startswith("equal: ")
+    assert list(folder.rglob("*.flush-failed")) == []
 
 
 @pytest.mark.parametrize("bind", ["nowhere", ":80", "127.0.0.1:", "127.0.0.1:99999", "127.0.0.1:x"])

@@ -16,6 +16,7 @@ from quotary.errors import CannotTell, InvalidSignature, Malformed, Refused
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
+from registry import flush as flush_notes
 from registry import wire
 from registry.errors import FlushFailed, SignerRefused, SignerUnavailable
 from registry.identity import (
@@ -33,6 +34,7 @@ from registry.memory import create_memory, recall
 from registry.promise import Promise, verify_promise
 from registry.signer import Conversations, Signer
 from registry.signing import SignerClient
+from tests.fakes.reboot import restart_machine
 from tests.fakes.signer import served
 
 ORIGIN = "log.example.org/simulation"
@@ -169,6 +171,11 @@ def test_t22_after_a_flush_that_failed_a_signer_gives_up_and_signs_nothing(
     assert len(given_up) == 3
     assert isinstance(signer.failed, FlushFailed)
     assert signer.answer({"op": "head"}) == {"size": 0, "root": root_of([]).hex()}
+    again = Signer(ORIGIN, load, tmp_path / "memory", lambda: NOW)
+    assert ask(again, 3, root(3))["error"] == "unavailable"
+    restart_machine(tmp_path)
+    flush_notes.withdraw(tmp_path / "memory")
+    assert "note" in ask(Signer(ORIGIN, load, tmp_path / "memory", lambda: NOW), 3, root(3))
 
 
 @pytest.mark.parametrize(

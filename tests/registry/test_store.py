@@ -18,11 +18,13 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from quotary.errors import Usage
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
+from registry import flush
 from registry.errors import DiskError, FlushFailed, HeadMoved, StoreFull, StoreUnavailable, WrongSchema
 from registry.store import EMPTY_HEAD, Batch, OutcomeRow, Published, Signed, Store, create_store, open_store
 from registry.store.schema import APPEND_ONLY, metadata
 from registry.store.write import LEAST_ROOM
 from tests.fakes.processes import until
+from tests.fakes.reboot import restart_machine
 
 STATE = {"holder": "service", "denied": "reason"}
 ENTRIES = tuple((leaf_hash(b"%d" % i), b"%d" % i) for i in range(300))
@@ -323,7 +325,7 @@ def test_t22_an_error_of_the_disk_for_want_of_room_is_no_failed_flush(
     failing.close()
 
 
-def test_t22_after_a_flush_that_failed_nothing_is_written_until_the_process_is_started_again(
+def test_t22_after_a_flush_that_failed_nothing_is_written_until_fsck_after_a_restart_of_the_machine(
     tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Failing, "code", 10)
@@ -336,10 +338,33 @@ def test_t22_after_a_flush_that_failed_nothing_is_written_until_the_process_is_s
     with pytest.raises(FlushFailed):
         failing.write.check()
     assert failing.read.waiting_count() == 0
-    again = open_store(url_of(tmp_path))
-    again.write.enqueue(ENTRIES[:1], 1)
-    assert again.read.waiting_count() == 1
-    again.close()
+    failing.close()
+    with closing(open_store(url_of(tmp_path))) as again:
+        assert again.read.waiting_count() == 0
+        with pytest.raises(FlushFailed, match="a write of the database that failed"):
+            again.write.enqueue(ENTRIES[:1], 1)
+        assert again.file is not None
+        with pytest.raises(FlushFailed, match="a write of the database that failed"):
+            flush.withdraw(again.file)
+        restart_machine(tmp_path)
+        flush.withdraw(again.file)
+    with closing(open_store(url_of(tmp_path))) as again:
+        again.write.enqueue(ENTRIES[:1], 1)
+        assert again.read.waiting_count() == 1
+
+
+def test_t22_where_the_disk_refuses_the_note_too_the_process_knows_and_says_so(
+    tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(Failing, "code", 10)
+    failing = open_store(url_of(tmp_path), connection_class=Failing)
+    assert failing.file is not None
+    flush.note_of(failing.file).mkdir()
+    Failing.fault = "before"
+    for _ in range(2):
+        with pytest.raises(FlushFailed):
+            failing.write.enqueue(ENTRIES[:1], 1)
+    assert [record.message for record in caplog.records] == ["flush.not_noted"]
     failing.close()
 
 
