@@ -21,7 +21,7 @@ from builder.nix import Nix, Progress
 from builder.prefetch import ENOSPC, Cache, Fetched, prefetch
 from builder.record import BUILD
 from builder.resolve import Spec
-from quotary.errors import CannotTell, Usage
+from quotary.errors import CannotTell, Unsupported, Usage
 
 Artefacts = dict[str, tuple[str, ...]]
 
@@ -96,11 +96,17 @@ class Recipe:
 
     def _profile(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return what ``nix/image.json`` says of the profile, and of its kernel."""
-        image = json.loads((self.source / "nix" / "image.json").read_bytes())
-        if self.profile not in image["profiles"]:
-            raise Usage(f"no profile {self.profile}; there are {', '.join(sorted(image['profiles']))}")
-        chosen = image["profiles"][self.profile]
-        return chosen, image["kernels"][chosen["kernel"]]
+        try:
+            image = json.loads((self.source / "nix" / "image.json").read_bytes())
+            profiles, kernels = image["profiles"], image["kernels"]
+            if self.profile not in profiles:
+                raise Usage(f"no profile {self.profile}; there are {', '.join(sorted(profiles))}")
+            chosen = profiles[self.profile]
+            return chosen, kernels[chosen["kernel"]]
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise Unsupported(
+                "the source's nix/image.json is not of the form that this version builds"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """``quotary build``: from a lock to an image, again and again to the same bytes."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from builder.prefetch import Cache, still_offered
 from builder.progress import Progress
 from builder.record import BUILD
 from builder.resolve import Spec, fresh_lock
+from builder.sbom import bill, licence_lines
 from quotary.attestation.measure.eif_signature import signer_of
 from quotary.attestation.measure.profiles import nitro_profile
 from quotary.cli.output import emit, json_option
@@ -218,6 +220,30 @@ def lock_command(
         fresh.save(out)
     text = "\n".join(lines) or f"nothing has changed: {len(fresh.debs)} packages, {len(fresh.wheels)} wheels"
     emit({"schema": "quotary/build-lock/v1", "difference": lines}, text, as_json=as_json)
+
+
+@build_group.command(
+    name="sbom",
+    epilog="\b\nExample:\n  quotary build sbom --profile ci --out sbom.cdx.json\n\nExit codes: 0, 2, 30, 40.",
+)
+@profile_option
+@click.option(
+    "--out", type=click.Path(path_type=Path, dir_okay=False), help="File for the CycloneDX document."
+)
+@source_option
+@lock_option
+@json_option
+def sbom_command(
+    profile: str, out: Path | None, source: Path | None, lock_folder: Path | None, as_json: bool
+) -> None:
+    """List what an image is made of, with licences, and write it as a CycloneDX bill of materials.
+
+    Licences are the inputs' own words, read from the local cache (`quotary build prefetch` fills it).
+    """
+    document = bill(read_recipe(source, profile, lock_folder), Cache.default(), Progress())
+    if out is not None:
+        out.write_text(json.dumps(document, indent=1) + "\n")
+    emit(document, "\n".join(licence_lines(document)), as_json=as_json)
 
 
 @build_group.command(

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from builder.store import flat_path, safe_name
 from quotary.canonical import Fields
@@ -155,8 +156,17 @@ def store_path(item: Input) -> str:
     return flat_path(item.store_name, item.sha256)
 
 
+def purl(item: Input) -> str:
+    """Return an input's package URL (github.com/package-url/purl-spec)."""
+    version = quote(item.version, safe=":~")
+    if isinstance(item, Wheel):
+        return f"pkg:pypi/{item.name}@{version}"
+    return f"pkg:deb/debian/{quote(item.name)}@{version}?arch={item.arch}"
+
+
 def difference(old: Lock, new: Lock) -> list[str]:
-    """Return one line for each input that was added, removed or replaced, sorted by name."""
+    """Return one line for each input that was added, removed or replaced, sorted by name, then what each
+    group takes otherwise: a package that was a tool only and enters an image is no small change."""
     before = {item.name: item for item in old.inputs()}
     after = {item.name: item for item in new.inputs()}
     lines = [f"- {name} {before[name].version}" for name in before.keys() - after.keys()]
@@ -167,7 +177,21 @@ def difference(old: Lock, new: Lock) -> list[str]:
             lines.append(f"~ {name} {one.version} -> {two.version}")
         elif one.sha256 != two.sha256:
             lines.append(f"~ {name} {one.version}: other bytes, {one.sha256} -> {two.sha256}")
-    return sorted(lines, key=lambda line: line[2:])
+    return sorted(lines, key=lambda line: line[2:]) + _moved(old, new)
+
+
+def _moved(old: Lock, new: Lock) -> list[str]:
+    lines = []
+    for kind in ("deb_groups", "wheel_groups"):
+        before, after = getattr(old, kind), getattr(new, kind)
+        for group in sorted(before.keys() | after.keys()):
+            one, two = (
+                {key.partition("=")[0] for key in groups.get(group, ())} for groups in (before, after)
+            )
+            lines += [f"- {name} in the group {group}" for name in sorted(one - two)]
+            lines += [f"+ {name} in the group {group}" for name in sorted(two - one)]
+    seeds = (old.seed_member, new.seed_member)
+    return lines + ([f"~ the seed is {seeds[1]}, no longer {seeds[0]}"] if seeds[0] != seeds[1] else [])
 
 
 def read_json(path: Path) -> object:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.build import LOCK, items_sha256
 from builder.image import BOOT, COMMAND_LINE, Image, file_of
-from builder.lock import Deb, Input, Lock, lock_sha256
+from builder.lock import Input, Lock, lock_sha256, purl
 from builder.record import Record
 from quotary.canonical import canonical
 from quotary.errors import Malformed, Rejected
@@ -80,9 +80,4 @@ def _commit(record: Record) -> dict[str, object]:
 
 
 def _dependency(item: Input) -> dict[str, object]:
-    kind = f"deb/debian/{item.name}" if isinstance(item, Deb) else f"pypi/{item.name}"
-    return {
-        "name": item.store_name,
-        "uri": f"pkg:{kind}@{item.version}",
-        "digest": {"sha256": item.sha256},
-    }
+    return {"name": item.store_name, "uri": purl(item), "digest": {"sha256": item.sha256}}

@@ -2,7 +2,7 @@
 #
 #   nix-build nix -A rootfs --argstr profile ci
 #
-# Strings only, so that the command line can pass them: an empty string means "none".
+# Strings, so that the command line can pass them: an empty string means "none". `fetch` is for flake.nix.
 { system ? "x86_64-linux"
 , profile ? "ci"
   # Folders as absolute paths; the defaults are this checkout's.
@@ -12,12 +12,13 @@
   # What goes on the measured command line beside the hash trees' roots (nix/guest/init.py lists what may).
 , policySha256 ? ""
 , settings ? "{}"
+, fetch ? null
 }:
 let
   folder = text: fallback: if text == "" then fallback else /. + text;
   locks = folder lock ./lock;
   read = name: builtins.fromJSON (builtins.readFile (locks + "/${name}"));
-  inputs = import ./inputs.nix { debian = read "debian.json"; pypi = read "pypi.json"; inherit system; };
+  inputs = import ./inputs.nix { debian = read "debian.json"; pypi = read "pypi.json"; inherit system fetch; };
   lib = import ./lib.nix { inherit inputs system; };
 in
 import ./image.nix {

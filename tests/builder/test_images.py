@@ -6,6 +6,7 @@ passes without a build: where Nix or QEMU is missing it is skipped by name.
 
 import json
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -178,6 +179,20 @@ def test_nix_itself_builds_every_artefact_again_and_finds_no_difference(twice: T
         "boot",
         "tools",
     }
+
+
+def test_a_build_that_is_done_already_takes_no_three_seconds_of_the_processor(
+    twice: Twice, tmp_path: Path
+) -> None:
+    before = processor_seconds()
+    built = build(twice.recipe, twice.nix, Cache.default(), tmp_path / "work", tmp_path / "image", say)
+    assert processor_seconds() - before < 3
+    assert built.image == twice.one.image
+
+
+def processor_seconds() -> float:
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(one.ru_utime + one.ru_stime for one in used)
 
 
 def test_the_store_still_holds_what_was_put_there(twice: Twice) -> None:

@@ -22,7 +22,7 @@ from builder.nix import Nix
 from builder.prefetch import Cache, prefetch
 from builder.resolve import Spec, write_seed
 from builder.store import nar_sha256
-from quotary.errors import CannotTell, Usage
+from quotary.errors import CannotTell, Unsupported, Usage
 from tests.builder.test_archive import deb
 from tests.conftest import ROOT
 
@@ -296,6 +296,18 @@ def test_a_fresh_lock_is_called_a_different_image(
     assert found.recipe.lock == tmp_path / "work" / "lock"
     assert any("a different image" in line for line in said)
     assert Lock.load(recipe.lock) == full
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"profiles": {"ci": {}}, "kernels": {}}', '{"profiles": 1, "kernels": 2}']
+)
+def test_a_source_of_another_form_is_not_built(tmp_path: Path, text: str) -> None:
+    (tmp_path / "nix").mkdir()
+    with pytest.raises(Unsupported, match="not of the form"):
+        Recipe(tmp_path, "ci", tmp_path).groups()
+    (tmp_path / "nix" / "image.json").write_text(text)
+    with pytest.raises(Unsupported, match="not of the form"):
+        Recipe(tmp_path, "ci", tmp_path).groups()
 
 
 def test_a_profile_that_is_not_there_is_named() -> None:

@@ -27,16 +27,20 @@ in {
   initrd = part "initrd" [ "initrd.img" ];
   firmware = part "firmware" [ "firmware" ];
   rootfs = part "rootfs" [ "rootfs.img" "files.tsv" ];
-  boot = part "boot" [ "cmdline" "boot.json" ];
+  boot = part "boot" [ "cmdline" "enclave.efi" "boot.json" ];
   seed-check = part "seed-check" [ ];
 }
 """
 COPY = 'mkdir "$out"\nfor file in $files; do cp "$file" "$out/${file#*-}"; done\n'
+PROFILES = {
+    "profiles": {"ci": {"kernel": "debian", "ramdisk": True, "debs": [], "wheels": []}},
+    "kernels": {"debian": {"groups": ["kernel"], "words": []}},
+}
 SPEC = {
     "version": 1,
     "suites": [{"name": "trixie", "archive": "debian"}],
     "seed": {"package": "busybox-static", "member": "usr/bin/busybox"},
-    "debs": {"tools": [], "kernel": [], "firmware": [], "initrd": []},
+    "debs": {"tools": [], "kernel": [], "firmware": [], "initrd": [], "uki": []},
     "python": "3.13",
     "wheels": {},
     "without": [],
@@ -51,14 +55,15 @@ def write_source(folder: Path, image: Path, copy: str = COPY) -> None:
     (nix / "files").mkdir()
     for name in ("vmlinuz", "initrd.img", "firmware", "rootfs.img", "files.tsv", "cmdline", "boot.json"):
         shutil.copyfile(image / name, nix / "files" / name)
+    (nix / "files" / "enclave.efi").write_bytes(b"not started by these tests")
     for name in ("inputs.nix", "lib.nix", "scripts/setup.sh"):
         shutil.copyfile(ROOT / "nix" / name, nix / name)
     (nix / "default.nix").write_text(DEFAULT)
     (nix / "copy.sh").write_text(copy)
-    (nix / "image.json").write_text('{"profiles": {"ci": {"debs": [], "wheels": []}}}')
+    (nix / "image.json").write_text(json.dumps(PROFILES))
     lock = Lock.load(ROOT / "nix" / "lock")
     seed = {lock.seed_package: lock.debs[lock.seed_package]}
-    groups = {"tools": (), "kernel": (), "firmware": (), "initrd": ()}
+    groups = {"tools": (), "kernel": (), "firmware": (), "initrd": (), "uki": ()}
     named = (lock.seed_package, lock.seed_member, lock.seed_nar_sha256)
     Lock(*named, deb_groups=groups, debs=seed, wheel_groups={}, wheels={}).save(nix / "lock")
     (nix / "lock" / "spec.json").write_text(json.dumps(SPEC))
