@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from quotary.canonical import time_text
+from quotary.canonical import hexbytes, time_text
 from quotary.cli.files import read_bytes
 from quotary.cli.options import policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option, summary, table
@@ -25,7 +25,7 @@ from quotary.client.receipt_root import (
 from quotary.client.trust import ProcessMemory
 from quotary.client.verdict import Trail, documents
 from quotary.client.verify import verify_proof
-from quotary.errors import CannotTell, Malformed, QuotaryError, Usage
+from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Usage
 from quotary.net.transport import HTTP, Limits, Request
 from quotary.statements.schema import statement_payload
 
@@ -146,3 +146,34 @@ def _members(found: Receipt) -> dict[str, object]:
         "log_size_at_admission": found.origin.size_at_admit,
         "log_size_at_end": found.origin.size_at_end,
     }
+
+
+@receipt.command(
+    epilog="\b\nExample:\n  quotary receipt browser kept.json --measurement 4d4d... --simulation\n\n"
+    "Exit codes: 0, 2, 10, 11, 30, 40."
+)
+@click.argument("kept", type=FILE)
+@click.option("--measurement", required=True, help="What the enclave must measure as, 64 hex digits.")
+@simulation_option
+@json_option
+def browser(kept: Path, measurement: str, simulation: bool, as_json: bool) -> None:
+    """Verify what the enclave's page kept of an exchange; its quote is the enclave's own word."""
+    from quotary.client.browser import MAX_KEPT, Kept, verify_kept
+
+    if not simulation:
+        raise Refused(
+            "simulation",
+            "a quote that is signed by the key it names",
+            "hardware's evidence about that key",
+            next_command="add --simulation, or verify the machine with quotary chat",
+        )
+    found = Kept.parse(read_bytes(kept, MAX_KEPT))
+    verify_kept(found, hexbytes(measurement, 32))
+    said = "quote and receipt hold under one key; nothing here says that hardware holds it"
+    document = {
+        "schema": "quotary/browser-receipt/v1",
+        "said": said,
+        "measurement": measurement,
+        "simulated": True,
+    }
+    emit(document, said, as_json=as_json)

@@ -1,5 +1,6 @@
 """The enclave's page in headless Chromium: a Worker that plays the enclave, and a live one behind the proxy."""
 
+import hashlib
 import re
 import shutil
 import threading
@@ -22,6 +23,7 @@ from enclave.runtime import Enclave, Terms
 from enclave.transformer import TransformerModel
 from enclave.weights import read_weights
 from quotary.cli.proxy import page_files
+from quotary.client.browser import Kept, verify_kept
 from quotary.client.clock import SystemClock
 from quotary.client.policy import DOORS, Policy
 from quotary.client.proxy import Proxy
@@ -124,6 +126,12 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
+def measured() -> bytes:
+    """What the Worker must find when it hashes its own source."""
+    sources = [(ROOT / "web" / "enclave" / name).read_bytes() for name in ("worker.js", "layout.js")]
+    return hashlib.sha256(b"".join(sources)).digest()
+
+
 @dataclass(slots=True)
 class Page:
     """The page, one button at a time."""
@@ -167,6 +175,7 @@ def test_a_worker_boots_attests_answers_and_every_change_is_seen(opened: Page) -
     assert opened.text("answer").startswith("the ")
     assert opened.rows() == {"hardware": "not checked", "quote": "passed", "receipt": "passed"}
     assert not opened.page.is_visible("#tamper-evidence")
+    verify_kept(Kept.parse(opened.page.text_content("#kept").encode()), measured())
     for button, said in (
         ("tamper-answer", "the receipt is about the response"),
         ("tamper-question", "the receipt is about the request"),
@@ -186,6 +195,9 @@ def test_a_live_enclave_is_judged_asked_and_held_to_its_receipt(opened: Page) ->
     assert opened.press("attest") == "passed", opened.text("outcome")
     assert opened.press("ask") == "passed", opened.text("outcome")
     rows = opened.rows()
+    verify_kept(
+        Kept.parse(opened.page.text_content("#kept").encode()), authority.measurement(SEED, "sim-tdx")
+    )
     for name in (
         "hardware root", "quoting enclave", "quote signature", "keys and nonce", "inclusion of the release", "measurement",
         "status", "quote", "key of the quote", "receipt", "receipt of the enclave",

@@ -171,6 +171,8 @@ const STEPS = {
     const messages = [{ role: "user", content: box("question").value }];
     session.request = utf8(JSON.stringify({ model: enclave.model(), messages, max_tokens: 48 }));
     session.answer = await enclave.ask(session.request);
+    const { shown: { quote }, answer: { receipt, response }, request } = session;
+    box("kept").textContent = JSON.stringify({ type: "quotary/browser/v1", quote, receipt, request: toBase64(request), response: toBase64(response) }, null, 1);
     box("answer").textContent = json(session.answer.response).choices[0].message.content;
     await verify();
     tell("Answered: see the checks.");
