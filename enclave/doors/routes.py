@@ -4,6 +4,7 @@ Each path is known only while its door is open; a closed door is 404 like any pa
 """
 
 import json
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
@@ -18,6 +19,9 @@ from enclave.doors.keys import BROWSER, NANOGPT, VLLM_PROXY, DoorKeys
 
 NANOGPT_CHAT = "/api/v1/chat/completions"
 NANOGPT_MODELS = "/api/v1/models"
+
+# Reports that may wait for the hardware, which gives one quote after the other and has other clients too.
+WAITING = 8
 
 _REPORT, _SIGNATURE = "/v1/attestation/report", "/v1/signature/"
 _NANOGPT_REPORT, _NANOGPT_SIGNATURE = "/api/v1/tee/attestation", "/api/v1/tee/signature/"
@@ -70,6 +74,7 @@ class Doors:
         self.opened = opened
         self.keys = DoorKeys(opened)
         self.book = ExchangeBook()
+        self._one, self._places = threading.Lock(), threading.Semaphore(WAITING)
         views: dict[str, tuple[str, Callable[[House, str, Query, Asker], object]]] = {
             _REPORT: (VLLM_PROXY, self._report),
             _SIGNATURE: (VLLM_PROXY, self._signature),
@@ -130,7 +135,14 @@ class Doors:
 
     def _shown(self, house: House, algorithm: str, nonce: bytes) -> dict[str, object]:
         reports.require_tdx(house.platform)
-        shown = house.show(reports.report_data(self.keys, algorithm, nonce), nonce)
+        if not self._places.acquire(blocking=False):
+            message = f"{WAITING} reports wait for the hardware already"
+            raise APIError(429, "too_many_reports", message, kind="rate_limit_error")
+        try:
+            with self._one:
+                shown = house.show(reports.report_data(self.keys, algorithm, nonce), nonce)
+        finally:
+            self._places.release()
         return reports.report(self.keys, algorithm, nonce, shown)
 
     def _signature(self, house: House, name: str, query: Query, asker: Asker) -> dict[str, object]:

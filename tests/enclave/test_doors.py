@@ -4,7 +4,10 @@ import base64
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
@@ -20,6 +23,10 @@ from eth_account import Account
 from eth_account.messages import encode_defunct
 
 from builder.model import MadeModel
+from enclave.boot import Shown
+from enclave.chat import APIError
+from enclave.doors.book import Asker
+from enclave.doors.routes import WAITING, Doors
 from enclave.transformer import TransformerModel
 from enclave.weights import read_weights
 from quotary.attestation.tdx import TDXQuote
@@ -28,6 +35,7 @@ from quotary.client.sealed import MEDIA_TYPE
 from quotary.statements.keyset import DOOR, RECEIPT, Keyset
 from tests.enclave.door_site import MODEL, DoorSite, opened
 from tests.enclave.machine import SERVICE
+from tests.fakes.processes import until
 
 KEY = {"Authorization": "Bearer sk-mine"}
 ASK = {"messages": [{"role": "user", "content": "What is a log?"}], "max_tokens": 8, "temperature": 0}
@@ -303,6 +311,39 @@ def test_an_open_door_takes_no_prompt_in_clear_unless_the_policy_allows_it(
             body = json.dumps({"model": MODEL} | ASK)
             reply = urllib3.request("POST", site.url + path, body=body, retries=False)
             assert (reply.status, code(json.loads(reply.data))) == (403, "plaintext_refused")
+
+
+@dataclass(slots=True)
+class Slow:
+    """A house whose hardware answers when it is told to."""
+
+    service: str = SERVICE
+    platform: str = "sim-tdx"
+    measurement: bytes = b"M" * 32
+    go_on: threading.Event = field(default_factory=threading.Event)
+    asked: list[str] = field(default_factory=list)
+
+    def now(self) -> int:
+        return 0
+
+    def show(self, report_data: bytes, nonce: bytes) -> Shown:
+        self.asked.append("in")
+        assert self.go_on.wait(20)
+        self.asked.append("out")
+        return Shown(self.platform, {}, b"", report_data, None)
+
+
+def test_c23_reports_wait_for_one_another_and_only_so_many_may_wait() -> None:
+    doors, house, asker = Doors(DOORS), Slow(), Asker(b"", sealed=False)
+    with ThreadPoolExecutor(WAITING) as pool:
+        waiting = [pool.submit(doors.get, house, "/v1/attestation/report", asker) for _ in range(WAITING)]
+        until(lambda: doors._places._value == 0, "all places are taken")
+        with pytest.raises(APIError, match="8 reports wait"):
+            doors.get(house, "/v1/attestation/report", asker)
+        house.go_on.set()
+        assert all(report.result() is not None for report in waiting)
+    assert house.asked == ["in", "out"] * WAITING
+    assert doors.get(house, "/v1/attestation/report", asker) is not None
 
 
 def test_evidence_that_has_no_place_in_a_report_is_refused(
