@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import urllib3
 
 from quotary.canonical import parse_canonical
 from quotary.client.keys import create
@@ -206,6 +207,31 @@ def lines_of(process: subprocess.Popen[bytes], count: int) -> list[str]:
         assert piece, "it ended"
         found += piece
     return found.decode().splitlines()[:count]
+
+
+def test_a_mirror_serves_renews_and_sends_a_revocation_on(log: Log, run: Run, tmp_path: Path) -> None:
+    words = ["mirror", log.address, str(tmp_path / "copy"), "--policy", str(policy_file(log, tmp_path))]
+    words += ["--simulation", "--interval", "1", "--serve", "127.0.0.1:0"]
+    with started(*words, errors=tmp_path / "errors") as process:
+        address = lines_of(process, 3)[2]
+        audited = ("--policy", tmp_path / "policy.json", "--simulation", "--store", tmp_path / "store")
+        assert run("audit", address, *audited).code == 0
+        entry = log.authority.revocation(["b"])
+        with urllib3.PoolManager(retries=False) as pool:
+            answer = pool.request("POST", f"{address}/revocations", body=entry, timeout=SECONDS)
+            assert answer.status == 200, answer.data
+            leaf = leaf_hash(entry).hex()
+            until(
+                lambda: pool.request("GET", f"{log.address}/api/v1/proofs/{leaf}").status == 200,
+                "the log has the revocation",
+            )
+            size = log.json("/log.json")["size"]
+            until(
+                lambda: (
+                    int(pool.request("GET", f"{address}/checkpoint").data.split(b"\n")[1]) >= int(str(size))
+                ),
+                "the copy has it too",
+            )
 
 
 def test_a_continuous_audit_ends_with_the_first_finding(log: Log, run: Run, tmp_path: Path) -> None:
