@@ -4,6 +4,8 @@ import json
 import re
 from collections.abc import Iterator
 from datetime import timedelta
+from html.parser import HTMLParser
+from urllib.parse import quote, urlencode
 from xml.etree import ElementTree
 
 import pytest
@@ -16,6 +18,7 @@ from tests.fakes.authority import keyid, measurement, registers
 from tests.fakes.inprocess import Local, local
 from tests.fakes.queries import counted
 from tests.fakes.site import addresses, feed_addresses, history
+from tests.web.payloads import payloads
 
 ATOM = "{http://www.w3.org/2005/Atom}"
 
@@ -267,3 +270,52 @@ def test_a_page_asks_the_database_a_bounded_number_of_times(client: FlaskClient)
         with counted(client.application.extensions["registry"].store) as texts:
             assert client.get(page).status_code == 200
         assert len(texts) <= 200, page
+
+
+class Shape(HTMLParser):
+    """The elements and attribute names of a page, without its texts."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[str] = []
+        self.names: set[str] = set()
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.names |= {name for name, _ in attrs}
+
+
+def asked_with(text: str) -> list[str]:
+    """Addresses that take a text from whoever asks, in each place where one can stand."""
+    fields = [
+        ("/search", "q"),
+        ("/entries", "before"),
+        ("/entries", "kind"),
+        ("/compare", "old"),
+        ("/log/consistency", "new"),
+        ("/log/checkpoints", "before"),
+        ("/digests/00", "at"),
+    ]
+    word = quote(text, safe="")
+    places = [f"/digests/{word}", f"/services/{word}/", f"/entries/{word}", f"/problems/{word}"]
+    return [f"{path}?{urlencode({name: text})}" for path, name in fields] + places
+
+
+def test_no_text_of_two_hundred_changes_the_shape_of_a_page(client: FlaskClient) -> None:
+    known = {
+        tag for _, page, _ in every(client) for tag in Shape(client.get(page).get_data(as_text=True)).tags
+    }
+    plain = Shape(client.get("/digests/x").get_data(as_text=True)).tags
+    for number, text in enumerate(payloads()):
+        asked = asked_with(text)
+        # What echoes a text is asked with every one, the others with some.
+        for path in {asked[0], asked[7], asked[number % len(asked)]}:
+            answer = client.get(path)
+            assert answer.status_code < 500, path
+            if answer.content_type.startswith("text/html"):
+                shape = Shape(answer.get_data(as_text=True))
+                assert not [name for name in shape.names if name.startswith("on")], path
+                assert set(shape.tags) <= known - {"script"} | {"title"}, path
+                if path == asked[7]:
+                    assert shape.tags == plain, path
