@@ -13,7 +13,6 @@ from quotary.attestation.devices import MAX_DEVICES
 from quotary.cli.output import emit, json_option
 from quotary.client.verdict import Trail, documents
 from quotary.errors import QuotaryError
-from quotary.net.listen import take_address
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -94,7 +93,7 @@ def check(
 @click.option(
     "--model", required=True, type=click.Path(path_type=Path), help="Folder with the model and its MANIFEST."
 )
-@click.option("--listen", required=True, help="HOST:PORT to serve on.")
+@click.option("--listen", required=True, help="HOST:PORT to serve on; vsock:PORT in a Nitro enclave.")
 @click.option(
     "--device",
     type=click.Choice([AUTO, CPU, CUDA]),
@@ -113,6 +112,7 @@ def serve(
     device: str,
 ) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
+    from enclave.front import front
     from enclave.logs import forbid_dumps, start_logging
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
@@ -123,11 +123,11 @@ def serve(
     options = Options(setup, model, device)
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
-    with take_address(listen, "--listen") as listener:
+    with front(listen) as reached:
         with _shown(trail):
             found = preflight(options, trail)
         click.echo(boot.report(found), err=True)
-        run(options, listener)
+        run(options, reached)
 
 
 @contextmanager

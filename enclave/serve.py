@@ -9,7 +9,6 @@ reason of that refusal.
 import mmap
 import os
 import signal
-import socket
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from enclave.api import create_app
 from enclave.boot import Machine, Setup
 from enclave.engine import LanguageModel
 from enclave.environment import check_environment
+from enclave.front import Front
 from enclave.lifecycle import Phase
 from enclave.logs import silence
 from enclave.placement import Placement, without_evidence
@@ -91,11 +91,11 @@ def check_manifest(model: Path, found: boot.SelfCheck) -> None:
         raise Rejected("weights digest", claimed.hex(), wanted.hex())
 
 
-def serve(options: Options, listener: socket.socket) -> None:
-    """Serve on a bound socket until told to stop; raises ``WorkerRefused`` where the worker would not."""
+def serve(options: Options, reached: Front) -> None:
+    """Serve where it is reached until told to stop; raises ``WorkerRefused`` where the worker would not."""
     outcome = Outcome()
     try:
-        _Server(options, outcome, listener.detach()).run()
+        _Server(options, outcome, reached).run()
     except SystemExit as stop:
         code, reason = outcome.get()
         if code:
@@ -143,8 +143,9 @@ def drain_on_term(enclave: Enclave, seconds: float) -> None:
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
-    def __init__(self, options: Options, outcome: Outcome, descriptor: int) -> None:
-        self._options, self._outcome, self._descriptor = options, outcome, descriptor
+    def __init__(self, options: Options, outcome: Outcome, reached: Front) -> None:
+        self._options, self._outcome, self._reached = options, outcome, reached
+        self._descriptor = reached.inner.detach()
         super().__init__()
 
     def load_config(self) -> None:
@@ -169,6 +170,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> Any:  # a WSGI application, in the worker
         silence()
+        self._reached.start()
         setup = self._options.setup
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
         placement = Placement(nvml.load, simulation=setup.policy.simulation)

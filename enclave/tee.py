@@ -105,16 +105,16 @@ def verify(report: Report, user_data: bytes, now: datetime, roots: Sequence[Root
 
 
 def serve(options: "Options", listen: str) -> None:
-    """Check this machine, then serve the model on HOST:PORT for as long as the log says that it may."""
+    """Check this machine, then serve the model where it says for as long as the log says that it may."""
     # A web framework comes in only here, after everything that decides.
+    from enclave.front import front
     from enclave.serve import preflight
     from enclave.serve import serve as run
     from quotary.client.verdict import Trail
-    from quotary.net.listen import take_address
 
-    with take_address(listen, "listen") as listener:
+    with front(listen, "listen") as reached:
         preflight(options, Trail())
-        run(options, listener)
+        run(options, reached)
 
 
 def _report_data(user_data: bytes) -> bytes:

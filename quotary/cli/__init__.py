@@ -102,6 +102,7 @@ enclave = LazyGroup(
     {
         "check": Lazy("enclave.cli:check", "The boot check alone, with its reasons.", "Enclave", "enclave"),
         "serve": Lazy("enclave.cli:serve", "Check itself, then answer prompts.", "Enclave", "enclave"),
+        "forward": Lazy("quotary.cli.forward:forward", "Carry to and from one without network.", "Enclave"),
         "simulate-init": Lazy("simulator.cli:simulate_init", "Make the simulated vendor.", "Simulation"),
         "simulate": Lazy("simulator.cli:simulate", "Start a measured process (software only).", "Simulation"),
         "simulate-vm": Lazy("simulator.cli:simulate_vm", "Start the built image in QEMU.", "Simulation"),

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from enclave import api, serve
+from enclave.front import carried
 from enclave.logs import forbid_dumps, start_logging
 from tests.enclave.test_boot_check import machine
 from tests.fakes.machine import hardware
@@ -43,8 +44,8 @@ def planted(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return broken
 
 
-def load(folder: Path, digest: bytes, device: str, *, simulation: bool) -> Any:
-    model = LOAD(folder, digest, device, simulation=simulation)
+def load(*given: Any) -> Any:
+    model = LOAD(*given)
     encode = model.encode
 
     def broken(messages: Any) -> Any:
@@ -66,7 +67,9 @@ def main(descriptor: int, model: Path, digest: str, folder: Path) -> None:
     serve.load_model = load
     forbid_dumps()
     start_logging()
-    serve.serve(serve.Options(setup, model, "cpu"), socket.socket(fileno=descriptor))
+    # Through the carrier, as behind a vsock: what leaves the process leaves it there.
+    with carried(socket.socket(fileno=descriptor)) as reached:
+        serve.serve(serve.Options(setup, model, "cpu"), reached)
 
 
 if __name__ == "__main__":
