@@ -180,12 +180,19 @@ class Engine:
 
     def _run(self) -> None:
         batch = self._batch
-        while self._wait():
-            batch.sweep()
-            read = 0
-            while read < READ_TOKENS and (batch.reading or self._next()):
-                read += batch.read()
-            batch.step()
+        try:
+            while self._wait():
+                batch.sweep()
+                read = 0
+                while read < READ_TOKENS and (batch.reading or self._next()):
+                    read += batch.read()
+                batch.step()
+        except Exception as error:  # noqa: BLE001  # nobody may wait for a thread that is gone
+            _failed(error, 0)
+            with self._changed:
+                self._aborted = self._aborted or "error"
+                for job in (*self._waiting, *batch.jobs()):
+                    job.put(Output("error", ()))
 
     def _wait(self) -> bool:
         """Wait until there is something to do; jobs that ended while they waited are answered here."""
@@ -311,7 +318,11 @@ class _Batch:
                 self._took(place, choices[place])
 
     def _took(self, place: int, choice: Choice) -> None:
-        reason = self._rows[place].take(choice)
+        try:
+            reason = self._rows[place].take(choice)
+        except Exception as error:  # noqa: BLE001  # one text that cannot be made ends one answer
+            _failed(error, 0)
+            reason = "error"
         if reason:
             self._leave(place, reason)
 
@@ -319,8 +330,9 @@ class _Batch:
         answer, last = self._rows[place], self._rows.pop()
         if answer is not last:
             self._rows[place] = last
-        self._model.leave(place)
+        # First, so that its caller gets an end whatever the model does.
         answer.finish(reason, full=full)
+        self._model.leave(place)
 
 
 def _failed(error: Exception, prompt_tokens: int) -> bool:

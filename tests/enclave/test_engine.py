@@ -272,6 +272,37 @@ def test_a_model_that_fails_ends_those_in_it_and_answers_the_next(caplog: pytest
     assert "secret" not in caplog.text
 
 
+def test_a_text_that_cannot_be_made_ends_its_own_answer_alone() -> None:
+    with counting(rows=3, hold=100) as (engine, model):
+
+        def decode(ids: Sequence[int]) -> str:
+            if 203 in ids:
+                raise UnicodeError
+            return Counting.decode(model, ids)
+
+        model.decode = decode  # type: ignore[method-assign]
+        jobs = [engine.submit((n,), sampling(max_tokens=5)) for n in (100, 200, 300)]
+        model.gate.set()
+        assert [text_of(job).count(" ") for job in jobs] == [5, 2, 5]
+        assert jobs[1].output == Output("error", (201, 202, 203))
+
+
+def test_nobody_waits_for_a_thread_that_is_gone() -> None:
+    with counting(rows=1, hold=100) as (engine, model):
+
+        def leave(place: int) -> None:
+            raise RuntimeError
+
+        model.leave = leave  # type: ignore[method-assign]
+        jobs = [engine.submit((n,), sampling(max_tokens=2)) for n in (100, 200)]
+        model.gate.set()
+        assert [text_of(job) for job in jobs] == ["101 102 ", ""]
+        assert [job.output.finish_reason for job in jobs] == ["length", "error"]
+        with pytest.raises(APIError) as caught:
+            engine.submit((300,), sampling())
+        assert (caught.value.status, caught.value.code) == (503, "model_stopped")
+
+
 def test_where_memory_is_full_the_last_to_join_goes_and_the_others_are_answered() -> None:
     with counting(rows=3, room=5, hold=2) as (engine, model):
         jobs = [engine.submit((n,) * n, sampling(max_tokens=4)) for n in (2, 3, 4)]
