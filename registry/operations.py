@@ -200,6 +200,7 @@ def _endpoint(rule: str) -> str:
 OPERATIONS: dict[str, Operation] = {
     **_API,
     **_OTHERS,
+    "pages./verify/standalone_html": Operation("The verifier as one page to save", HTML, cached=True),
     "pages./static/<name>": Operation("The stylesheet and the verifier", "text/*", ("not-found",)),
     **{
         _endpoint(rule): Operation(said, HTML, problems, query)

@@ -21,6 +21,7 @@ from registry.c2sp import IMMUTABLE, cached
 from registry.errors import NotFound
 from registry.pages import feeds
 from registry.pages.lookup import iso
+from registry.pages.standalone import standalone
 from registry.pages.table import FEEDS, PAGES, Page, twin
 from registry.site import Site
 
@@ -32,6 +33,8 @@ POLICY = (
 )
 TYPES = {"style.css": "text/css", "verify.js": "text/javascript", "ed25519.js": "text/javascript"}
 
+STANDALONE = "/verify/standalone.html"
+
 View = Callable[..., str | Response]
 
 
@@ -42,7 +45,7 @@ def blueprint(site: Site) -> Blueprint:
     made.record_once(lambda state: _add_to(state.app.jinja_env))
     made.after_request(_headers)
     made.context_processor(lambda: _common(site))
-    routes: dict[str, View] = {"/static/<name>": _static_file}
+    routes: dict[str, View] = {"/static/<name>": _static_file, STANDALONE: _standalone}
     for rule, page in PAGES.items():
         routes[rule] = partial(_page, site, page)
         routes[twin(rule)] = partial(_twin, site, page)
@@ -72,6 +75,13 @@ def _static_file(name: str) -> Response:
     # A module that another one imports has no digest in its address, so its next version has the same.
     caching = IMMUTABLE if request.query_string else "no-cache"
     return cached(_asset(name), f"{TYPES[name]}; charset=utf-8", caching)
+
+
+def _standalone() -> Response:
+    # Its own policy stands in it, and lets in less than ours.
+    response = cached(standalone(), "text/html; charset=utf-8", "no-cache")
+    response.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+    return response
 
 
 def _common(site: Site) -> dict[str, Any]:
@@ -119,7 +129,7 @@ def _asset(name: str) -> bytes:
 
 
 def _headers(response: Response) -> Response:
-    response.headers["Content-Security-Policy"] = POLICY
+    response.headers.setdefault("Content-Security-Policy", POLICY)
     response.headers["Cross-Origin-Opener-Policy"] = "same-origin"
     response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -1,5 +1,6 @@
 """Every page of the site: its address, its template, and the function that gives what it and its twin say."""
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from registry.pages import (
     services,
     standing,
 )
+from registry.pages.standalone import standalone
 from registry.site import Site
 
 Said = Callable[..., dict[str, object]]
@@ -36,7 +38,14 @@ class Page:
 
 
 def _checks(site: Site) -> dict[str, object]:
-    return {"origin": site.config.origin, "policy": site.policy_text()}
+    digest = hashlib.sha256(standalone()).hexdigest()
+    size = site.store.read.published_size()
+    return {
+        "origin": site.config.origin,
+        "policy": site.policy_text(),
+        "standalone": {"path": "/verify/standalone.html", "sha256": digest},
+        "logged": site.store.read.by_term(digest, size, 1),
+    }
 
 
 PAGES: Mapping[str, Page] = {

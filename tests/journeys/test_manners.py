@@ -43,6 +43,7 @@ def pages(log: Log) -> list[str]:
         "/search?q=chat",
         "/search?q=nothing",
         "/entries?kind=rebuild",
+        "/verify/standalone.html",
     ]
     return [*(page for _, page, _ in addresses(releases, size)), *asked]
 

@@ -1,0 +1,95 @@
+"""The verifier as one saved page: the text of the modules, and the same answers from a file without a network."""
+
+import hashlib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import web
+from quotary.canonical import b64
+from quotary.tlog.tiles import decode_entry_bundle
+from registry.pages.standalone import MODULES, joined, standalone
+from tests.fakes.browser import chromium, violations
+from tests.fakes.inprocess import local
+
+VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """The page from a file, in a browser that has no network."""
+    saved = tmp_path_factory.mktemp("saved") / "verify.html"
+    saved.write_bytes(standalone())
+    with chromium() as browser:
+        context = browser.new_context(offline=True)
+        opened = context.new_page()
+        opened.wrong = []
+        opened.on("console", lambda line: opened.wrong.append(line.text) if line.type == "error" else None)
+        opened.on("pageerror", lambda error: opened.wrong.append(str(error)))
+        opened.goto(saved.as_uri())
+        yield opened
+        context.close()
+
+
+def test_it_holds_every_line_of_the_modules_but_imports_and_exports() -> None:
+    text = set(joined().splitlines())
+    for name in MODULES:
+        for line in (web.FOLDER / "static" / name).read_text("utf-8").splitlines():
+            if not line.startswith(("import ", "export {")):
+                assert line.removeprefix("export ") in text, line
+
+
+def test_it_names_no_other_place_and_lets_nothing_in_or_out() -> None:
+    text = standalone().decode()
+    assert re.findall(r'(?:src|href|action)="(?!data:,")[^"]*"', text) == []
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy is not None
+    assert policy[1].startswith("default-src 'none'; script-src 'sha256-")
+    assert "connect-src" not in policy[1]
+    assert "unsafe" not in policy[1]
+
+
+def verdict(page: Any, subject: str, entry: bytes | None, keys: str) -> str:
+    page.fill("#keys", keys)
+    page.fill("#subject", subject)
+    page.evaluate("text => { document.querySelector('#entry').value = text }", (entry or b"").decode())
+    page.click("section[data-paste] button")
+    page.wait_for_selector("section[data-verdict]")
+    found = page.locator("section[data-paste]").get_attribute("data-verdict")
+    assert isinstance(found, str)
+    return found
+
+
+@pytest.mark.browser
+def test_it_judges_the_vectors_of_python_from_a_file(page: Any) -> None:
+    proof, keys = (VECTORS / "dual.tlog-proof").read_text(), (VECTORS / "dual.policy").read_text()
+    entry = decode_entry_bundle((VECTORS / "example.entries").read_bytes())[3]
+    assert verdict(page, proof, entry, keys) == "passed", b64(entry)
+    assert verdict(page, proof, b"another entry", keys) == "mismatch"
+    assert verdict(page, proof, None, keys) == "not-found"
+    assert verdict(page, proof, entry, "") == "could-not-check"
+    assert page.wrong == []
+
+
+@pytest.mark.browser
+def test_it_is_readable_by_everybody(page: Any) -> None:
+    assert violations(page) == []
+
+
+def test_the_page_says_its_digest_and_where_it_is_logged(tmp_path: Path) -> None:
+    with local(tmp_path) as log:
+        log.loop.round()
+        made, client = log.authority, log.client()
+        log.append(made.allocation(), made.delegation(notices=("artefact",)))
+        served = client.get("/verify/standalone.html")
+        digest = hashlib.sha256(served.data).hexdigest()
+        said = client.get("/verify.json").json
+        assert (said["standalone"]["sha256"], said["logged"]) == (digest, [])
+        assert "unsafe" not in served.headers["Content-Security-Policy"]
+        items = [{"name": "verify/standalone.html", "sha256": digest, "size": len(served.data)}]
+        log.append(made.notice(items=items))
+        (index,) = client.get("/verify.json").json["logged"]
+        assert f'href="/entries/{index}"' in client.get("/verify").get_data(as_text=True)
