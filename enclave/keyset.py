@@ -144,7 +144,7 @@ def _public(gateway: "Gateway") -> KeysetKey:
 
 
 def _gateway() -> "Gateway":
-    # Imported here, because it needs a package that an image without this door does not have.
+    # Imported here, because without this door nothing of it is needed.
     from enclave.gateway import Gateway
 
     return Gateway()

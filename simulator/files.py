@@ -27,6 +27,7 @@ ENCLAVE_REQUIREMENTS = (
     "cryptography",
     "flask",
     "gunicorn",
+    "pyhpke",
     "safetensors",
     "torch",
     "transformers",

@@ -50,11 +50,12 @@ class Server:
     errors: Path
     address: str = ""
     process: subprocess.Popen[bytes] | None = None
+    module: str = "registry"
 
     def start(self) -> "Server":
         with open(self.errors, "ab") as errors:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "registry", *self.words],
+                [sys.executable, "-m", self.module, *self.words],
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 cwd=ROOT,
