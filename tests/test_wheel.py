@@ -64,7 +64,14 @@ def test_a_missing_extra_is_named_with_the_command_that_adds_it(
 
 
 @pytest.mark.parametrize(
-    "package", ["web/templates/base.html", "web/static/verify.js", "web/enclave/page.js", "nix/default.nix", "migrations/env.py"]
+    "package",
+    [
+        "web/templates/base.html",
+        "web/static/verify.js",
+        "web/enclave/page.js",
+        "nix/default.nix",
+        "migrations/env.py",
+    ],
 )
 def test_data_files_travel_in_the_wheel(installed: Path, package: str) -> None:
     site = next((installed.parent / "lib").glob("python3*/site-packages"))

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from enclave.answer import Reply, plain
 from enclave.boot import Shown
@@ -105,12 +105,12 @@ class Doors:
 
     def get(self, house: House, target: str, asker: Asker) -> Reply | None:
         """Answer a GET of ``target`` (path and query), or give None where no open door has that path."""
-        parts = urlsplit(target)
-        folder, _, name = parts.path.rpartition("/")
-        for path, argument in ((parts.path, ""), (f"{folder}/", name)):
+        asked, _, query = target.partition("?")
+        folder, _, name = asked.rpartition("/")
+        for path, argument in ((asked, ""), (f"{folder}/", name)):
             view = self._views.get(path)
             if view is not None:
-                found = view(house, argument, Query.parse(parts.query), asker)
+                found = view(house, argument, Query.parse(query), asker)
                 body = json.dumps(found, separators=(",", ":")).encode()
                 return plain(200, body, {"cache-control": "no-store"})
         return None

@@ -203,6 +203,16 @@ def test_what_came_sealed_is_signed_for_the_channel_alone(site: DoorSite) -> Non
     assert signed["text"] == f"{hashlib.sha256(body).hexdigest()}:{hashlib.sha256(received).hexdigest()}"
 
 
+@pytest.mark.parametrize(
+    "path", ["//[", "/v1/signature/", "/v1/signature/x/y", "/v1/attestation/report/", "/?", "//"]
+)
+def test_a_path_that_is_none_is_told_so_inside_the_channel(site: DoorSite, path: str) -> None:
+    wire, opener = site.seal("GET", path)
+    found = json.loads(opener.feed(post(site, wire)))
+    assert opener.head is not None
+    assert (opener.head.status, code(found)) == (404, "not_found")
+
+
 def post(site: DoorSite, wire: bytes) -> bytes:
     headers = {"Content-Type": MEDIA_TYPE}
     reply = urllib3.request("POST", f"{site.url}/v1/sealed", body=wire, headers=headers, retries=False)
