@@ -17,8 +17,8 @@ from registry.public import FIRST, Place, PublicLog, Snapshot
 
 MAX_BUNDLES = 2000
 BUNDLES = "api/v1/bundles"
-# Of its time the sequencer gives bundles three hundredths, and half where a walk over all of them is late.
-SHARE, LATE_SHARE, LATE_SECONDS = 0.03, 0.5, 15.0
+# Of its time the sequencer gives bundles three hundredths, and a fifth where a walk over all of them is late.
+SHARE, LATE_SHARE, LATE_SECONDS = 0.03, 0.2, 10.0
 # A shorter turn would mostly gather what bundles share: services, delegations, floors.
 TURN_SECONDS, LEAST_BUNDLES = 0.03, 2
 AT_ONCE = 16
