@@ -23,9 +23,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import pysqlite3.dbapi2 as pysqlite3
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from benchmarks.synthetic import BUILDER, FIRST_SEQUENCE, SERVICES, SETUP, entries, service
+from quotary import ed25519
 from quotary.statements.envelope import Envelope, pae, raw_public_key
 from quotary.tlog.merkle import leaf_hash
 from registry.config import Config
@@ -141,7 +141,7 @@ def bare_seconds(folder: Path, made: Sequence[bytes]) -> tuple[float, float]:
 
 
 def bare_work(database: Path, made: Sequence[bytes]) -> tuple[float, float]:
-    public = Ed25519PublicKey.from_public_bytes(raw_public_key(key(BUILDER)))
+    public = raw_public_key(key(BUILDER))
     signed = [(item.signatures[0].sig, pae(item.payload)) for item in map(Envelope.parse, made)]
     rows = [(index, leaf_hash(entry), entry) for index, entry in enumerate(made)]
     with closing(pysqlite3.connect(str(database), isolation_level=None)) as connection:
@@ -154,7 +154,7 @@ def bare_work(database: Path, made: Sequence[bytes]) -> tuple[float, float]:
         started, used = time.perf_counter(), time.process_time()
         for table in ("waiting", "entry"):
             for signature, message in signed:
-                public.verify(signature, message)
+                ed25519.verify(public, signature, message)
             for start in range(0, len(rows), LINES):
                 connection.execute("BEGIN IMMEDIATE")
                 connection.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows[start : start + LINES])
