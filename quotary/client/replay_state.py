@@ -1,6 +1,8 @@
 """F1's state in an auditor's store (a ``Known``): read as F1 asks for it, written when an interval ends.
 
-So memory does not grow with the log. Kept in memory are only the answers that many entries ask for.
+So memory does not grow with the log. Kept in memory are only the answers that many entries ask for. What is
+found by a hash lies anywhere in its table, so those rows are short; the records lie in the order in which
+they were first made.
 """
 
 import hashlib
@@ -19,7 +21,8 @@ from quotary.statements.state import Changes, Held, Released, held_by
 
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS records
-  (key BLOB PRIMARY KEY, digest BLOB NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+  (key BLOB PRIMARY KEY, digest BLOB NOT NULL, place INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS contents (place INTEGER PRIMARY KEY, record BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS holders
   (measurement BLOB, service TEXT, PRIMARY KEY (measurement, service)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS effective
@@ -88,8 +91,18 @@ class StoredState:
         """
         write = self._write
         self._absent = set()
-        digests = ((key, hashlib.sha256(record).digest(), record) for key, record in records.items())
-        write("INSERT OR REPLACE INTO records VALUES (?, ?, ?)", digests)
+        (place,) = self._row("SELECT ifnull(max(place), 0) + 1 FROM contents")
+        digests = (
+            (key, hashlib.sha256(records[key]).digest(), place + number)
+            for number, key in enumerate(sorted(records))
+        )
+        write(
+            "INSERT INTO records VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE SET digest = excluded.digest",
+            digests,
+        )
+        # At the place that the key has: a new one, or its own of before.
+        contents = "INSERT OR REPLACE INTO contents SELECT place, ?2 FROM records WHERE key = ?1"
+        write(contents, records.items())
         holders = ((item, name) for item, names in new.holders.items() for name in names)
         write("INSERT OR IGNORE INTO holders VALUES (?, ?)", holders)
         effective = (_effective(name, new.releases.get(name)) for name in new.effective)
@@ -120,10 +133,12 @@ class StoredState:
     def record(self, key: bytes) -> Record | None:
         if key in self._absent:
             return None
-        row = self._row("SELECT digest, record FROM records WHERE key = ?", key)
+        row = self._row(
+            "SELECT digest, record FROM records LEFT JOIN contents USING (place) WHERE key = ?", key
+        )
         if row is None:
             return None
-        if hashlib.sha256(row[1]).digest() != row[0]:
+        if row[1] is None or hashlib.sha256(row[1]).digest() != row[0]:
             raise self._damaged()
         return parse_record(row[1])
 

@@ -23,7 +23,7 @@ from quotary.statements.state_entry import StateEntry
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 
-VERSION = 2
+VERSION = 3
 MAX_WAITING = 1 << 24
 CACHE_KIB = 1 << 16
 
@@ -32,6 +32,11 @@ _SCHEMA = """
 CREATE TABLE IF NOT EXISTS waiting (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS orders (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 """
+# The tables of versions 1 and 2, but for the facts.
+_OLDER = (
+    *("nodes", "waiting", "effective", "orders", "records", "holders", "releases", "denied"),
+    *("sequences", "marks", "delegations"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +206,7 @@ class ReplayStore:
         self._database.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
         self._database.execute(_FACTS)
         known = self.fact("origin")
-        if known == origin.encode() and self.fact("version") == b"1":
+        if known == origin.encode() and self.fact("version") in (b"1", b"2"):
             self._renew()
         self._database.executescript(_SCHEMA + SCHEMA + OUTBOX)
         if known is None:
@@ -211,9 +216,9 @@ class ReplayStore:
             raise Malformed(f"{self.path} is the audit of {known.decode()}, not of {origin}")
 
     def _renew(self) -> None:
-        """Begin again at entry 0, as what version 1 wrote of F1 is not read; the checkpoints stay known."""
+        """Begin again at entry 0: what older versions wrote of F1 is not read, but checkpoints stay known."""
         with self.transaction():
-            for table in ("nodes", "waiting", "effective", "orders"):
-                self._database.execute(f"DROP TABLE {table}")
+            for table in _OLDER:
+                self._database.execute(f"DROP TABLE IF EXISTS {table}")
             self._database.execute("DELETE FROM facts WHERE name IN ('progress', 'f1')")
             self.keep("version", str(VERSION).encode())

@@ -162,13 +162,14 @@ def _waiting_on_disk(store: ReplayStore) -> int:
     return count
 
 
-def test_a_store_of_the_first_version_is_begun_again_and_remembers_the_checkpoint(
-    log: FakeLog, tmp_path: Path
+@pytest.mark.parametrize("version", [b"1", b"2"])
+def test_a_store_of_an_older_version_is_begun_again_and_remembers_the_checkpoint(
+    log: FakeLog, tmp_path: Path, version: bytes
 ) -> None:
     note = source_of(log).files[CHECKPOINT]
     with closing(sqlite3.connect(tmp_path / "audit.db")) as database, database:
-        database.executescript(_FIRST_VERSION)
-        facts = {"origin": ORIGIN.encode(), "version": b"1", "note": note, "progress": b"{}", "f1": b"x"}
+        database.executescript(_FACTS + _OLDER[version])
+        facts = {"origin": ORIGIN.encode(), "version": version, "note": note, "progress": b"{}", "f1": b"x"}
         database.executemany("INSERT INTO facts VALUES (?, ?)", facts.items())
     with ReplayStore(tmp_path, ORIGIN) as store:
         with pytest.raises(Finding, match="rollback"):
@@ -176,10 +177,20 @@ def test_a_store_of_the_first_version_is_begun_again_and_remembers_the_checkpoin
         assert audit(log, store).fresh == len(log.entries)
 
 
-_FIRST_VERSION = """
-CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;
+_FACTS = "CREATE TABLE facts (name TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID;"
+_OLDER = {
+    b"1": """
 CREATE TABLE nodes (hash BLOB PRIMARY KEY, data BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE waiting (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
 CREATE TABLE effective (entry_index INTEGER PRIMARY KEY, ts INTEGER NOT NULL, entry BLOB NOT NULL);
 CREATE TABLE orders (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
-"""
+""",
+    b"2": """
+CREATE TABLE waiting (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+CREATE TABLE orders (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+CREATE TABLE records (key BLOB PRIMARY KEY, digest BLOB NOT NULL, record BLOB NOT NULL) WITHOUT ROWID;
+INSERT INTO records VALUES (zeroblob(32), zeroblob(32), x'7b7d');
+CREATE TABLE delegations (entry_index INTEGER PRIMARY KEY, entry BLOB NOT NULL);
+INSERT INTO delegations VALUES (0, x'7b7d');
+""",
+}

@@ -74,10 +74,38 @@ def test_a_record_that_is_not_the_one_of_the_map_is_refused(database: sqlite3.Co
     state, _ = story(database)
     for key, _ in list(state.pairs(bytes(32), b"\xff" * 32)):
         assert state.record(key) is not None
-    database.execute("UPDATE records SET record = CAST(record || ' ' AS BLOB)")
+    database.execute("UPDATE contents SET record = CAST(record || ' ' AS BLOB)")
     for key, _ in list(state.pairs(bytes(32), b"\xff" * 32)):
         with pytest.raises(CannotTell, match="is damaged"):
             state.record(key)
+
+
+def test_a_record_that_is_gone_is_refused(database: sqlite3.Connection) -> None:
+    state, _ = story(database)
+    database.execute("DELETE FROM contents")
+    for key, _ in list(state.pairs(bytes(32), b"\xff" * 32)):
+        with pytest.raises(CannotTell, match="is damaged"):
+            state.record(key)
+
+
+def test_a_record_that_changes_stays_in_its_place(database: sqlite3.Connection) -> None:
+    state, log = story(database)
+    places = "SELECT key, place FROM records ORDER BY key"
+    before = dict(database.execute(places).fetchall())
+    changed = State(state)
+    by = Authority()
+    made = [by.genesis(), by.allocation(), by.delegation(), by.release("r1"), by.release("r0", "r1")]
+    assert made[:4] == log
+    closed = F1(ORIGIN, changed, 4).close([(4, made[4])], TS)
+    state.absorb(changed.new, closed.changes, made.__getitem__)
+    after = dict(database.execute(places).fetchall())
+    assert before.items() <= after.items()
+    assert sorted(after.values()) == [1, 2, 3, 4]
+    assert [place for (place,) in database.execute("SELECT place FROM contents")] == [1, 2, 3, 4]
+    for key, record in closed.changes.items():
+        found = state.record(key)
+        assert found is not None
+        assert found.encode() == record
 
 
 def test_a_delegation_that_is_gone_or_another_one_is_refused(database: sqlite3.Connection) -> None:
