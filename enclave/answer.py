@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from enclave.chat import APIError, ChatRequest, Sampling, TextRequest
-from enclave.engine import SAMPLER, Choice, Engine, Job
+from enclave.engine import SAMPLER, Engine
 from enclave.forms import ChatForm, Document, Form, TextForm
+from enclave.job import Choice, Job
 from enclave.lifecycle import Admission
 from enclave.receipts import Answered, ReceiptBook, ResponseHash
 from quotary.client.receipt import Channel, Origin, Receipt, Served, Signature, commitment

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from enclave.engine import Choice
+from enclave.job import Choice
 
 Decode = Callable[[Sequence[int]], str]
 Document = dict[str, object]

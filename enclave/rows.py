@@ -15,7 +15,7 @@ import torch
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache
 
 from enclave.chat import Sampling
-from enclave.engine import Choice
+from enclave.job import Choice
 from enclave.sampler import Row, choose
 
 PIECE = 256
@@ -41,7 +41,7 @@ class Rows:
         self._cache = Cache(layers=self._layers)
         self._rows: list[Row] = []
         self._lengths: list[int] = []
-        self._read = torch.empty(0)
+        self._read: Any = None
 
     def read(self, prompt: Sequence[int], at: int) -> int:
         """Read the next piece of a prompt, from token ``at`` on; returns where the one after it begins.
@@ -62,6 +62,7 @@ class Rows:
         assert len(self._rows) < self.count
         row = Row(sampling, [])
         (choice,) = choose([row], self._read)
+        self._read = None
         for layer in self._layers:
             layer.move(self.count, len(self._rows), prompt_length)
         row.ids.append(choice.token)
@@ -102,7 +103,8 @@ class Rows:
                 use_cache=True, logits_to_keep=1,
             )  # fmt: skip
             logits: torch.Tensor = found.logits[:, -1].float()
-            return logits
+        self._place.where = None
+        return logits
 
 
 def token_bytes(model: Any) -> int:

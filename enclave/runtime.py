@@ -16,8 +16,9 @@ from enclave.answer import Serving
 from enclave.boot import SelfCheck, Shown
 from enclave.chat import APIError
 from enclave.doors.routes import Doors
-from enclave.engine import Engine, LanguageModel
+from enclave.engine import Engine
 from enclave.events import LifecycleChanged, Step, Why, emit, word
+from enclave.job import LanguageModel
 from enclave.keyset import Keyring, LiveKeyset
 from enclave.lifecycle import NotServing, State, Verified
 from enclave.receipts import ReceiptBook

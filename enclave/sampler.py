@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 
 from enclave.chat import Sampling
-from enclave.engine import Choice
+from enclave.job import Choice
 
 _LABEL = b"quotary-sampler/v2\n"
 # SplitMix64 (Steele, Lea, Flood: Fast splittable pseudorandom number generators, 2014), as signed numbers.

@@ -21,9 +21,9 @@ from gunicorn.app.base import BaseApplication
 from enclave import boot, nvml
 from enclave.api import create_app
 from enclave.boot import Machine, Setup
-from enclave.engine import LanguageModel
 from enclave.environment import check_environment
 from enclave.front import Front
+from enclave.job import LanguageModel
 from enclave.lifecycle import Phase
 from enclave.logs import silence
 from enclave.placement import Placement, without_evidence

@@ -19,7 +19,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerFa
 
 from enclave import rows
 from enclave.chat import APIError, Message, Sampling
-from enclave.engine import Choice, MemoryFull
+from enclave.job import Choice, MemoryFull
 from enclave.rows import Rows
 from enclave.weights import Weights
 from quotary.errors import Malformed, Unsupported

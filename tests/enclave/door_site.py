@@ -9,7 +9,7 @@ from pathlib import Path
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from enclave.api import create_app
-from enclave.engine import LanguageModel
+from enclave.job import LanguageModel
 from enclave.runtime import Enclave, Terms
 from quotary.client.policy import DOORS, EnclaveRules
 from quotary.client.sealed import Head, ResponseOpener, seal_request

@@ -12,7 +12,8 @@ import torch
 from builder.model import MadeModel
 from enclave import rows
 from enclave.chat import APIError, Message, Sampling
-from enclave.engine import READ_TOKENS, Choice, Engine, Job, MemoryFull, Output
+from enclave.engine import READ_TOKENS, Engine
+from enclave.job import Choice, Job, MemoryFull, Output
 from enclave.transformer import TransformerModel
 from enclave.weights import Weights, read_weights
 from quotary.errors import Malformed, Unsupported

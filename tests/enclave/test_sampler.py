@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from enclave.chat import Sampling
-from enclave.engine import Choice
+from enclave.job import Choice
 from enclave.sampler import Row, choose, gumbel, key
 
 WORD = 1 << 64

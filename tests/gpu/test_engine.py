@@ -10,7 +10,8 @@ import safetensors.torch
 import torch
 
 from enclave.chat import Message, Sampling
-from enclave.engine import Engine, Job, Output
+from enclave.engine import Engine
+from enclave.job import Job, Output
 from enclave.sampler import Row, choose
 from enclave.transformer import TransformerModel
 from enclave.weights import Weights
