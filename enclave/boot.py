@@ -19,6 +19,7 @@ from enclave.device import Device, DeviceEvidence, Evidence
 from enclave.events import BootChecked, emit
 from enclave.hardware import Documents, open_tee
 from enclave.keyset import LiveKeyset
+from enclave.network import ports_of
 from enclave.placement import GPU, MODE
 from quotary.attestation.binding import (
     UNCHALLENGED,
@@ -72,6 +73,7 @@ class Setup:
     """What a check needs, fixed for the life of the process.
 
     devices: how many GPUs and switches the machine shows
+    ports:   where the process that serves may connect to by TCP
     """
 
     policy: Policy
@@ -82,6 +84,7 @@ class Setup:
     memory: Memory
     clock: Clock
     devices: int = 0
+    ports: frozenset[int] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +146,10 @@ def open_setup(policy: Path, registry: str, service: str, tee: str, devices: int
     if service not in found.services:
         raise Refused("policy", f"no owner keys for {service}", "the owner keys of the service to run")
     http, clock = HTTP(plain_http=found.simulation), SystemClock()
-    device = open_tee(tee, Documents(http, registry, clock))
-    return Setup(
-        found, found.enclave, service, device, LogClient(http, registry), ProcessMemory(), clock, devices
-    )
+    documents = Documents(http, registry, clock)
+    log, ports = LogClient(http, registry), ports_of(registry, documents.services)
+    device = open_tee(tee, documents)
+    return Setup(found, found.enclave, service, device, log, ProcessMemory(), clock, devices, ports)
 
 
 class Machine:

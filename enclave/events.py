@@ -75,6 +75,14 @@ class CollateralNotInRegistry:
 
 
 @dataclass(frozen=True, slots=True)
+class NetworkUnrestricted:
+    """The kernel has no rules that would hold this process to the ports of its log and vendors."""
+
+    event: ClassVar[str] = "network.unrestricted"
+    level: ClassVar[int] = logging.WARNING
+
+
+@dataclass(frozen=True, slots=True)
 class GPUNotUsed:
     """A GPU is there that may see no prompts."""
 
@@ -114,6 +122,7 @@ Event = (
     BootChecked
     | LifecycleChanged
     | CollateralNotInRegistry
+    | NetworkUnrestricted
     | GPUNotUsed
     | MemoryFull
     | ModelFailed

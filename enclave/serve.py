@@ -22,10 +22,12 @@ from enclave import boot, nvml
 from enclave.api import create_app
 from enclave.boot import Machine, Setup
 from enclave.environment import check_environment
+from enclave.events import NetworkUnrestricted, emit
 from enclave.front import Front
 from enclave.job import LanguageModel
 from enclave.lifecycle import Phase
 from enclave.logs import silence
+from enclave.network import restrict
 from enclave.placement import Placement, without_evidence
 from enclave.runtime import Enclave, Terms
 from enclave.tokens import TokenGate
@@ -170,8 +172,11 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
 
     def load(self) -> Any:  # a WSGI application, in the worker
         silence()
-        self._reached.start()
         setup = self._options.setup
+        # Before any other thread: only what is started from here on is held to it.
+        if not restrict(setup.ports):
+            emit(NetworkUnrestricted())
+        self._reached.start()
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
         placement = Placement(nvml.load, simulation=setup.policy.simulation)
         enclave = Enclave(terms, Machine(setup), setup.clock, placement.check, _gate(setup))

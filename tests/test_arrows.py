@@ -10,7 +10,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-PACKAGES = ("quotary", "registry", "builder", "enclave", "simulator", "verifier")
+PACKAGES = ("quotary", "registry", "builder", "enclave", "private", "simulator", "verifier")
 
 
 def lint(tree: Path) -> subprocess.CompletedProcess[str]:

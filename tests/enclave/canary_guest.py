@@ -3,7 +3,7 @@
     python -m tests.enclave.canary_guest DESCRIPTOR MODEL DIGEST FOLDER
 
 A prompt that holds ``fail here`` makes the code raise with the prompt in its message, ``fail in the model`` the model,
-``warn`` makes it warn and print, and ``die`` aborts the process that serves.
+``warn`` makes it warn and print, ``connect`` open a connection, and ``die`` aborts the process that serves.
 """
 
 import os
@@ -37,6 +37,9 @@ def planted(parse: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
             thread = threading.Thread(target=lambda: [].index(text))  # type: ignore[arg-type]  # it raises with it
             thread.start()
             thread.join()
+        if "connect" in text:
+            # Nobody listens there; where the kernel lets it try at all it is refused by the other end.
+            socket.create_connection(("127.0.0.1", 9))
         if "die" in text:
             os.abort()
         return parse(body)

@@ -130,7 +130,7 @@ def bodies(word: str) -> list[bytes]:
     """Bodies that hold the word, one for each way that a request can end."""
     return [
         question(word), question(word, stream=True), question(f"fail here {word}"), question(f"fail in the model {word}"),
-        question(f"warn {word}"), question("x", model=word), question("x", **{word: 1}), question("x", stop=[word]),
+        question(f"warn {word}"), question(f"connect {word}"), question("x", model=word), question("x", **{word: 1}), question("x", stop=[word]),
         question("x", user=word), question(word * 400), question(f"<s>{word}</s>"), question("x", n=word),
         question(word, temperature=word), b'{"model":"' + word.encode(), word.encode(),
         question("x", messages=[{"role": word, "content": "x"}]), question("x", messages=word),
@@ -176,7 +176,11 @@ def search(folder: Path, model: MadeModel, requests: int, capsys: pytest.Capture
                 guest.wait()
             ask(guest, number, word)
         guest.get("/v1/state")
-    assert (folder / "said").read_bytes().count(b"api.failed") > requests // 50
+    said = (folder / "said").read_bytes()
+    assert said.count(b"api.failed") > requests // 50
+    # The process could not even try to connect, where the kernel has rules for that.
+    assert b'"PermissionError"' in said or b"network.unrestricted" in said
+    assert b"ConnectionRefusedError" not in said or b"network.unrestricted" in said
     files = [path for path in folder.rglob("*") if path.is_file()]
     found = [str(path) for path in files if word.encode() in path.read_bytes()]
     with capsys.disabled():
