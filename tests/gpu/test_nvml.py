@@ -11,7 +11,7 @@ import pytest
 
 from enclave import nvml
 from enclave.nvml import CONFIDENTIAL, OFF, Driver, ask_driver, gpu_evidence
-from enclave.placement import AUTO, CPU, CUDA, place
+from enclave.placement import AUTO, CPU, CUDA, Placement
 from quotary.errors import CannotTell, Refused
 
 
@@ -68,10 +68,11 @@ def test_evidence_is_given_over_the_nonce_or_refused_with_the_mode(driver: Drive
 
 
 def test_a_model_is_placed_on_the_gpu_only_where_its_host_cannot_look_in(driver: Driver) -> None:
-    if driver.mode in CONFIDENTIAL and driver.ready:
-        assert place(CUDA, lambda: driver, simulation=False) == CUDA
+    placement = Placement(nvml.load, simulation=False)
+    if driver.mode in CONFIDENTIAL:
+        assert placement.place(CUDA) == CUDA
+        placement.check()
         return
-    with pytest.raises(Refused, match="gpu"):
-        place(CUDA, lambda: driver, simulation=False)
-    if driver.mode not in CONFIDENTIAL:
-        assert place(AUTO, lambda: driver, simulation=False) == CPU
+    with pytest.raises(Refused, match="gpu confidential mode"):
+        placement.place(CUDA)
+    assert placement.place(AUTO) == CPU
