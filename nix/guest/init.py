@@ -10,11 +10,12 @@ import ctypes
 import hashlib
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,6 +70,24 @@ ENVIRONMENT = {
     "TRANSFORMERS_OFFLINE": "1",
     "TOKENIZERS_PARALLELISM": "false",
 }
+# What kernel and ramdisk give to PID 1. A word of the command line that is no parameter would stand here too,
+# as the firmware's own `initrd=` does.
+HANDED_OVER = frozenset(("HOME", "TERM", "PATH", "PWD", "OLDPWD", "SHLVL", "LC_CTYPE", "initrd"))
+# Shut before the enclave starts, for good or for who is not root. A kernel that has no such file was built
+# without what it would shut; one that has it and does not take the value stops the machine.
+LOCKS = {
+    "kernel/modules_disabled": "1",
+    "kernel/kexec_load_disabled": "1",
+    "kernel/unprivileged_bpf_disabled": "1",
+    "kernel/dmesg_restrict": "1",
+    "kernel/kptr_restrict": "2",
+    "kernel/sysrq": "0",
+    "kernel/yama/ptrace_scope": "3",
+    "fs/suid_dumpable": "0",
+    "user/max_user_namespaces": "0",
+    "vm/unprivileged_userfaultfd": "0",
+}
+NO_NEW_PRIVILEGES = 38  # prctl(2)
 POWER_OFF = 0x4321FEDC  # reboot(2): LINUX_REBOOT_CMD_POWER_OFF
 DISK_SECONDS = 10
 
@@ -120,7 +139,7 @@ class Settings:
     def command(self, policy: Path | None) -> list[str]:
         """Return the words that start what this machine is for."""
         if self.get("run") == "imports":
-            return [sys.executable, "-I", "-c", IMPORTS]
+            return [sys.executable, "-I", "-c", IMPORTS + f"\nLOCKS = {list(LOCKS)}" + FOUND]
         verb = self.get("run") or "serve"
         words = [sys.executable, "-I", "-m", "quotary", "enclave", verb]
         options = {
@@ -155,15 +174,63 @@ if "torch" in names:
 """
 
 
+# And what the service would find here, as its own user; a test compares it with what a machine must be.
+FOUND = """
+import os, resource
+def text(path):
+    try:
+        with open(path) as file: return file.read().strip()
+    except OSError as error: return error.strerror
+for line in text("/proc/self/mounts").splitlines(): print("found mount", *line.split()[1:4])
+for name in LOCKS: print("found", name, text("/proc/sys/" + name))
+print("found lockdown", text("/sys/kernel/security/lockdown"))
+print("found sig_enforce", text("/sys/module/module/parameters/sig_enforce"))
+print("found core", resource.getrlimit(resource.RLIMIT_CORE))
+print("found environment", *sorted(os.environ))
+print("found user", os.getuid(), os.getgid(), os.getgroups())
+status = dict(line.split(":", 1) for line in text("/proc/self/status").splitlines())
+print("found privileges", *(status[name].strip() for name in ("CapEff", "CapPrm", "NoNewPrivs")))
+sockets = [text("/proc/net/" + kind).splitlines()[1:] for kind in ("tcp", "tcp6", "udp", "udp6")]
+print("found sockets", sum(map(len, sockets)))
+pids = [pid for pid in os.listdir("/proc") if pid.isdigit() and text(f"/proc/{pid}/cmdline")]
+names = [text(f"/proc/{pid}/comm") for pid in pids]
+print("found processes", *sorted(names))
+for base in ("/usr/bin", "/usr/sbin", "/usr/local/bin", "/usr/libexec"):
+    if os.path.isdir(base): print("found programs", base, *sorted(os.listdir(base)))
+for path in ("/new", "/usr/bin/new", "/srv/new", "/etc/new", "/dev/new"):
+    try: open(path, "w").close(); print("found writable", path)
+    except OSError as error: pass
+"""
+
+
 def main() -> int:
     """Boot, run, and return the exit code that the console reports."""
+    require_environment(os.environ)
     RUN.mkdir(mode=0o700, parents=True, exist_ok=True)
     os.chown(RUN, USER, USER)
     settings = Settings.parse(Path("/proc/cmdline").read_text(encoding="ascii"))
     name_ports(Path("/sys/class/virtio-ports"), Path("/dev/virtio-ports"))
     wanted = settings.get("policy")
     policy = fetch_policy(wanted, RUN / "policy.json") if wanted else None
+    lock(Path("/proc/sys"))
     return supervise(settings.command(policy))
+
+
+def require_environment(found: Mapping[str, str]) -> None:
+    """Stop where PID 1 was given a variable that nobody reviewed."""
+    unknown = sorted(found.keys() - HANDED_OVER)
+    if unknown:
+        raise Stopped(f"the environment has the unknown variable {unknown[0]}")
+
+
+def lock(settings: Path) -> None:
+    """Shut what no enclave needs once it runs: modules, kexec, bpf, the kernel's own log, tracing, dumps."""
+    for name, value in LOCKS.items():
+        path = settings / name
+        if path.exists():
+            path.write_text(value)
+            if path.read_text().strip() != value:
+                raise Stopped(f"{name} is {path.read_text().strip()}, wanted {value}")
 
 
 def name_ports(ports: Path, folder: Path) -> None:
@@ -208,13 +275,22 @@ def disk(serial: str) -> Path:
 
 def supervise(words: list[str]) -> int:
     """Run the enclave as an ordinary user, collect orphans, and return its exit code."""
-    child = subprocess.Popen(words, env=ENVIRONMENT, user=USER, group=USER, extra_groups=(), cwd=RUN)
+    child = subprocess.Popen(
+        words, env=ENVIRONMENT, user=USER, group=USER, extra_groups=(), cwd=RUN, preexec_fn=_renounce
+    )
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
     while True:
         pid, status = os.wait()
         if pid == child.pid:
             return os.waitstatus_to_exitcode(status)
+
+
+def _renounce() -> None:
+    """In the child: nothing that it starts gains privileges, and nobody's memory is dumped."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if ctypes.CDLL(None).prctl(NO_NEW_PRIVILEGES, 1, 0, 0, 0) != 0:
+        raise OSError("no_new_privs is not there")
 
 
 def end_machine() -> None:

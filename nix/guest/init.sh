@@ -14,7 +14,8 @@ trap 'stop "the initial ramdisk failed"' EXIT
 /bin/busybox --install -s /bin
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sys /sys
-mount -t devtmpfs -o nosuid dev /dev
+mount -t securityfs -o ro,nosuid,nodev,noexec security /sys/kernel/security
+mount -t devtmpfs -o nosuid,noexec dev /dev
 # Drivers of evidence devices load only where the device is; what is needed and absent is named further down.
 while read -r module; do insmod "/modules/$module" 2> /dev/null || :; done < /modules/order
 

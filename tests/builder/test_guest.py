@@ -45,6 +45,27 @@ def test_a_command_line_of_known_words_is_read(init: ModuleType) -> None:
     assert (found.get("listen"), found.get("tee"), found.get("model")) == ("8080", "virtio:quotary.tee", None)
 
 
+def test_an_unknown_variable_stops_the_machine(init: ModuleType) -> None:
+    init.require_environment({"HOME": "/", "TERM": "linux"})
+    with pytest.raises(init.Stopped, match="unknown variable LD_PRELOAD"):
+        init.require_environment({"HOME": "/", "LD_PRELOAD": "/srv/model/x.so"})
+
+
+def test_what_an_enclave_does_not_need_is_shut_and_what_does_not_shut_stops_the_machine(
+    init: ModuleType, tmp_path: Path
+) -> None:
+    for name in list(init.LOCKS)[1:]:  # a kernel without modules has no such file
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("7\n")
+    init.lock(tmp_path)
+    assert {name: (tmp_path / name).read_text() for name in list(init.LOCKS)[1:]} == {
+        name: value for name, value in init.LOCKS.items() if name != "kernel/modules_disabled"
+    }
+    (tmp_path / "kernel" / "modules_disabled").symlink_to("/dev/null")
+    with pytest.raises(init.Stopped, match="kernel/modules_disabled is , wanted 1"):
+        init.lock(tmp_path)
+
+
 @pytest.mark.parametrize("tee", ["tdx", "snp", "nitro", "auto"])
 def test_a_guest_on_real_hardware_may_show_devices(init: ModuleType, tee: str) -> None:
     found = init.Settings.parse(f"{LINE} quotary.tee={tee} quotary.devices=12")

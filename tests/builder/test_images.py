@@ -195,6 +195,55 @@ def processor_seconds() -> float:
     return sum(one.ru_utime + one.ru_stime for one in used)
 
 
+# What no enclave has: ways to a prompt, to other software, to another user, or in from the network.
+NEVER = (
+    *(
+        "sh",
+        "bash",
+        "dash",
+        "busybox",
+        "zsh",
+        "perl",
+        "env",
+        "chroot",
+        "nsenter",
+        "mount",
+        "insmod",
+        "modprobe",
+    ),
+    *("apt", "apt-get", "dpkg", "pip", "pip3", "ensurepip", "curl", "wget", "getty", "agetty", "login", "su"),
+    *("sudo", "useradd", "systemd", "sshd", "ssh", "dropbear", "telnetd", "udevd", "sitecustomize.py"),
+)
+MIB = 1 << 20
+# Sizes and counts that the ci image may have: a tenth above what it has. Who needs more raises a number here.
+BUDGET = {"rootfs.img": 46 * MIB, "initrd.img": 4 * MIB, "vmlinuz": 13 * MIB, "enclave.efi": 17 * MIB}
+PACKAGES, WHEELS, MODULES, FILES = 15, 13, 16, 2700
+
+
+def test_the_root_file_system_has_one_program_besides_ours(twice: Twice) -> None:
+    lines = [line.split("\t") for line in (twice.one.folder / "files.tsv").read_text().splitlines()]
+    programs = {path for path, mode, *_ in lines if mode == "755" and not path.startswith("usr/lib/")}
+    assert programs == {"usr/bin/python3.13", "usr/sbin/quotary-init", "usr/sbin/quotary-first"}
+    library = {path for path, mode, *_ in lines if mode == "755" and path.startswith("usr/lib/")}
+    assert [
+        path for path in library if ".so" not in path and not path.startswith("usr/lib/python3.13/")
+    ] == []
+    names = {path.rsplit("/", 1)[1] for path, *_ in lines if "/" in path}
+    assert names.isdisjoint(NEVER), names.intersection(NEVER)
+    assert [path for path, *_ in lines if path.endswith((".pth", ".ko", ".ko.xz"))] == []
+
+
+def test_the_image_stays_within_its_budget(twice: Twice) -> None:
+    sizes = {name: (twice.one.folder / name).stat().st_size for name in BUDGET}
+    assert {name for name, limit in BUDGET.items() if sizes[name] > limit} == set(), sizes
+    lock = Lock.load(twice.recipe.lock)
+    assert len(lock.deb_groups["rootfs"]) <= PACKAGES
+    assert len(lock.wheel_groups["ci"]) <= WHEELS
+    assert len((twice.one.folder / "files.tsv").read_text().splitlines()) <= FILES
+    modules = twice.nix.physical(twice.one.outputs["initrd"][0]) / "modules"
+    assert len(modules.read_text().split()) <= MODULES
+
+
 def test_the_store_still_holds_what_was_put_there(twice: Twice) -> None:
     twice.nix.verify()
 
@@ -324,12 +373,53 @@ def boot(folder: Path, disk: Path) -> str:
     return done.stdout
 
 
+# What the service's user must find in a machine that runs; one line of the console each.
+LOCKED = {
+    "lockdown": "none [integrity] confidentiality",
+    "sig_enforce": "Y",
+    "core": "(0, 0)",
+    "environment": "HF_HUB_OFFLINE HOME LC_ALL PATH PYTHONUNBUFFERED TOKENIZERS_PARALLELISM TRANSFORMERS_OFFLINE",
+    "user": "1000 1000 []",
+    "privileges": "0000000000000000 0000000000000000 1",
+    "sockets": "0",
+    "processes": "python3.13 quotary-init",
+    "programs": "/usr/bin python3.13",
+    "kernel/modules_disabled": "1",
+    "kernel/kexec_load_disabled": "1",
+    "kernel/unprivileged_bpf_disabled": "1",
+    "kernel/dmesg_restrict": "1",
+    "kernel/kptr_restrict": "2",
+    "kernel/sysrq": "0",
+    "kernel/yama/ptrace_scope": "3",
+    "fs/suid_dumpable": "0",
+    "user/max_user_namespaces": "0",
+    "vm/unprivileged_userfaultfd": "0",
+}
+
+
 @needs_qemu
-def test_the_image_boots_and_imports_what_it_serves_with(twice: Twice) -> None:
+def test_the_image_boots_imports_what_it_serves_with_and_is_locked_down(twice: Twice) -> None:
     said = boot(twice.one.folder, twice.one.folder / "rootfs.img")
     for name in ("cryptography", "flask", "gunicorn", "quotary", "enclave"):
         assert f"imported {name}" in said, said[-2000:]
     assert "quotary: ended with exit code 0" in said
+    found = [line.strip().removeprefix("found ") for line in said.splitlines() if line.startswith("found ")]
+    for name, wanted in LOCKED.items():
+        assert f"{name} {wanted}" in found, (name, [line for line in found if line.startswith(name)])
+    assert [line for line in found if line.startswith("writable")] == []
+    mounts = {
+        place: (kind, set(options.split(","))) for place, kind, options in map(str.split, mounted(found))
+    }
+    assert mounts.keys() == {"/", "/dev", "/proc", "/run", "/sys", "/sys/kernel/security", "/tmp"}
+    assert mounts["/"][0] == "erofs"
+    assert {"ro", "nodev", "nosuid"} <= mounts["/"][1]
+    for place in mounts.keys() - {"/"}:
+        assert {"nosuid", "noexec"} <= mounts[place][1], place
+        assert mounts[place][0] in ("tmpfs", "devtmpfs", "proc", "sysfs", "securityfs")
+
+
+def mounted(found: list[str]) -> list[str]:
+    return [line.removeprefix("mount ") for line in found if line.startswith("mount ")]
 
 
 @needs_qemu
