@@ -21,7 +21,7 @@ from registry.c2sp import IMMUTABLE, cached
 from registry.errors import NotFound
 from registry.pages import feeds
 from registry.pages.lookup import iso
-from registry.pages.standalone import standalone
+from registry.pages.standalone import MODULES, standalone
 from registry.pages.table import FEEDS, PAGES, Page, twin
 from registry.site import Site
 
@@ -31,7 +31,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-TYPES = {"style.css": "text/css", "verify.js": "text/javascript", "ed25519.js": "text/javascript"}
+TYPES = {"style.css": "text/css"} | dict.fromkeys(MODULES, "text/javascript")
 
 STANDALONE = "/verify/standalone.html"
 

@@ -10,10 +10,10 @@ from functools import cache
 
 import web
 
-MODULES = ("ed25519.js", "verify.js")
+MODULES = ("ed25519.js", "trie.js", "documents.js", "statements.js", "verify.js", "bundle.js")
 """In the order of their imports."""
 
-_IMPORT = re.compile(r'^import (\{[^}]*\}) from "\./([a-z0-9]+\.js)";$', re.MULTILINE)
+_IMPORT = re.compile(r'^import (\{[^}]*\})\s+from "\./([a-z0-9]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|class|const) (\w+)", re.MULTILINE)
 _EXPORTED = re.compile(r"^export \{ (\w+) \};$", re.MULTILINE)
 

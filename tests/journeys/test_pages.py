@@ -254,6 +254,10 @@ def test_verify_has_four_different_failures_and_sends_nothing(log: Log, browser)
     assert verdict(page, unsigned, b"") == "refused"
     assert verdict(page, unsigned, b"", re.sub(r"(?m)^quorum .*$", "quorum none", policy)) == "passed"
     assert verdict(page, checkpoint, b"", (VECTORS / "dual.policy").read_text()) == "refused"
+    bundle = log.get(f"/api/v1/bundles/chat/{measurement('withdrawn').hex()}")
+    assert verdict(page, bundle, b"", policy) == "refused"
+    assert verdict(page, entry, b"", policy) == "could-not-check"
+    assert verdict(page, checkpoint, b"", (VECTORS / "dual.policy").read_text()) == "refused"
     texts = page.locator("[role=status].verdict").all_inner_texts()
     assert texts[0].startswith("▲ Refused.")
     assert sent == []

@@ -12,8 +12,10 @@ import web
 from quotary.canonical import b64
 from quotary.tlog.tiles import decode_entry_bundle
 from registry.pages.standalone import MODULES, joined, standalone
+from tests.fakes.authority import measurement
 from tests.fakes.browser import chromium, violations
 from tests.fakes.inprocess import local
+from tests.fakes.log import FakeLog, tlog_policy
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
 
@@ -38,7 +40,7 @@ def test_it_holds_every_line_of_the_modules_but_imports_and_exports() -> None:
     text = set(joined().splitlines())
     for name in MODULES:
         for line in (web.FOLDER / "static" / name).read_text("utf-8").splitlines():
-            if not line.startswith(("import ", "export {")):
+            if not line.startswith(("import ", "export {")) and ' from "./' not in line:
                 assert line.removeprefix("export ") in text, line
 
 
@@ -71,6 +73,26 @@ def test_it_judges_the_vectors_of_python_from_a_file(page: Any) -> None:
     assert verdict(page, proof, b"another entry", keys) == "mismatch"
     assert verdict(page, proof, None, keys) == "not-found"
     assert verdict(page, proof, entry, "") == "could-not-check"
+    assert page.wrong == []
+
+
+@pytest.mark.browser
+def test_it_reads_bundles_and_statements_too(page: Any) -> None:
+    log = FakeLog()
+    log.append(log.maker.genesis(), log.maker.allocation(), log.maker.delegation(), log.maker.release("a"))
+    log.close()
+    bundle = log.bundle(measurement("a")).encode().decode()
+    assert verdict(page, bundle, None, tlog_policy()) == "could-not-check"
+    passed = page.locator("tr.passed td:nth-child(2)").all_inner_texts()
+    assert {"state entry", "release signature", "record", "witness quorum"} <= set(passed)
+    assert page.locator("tr.not-checked td:nth-child(2)").all_inner_texts() == [
+        "who may sign for the service"
+    ]
+    log.append(log.maker.revocation(["a"]))
+    log.close()
+    assert verdict(page, log.bundle(measurement("a")).encode().decode(), None, tlog_policy()) == "refused"
+    assert verdict(page, log.absence(measurement("b")).encode().decode(), None, tlog_policy()) == "not-found"
+    assert verdict(page, log.entries[3].decode(), None, tlog_policy()) == "could-not-check"
     assert page.wrong == []
 
 

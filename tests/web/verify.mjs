@@ -1,7 +1,8 @@
-// What web/static/verify.js says: standard input is a list of {call, arguments}, the answer a list of what the calls gave.
+// What web/static/verify.js and bundle.js say: standard input is a list of {call, arguments}, the answer a list of what the calls gave.
 
 const { checkEntry, checkPasted } = await import("../../web/static/verify.js");
-const calls = { checkEntry, checkPasted };
+const { checkBundle, checkStatement } = await import("../../web/static/bundle.js");
+const calls = { checkEntry, checkPasted, checkBundle, checkStatement };
 // Bytes are written {"bytes": base64}, wherever they stand.
 const read = (value) => {
   if (value === null || typeof value !== "object") return value;

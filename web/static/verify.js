@@ -364,7 +364,10 @@ async function checkQuorum(witnesses, rule, note, check) {
 }
 
 const VERDICTS = [["failed", "mismatch"], ["refused", "refused"], ["not found", "not-found"], ["not checked", "could-not-check"]];
-const verdictOf = (results) => VERDICTS.find(([outcome]) => results.some((found) => found.outcome === outcome))?.[1] ?? "passed";
+export const verdictOf = (results) => VERDICTS.find(([outcome]) => results.some((found) => found.outcome === outcome))?.[1] ?? "passed";
+
+/** Other kinds of text that can be pasted: modules that read them add `{matches(text), check(text, policy)}`. */
+export const kinds = [];
 
 // --- The page -------------------------------------------------------------------------------------------------------
 
@@ -392,7 +395,8 @@ function listen(section) {
     delete section.dataset.verdict;
     const file = box("file").files[0], typed = box("entry").value.replace(/\n+$/, "");
     const entry = typed ? utf8.encode(typed) : file ? new Uint8Array(await file.arrayBuffer()) : dropped;
-    const { verdict, results } = await checkPasted(box("subject").value, entry, box("keys").value);
+    const subject = box("subject").value, kind = kinds.find(({ matches }) => matches(subject));
+    const { verdict, results } = await (kind ? kind.check(subject, box("keys").value) : checkPasted(subject, entry, box("keys").value));
     section.querySelector("tbody").replaceChildren(...results.map(rowOf));
     section.querySelector("table").hidden = false;
     status.className = `verdict ${verdict}`;
@@ -406,8 +410,10 @@ function listen(section) {
     event.preventDefault();
     for (const file of event.dataTransfer.files) {
       const bytes = new Uint8Array(await file.arrayBuffer());
-      if (bytes[0] === 0x7b) dropped = bytes;
-      else box("subject").value = new TextDecoder().decode(bytes);
+      const text = new TextDecoder().decode(bytes);
+      // An entry that comes with a proof is JSON too, and alone it is a statement.
+      if (bytes[0] === 0x7b && (box("subject").value || event.dataTransfer.files.length > 1)) dropped = bytes;
+      else box("subject").value = text;
     }
     await work();
   });
