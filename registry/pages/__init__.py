@@ -31,7 +31,7 @@ POLICY = (
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
     "require-trusted-types-for 'script'; trusted-types 'none'"
 )
-TYPES = {"style.css": "text/css"} | dict.fromkeys(MODULES, "text/javascript")
+TYPES = {"style.css": "text/css"} | dict.fromkeys([*MODULES, "boot.js"], "text/javascript")
 
 STANDALONE = "/verify/standalone.html"
 

@@ -73,6 +73,7 @@ PAGES: Mapping[str, Page] = {
     "/log/consistency": Page("consistency.html", history.consistency),
     "/witnesses": Page("witnesses.html", standing.witnesses),
     "/verify": Page("verify.html", _checks),
+    "/policies": Page("policies.html", _checks),
     "/trust": Page("trust.html", standing.trust),
     "/status": Page("status.html", standing.status),
     "/api": Page("api.html", routes.routes),

@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from quotary.canonical import b64
+from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.tiles import decode_entry_bundle
 from tests.fakes.authority import measurement
-from tests.fakes.log import FakeLog, tlog_policy
+from tests.fakes.log import FakeLog, policy_document, tlog_policy
 from tests.fakes.processes import Log, start_log
 from tests.fakes.site import addresses
 from tests.vectors.make_orders import FREEZE, order
@@ -260,6 +261,24 @@ def test_verify_has_four_different_failures_and_sends_nothing(log: Log, browser)
     assert verdict(page, checkpoint, b"", (VECTORS / "dual.policy").read_text()) == "refused"
     texts = page.locator("[role=status].verdict").all_inner_texts()
     assert texts[0].startswith("▲ Refused.")
+    assert sent == []
+    page.close()
+
+
+@pytest.mark.browser
+def test_a_policy_is_tried_on_a_bundle_in_the_browser_and_sent_nowhere(log: Log, browser) -> None:
+    document = policy_document(genesis=leaf_hash(log.get("/api/v1/entries/0")).hex())
+    document |= {"tlog_policy": log.policy_text, "rebuilders": "none"}
+    page = browser.new_page()
+    page.goto(f"{log.address}/policies")
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url))
+    page.fill("#policy", json.dumps(document))
+    for seed, wanted in (("kept", "not-refused"), ("withdrawn", "refused")):
+        page.fill("#bundle", log.get(f"/api/v1/bundles/chat/{measurement(seed).hex()}").decode())
+        page.click("section[data-boot] button")
+        page.wait_for_selector(f"section[data-verdict={wanted}]")
+    assert "is revoked" in page.locator("section[data-boot] tr.refused").inner_text()
     assert sent == []
     page.close()
 

@@ -26,7 +26,8 @@ function sheet() {
   return { results, check };
 }
 
-function outcomeOf(error) {
+/** How an error is shown. @param {Error} error */
+export function outcomeOf(error) {
   if (error instanceof Refused) return "refused";
   if (error instanceof NotFound) return "not found";
   if (error instanceof Malformed || error instanceof NotHere) return "not checked";

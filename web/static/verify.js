@@ -387,9 +387,18 @@ function rowOf(result) {
   return row;
 }
 
+/** Fill a section's table, and say the verdict in words and in its own shape. @param {HTMLElement} section */
+export function showResults(section, results, verdict, words) {
+  section.querySelector("tbody").replaceChildren(...results.map(rowOf));
+  section.querySelector("table").hidden = false;
+  const status = section.querySelector("[role=status]");
+  status.className = `verdict ${verdict}`;
+  status.textContent = words;
+}
+
 /** @param {HTMLElement} section of the page /verify */
 function listen(section) {
-  const box = (id) => section.querySelector(`#${id}`), status = section.querySelector("[role=status]");
+  const box = (id) => section.querySelector(`#${id}`);
   let dropped = null;
   const work = async () => {
     delete section.dataset.verdict;
@@ -397,10 +406,7 @@ function listen(section) {
     const entry = typed ? utf8.encode(typed) : file ? new Uint8Array(await file.arrayBuffer()) : dropped;
     const subject = box("subject").value, kind = kinds.find(({ matches }) => matches(subject));
     const { verdict, results } = await (kind ? kind.check(subject, box("keys").value) : checkPasted(subject, entry, box("keys").value));
-    section.querySelector("tbody").replaceChildren(...results.map(rowOf));
-    section.querySelector("table").hidden = false;
-    status.className = `verdict ${verdict}`;
-    status.textContent = PANELS[verdict];
+    showResults(section, results, verdict, PANELS[verdict]);
     section.dataset.verdict = verdict;
   };
   section.querySelector("button").addEventListener("click", work);
