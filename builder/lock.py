@@ -28,7 +28,8 @@ SEED_NAME = "busybox-seed"
 
 _HEX = re.compile(r"[0-9a-f]{64}")
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+~:_-]{0,200}")
-_POOL = re.compile(r"pool(/[A-Za-z0-9.+~%_-]+)+\.deb")
+_POOL = re.compile(r"pool(/(?!\.)[A-Za-z0-9.+~%_-]+)+\.deb")
+_MEMBER = re.compile(r"usr(/(?!\.)[A-Za-z0-9.+_-]+)+")
 _WHEEL = re.compile(r"[A-Za-z0-9._+-]+\.whl")
 
 
@@ -106,7 +107,7 @@ class Lock:
         pypi.done()
         found = cls(
             seed_package=seed.text("package"),
-            seed_member=seed.text("member"),
+            seed_member=_checked(_MEMBER, seed.text("member"), "seed.member"),
             seed_nar_sha256=_checked(_HEX, seed.text("narSha256"), "seed.narSha256"),
             deb_groups=deb_groups,
             debs=debs,
