@@ -164,7 +164,7 @@ CASES: dict[str, tuple[tuple[Cure, ...], frozenset[str]]] = {
         INITRD,
     ),
     "the header of a gzip": (
-        (Cure("initrd", "write_bytes(packed.stdout)", "write_bytes(__import__('gzip').compress(plain, mtime=None))"),),
+        (Cure("initrd", "write_bytes(packed.stdout", "write_bytes(__import__('gzip').compress(plain, mtime=None)"),),
         INITRD,
     ),
 }  # fmt: skip
