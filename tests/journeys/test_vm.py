@@ -70,10 +70,15 @@ class Ground:
         chosen = choose(wanted, self.nix, cache, work, print)
         return build(chosen.recipe, self.nix, cache, work, self.folder / profile, print).folder
 
-    def release(self, folder: Path, memory_mib: int) -> bytes:
+    def release(self, folder: Path, memory_mib: int, *profiles: str) -> bytes:
         """Sign the release of an image folder as ``quotary release new`` writes it."""
         shape = Shape(memory=memory_mib * MIB)
-        rows = [row_of("sim-tdx", PROFILE, shape, compute(folder, "sim-tdx", PROFILE, shape))]
+        chosen = profiles or (PROFILE,)
+        rows = [row_of("sim-tdx", name, shape, compute(folder, "sim-tdx", name, shape)) for name in chosen]
+        return self.signed(folder, rows)
+
+    def signed(self, folder: Path, rows: list[dict[str, object]]) -> bytes:
+        """Sign the release of an image folder with these rows."""
         makes = self.log.authority
         members = makes.head("release", SERVICE, None)
         head = Head(str(members["log"]), SERVICE, int(str(members["sequence"])), makes.now)
@@ -88,6 +93,13 @@ class Ground:
 @pytest.fixture(scope="module")
 def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
     folder = tmp_path_factory.mktemp("vm")
+    nix = Nix.open(folder / "store")
+    yield from laid(folder, nix)
+    nix.remove()
+
+
+def laid(folder: Path, nix: Nix) -> Iterator[Ground]:
+    """Start a log with an allocated service and a vendor; end them when the caller has used them."""
     log = start_log(folder)
     try:
         now = datetime.now(UTC).replace(microsecond=0)
@@ -96,9 +108,7 @@ def ground(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ground]:
         makes = log.authority
         log.submit(makes.allocation(), makes.delegation(), makes.floor(product=FMSPC.hex(), floor=floor_of()))
         platform = Platform(vendor, CURRENT, LATEST, now)
-        nix = Nix.open(folder / "store")
         yield Ground(folder, log, platform, policy, snapshot(folder / "source"), nix)
-        nix.remove()
     finally:
         log.stop()
 
