@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +11,7 @@ from quotary.attestation.measure.material import Files, describe, recompute
 from quotary.attestation.measure.pe import authenticode, named_sections
 from quotary.attestation.measure.profiles import tdx_profile
 from quotary.attestation.measure.shape import Shape
-from quotary.attestation.measure.tdx import TDXLaunch, measure
+from quotary.attestation.measure.tdx import TDXLaunch, fixed_digest, measure
 from quotary.attestation.measure.uki import MEASURED, parts
 from quotary.errors import Malformed, QuotaryError, Unsupported
 from tests.fakes import firmware
@@ -58,6 +59,27 @@ def test_the_registers_are_those_of_the_events_one_by_one(sections: dict[str, by
     of_linux += [sha384(sections[".initrd"])] if ".initrd" in sections else []
     assert found["rtmr2"] == extended(*of_stub, *of_linux)
     assert found["rtmr3"] == bytes(48)
+
+
+def test_the_events_of_a_real_boot_are_those_of_the_profile() -> None:
+    """PCR 2 to 6 of a TPM are RTMR1 of a TD, 8 to 15 RTMR2 (UEFI 2.10, table 38.3); a TD has one separator."""
+    log = json.loads((Path(__file__).parent / "uki_events.json").read_text())
+    line = (log["command_line"] + "\0").encode("utf-16-le")
+    known = {f"data{name}": digest for name, digest in log["sections"].items()}
+    known |= {"uki": log["uki"], "kernel": log["kernel"], "initrd": log["sections"][".initrd"]}
+    known |= {"load-options": sha384(line).hex()}
+
+    def digests(names: tuple[str, ...]) -> list[str]:
+        fixed = {name: fixed_digest(name, UKI) for name in names}
+        return [digest.hex() if (digest := fixed[name]) else known[name] for name in names]
+
+    def events(*registers: int) -> list[str]:
+        return [digest for register, _, digest in log["events"] if register in registers]
+
+    separator = sha384(bytes(4)).hex()
+    assert events(5).pop(0) == separator
+    assert digests(UKI.rtmr1) == events(4) + events(5)[1:]
+    assert digests(UKI.rtmr2) == events(11) + events(9)
 
 
 def test_each_part_changes_its_registers_and_the_place_of_a_section_only_the_file() -> None:
