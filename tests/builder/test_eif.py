@@ -70,6 +70,13 @@ def test_a_file_that_is_not_the_named_one_makes_no_image(tmp_path: Path) -> None
         write_eif(folder, tmp_path / "no" / "folder.eif")
 
 
+def test_an_image_without_a_ramdisk_makes_no_enclave_image(tmp_path: Path) -> None:
+    without = {name: data for name, data in FILES.items() if name != "initrd.img"}
+    folder = image(tmp_path / "image", without)
+    with pytest.raises(Unsupported, match=r"has no initrd\.img"):
+        eif_of(folder)
+
+
 def test_the_commands_write_the_file_and_its_registers(tmp_path: Path) -> None:
     folder = image(tmp_path / "image")
     out = tmp_path / "image.eif"

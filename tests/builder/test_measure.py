@@ -12,6 +12,7 @@ from builder.measure import acpi_of, compute, default_profile, measure_image, re
 from builder.measure_cli import measure_group
 from builder.release import release_predicate
 from quotary.attestation.measure.acpi import derive
+from quotary.attestation.measure.material import recompute
 from quotary.attestation.measure.shape import CPUS, Shape
 from quotary.attestation.measure.tdx import ACPI_BLOBS
 from quotary.errors import CannotTell, Malformed, Rejected, Unsupported, Usage
@@ -19,7 +20,7 @@ from quotary.statements.recompute import verify_row
 from quotary.statements.row import parse_row
 from quotary.statements.schema import statement_payload
 from tests.attestation.measure.test_acpi import tables
-from tests.builder.test_statements import HEAD, image
+from tests.builder.test_statements import HEAD, LINE, image
 from tests.fakes import firmware
 
 FILES = {
@@ -49,6 +50,24 @@ def released(folder: Path, path: Path, platforms: tuple[str, ...], *shapes: Shap
     predicate = release_predicate(folder, rows, material, HEAD, days=90, source_uri="https://example.org")
     path.write_bytes(statement_payload("release", predicate))
     return path
+
+
+def test_an_image_without_a_ramdisk_and_its_unified_form_have_rows_that_follow_from_material(
+    tmp_path: Path,
+) -> None:
+    line = {".cmdline": LINE.encode(), ".uname": b"6.12", ".sbat": b"sbat,1"}
+    files = {name: data for name, data in FILES.items() if name != "initrd.img"}
+    files["enclave.efi"] = firmware.unified({**line, ".linux": files["vmlinuz"]})
+    folder = image(tmp_path / "image", files)
+    for profile in ("tdx/simulated-direct-boot/v1", "tdx/simulated-uki/v1"):
+        rows, material = measure_image(folder, ("sim-tdx",), profile, [Shape()])
+        (row,) = [parse_row(one) for one in rows]
+        assert registers_of(folder, row) == row.registers
+        assert recompute("tdx", profile, Shape(), material).registers["rtmr2"] == row.registers["rtmr2"]
+    (snp,), material = measure_image(folder, ("snp",), None, [Shape()])
+    assert registers_of(folder, parse_row(snp)) == parse_row(snp).registers
+    with pytest.raises(Unsupported, match="enclave"):
+        compute(image(tmp_path / "older", FILES), "sim-tdx", "tdx/simulated-uki/v1", Shape())
 
 
 def test_every_row_of_every_platform_is_computed_again_from_material_and_from_files(
