@@ -211,14 +211,14 @@ def _words(image: Image, memory_mib: int, port: int, folder: Path, device: int) 
         "-device", "virtio-net-pci,netdev=net,romfile=",
     ]
     # fmt: on
-    words += (
-        _kernel(image, folder) if image.unified is None else _unified(image.firmware, image.unified, folder)
-    )
     for serial, path in image.disks:
         if "," in str(path):
             raise Malformed(f"QEMU cannot take a disk whose path has a comma: {path}")
         words += ["-drive", f"if=none,id={serial},file={path},format=raw,readonly=on"]
         words += ["-device", f"virtio-blk-pci,drive={serial},serial={serial}"]
+    words += (
+        _kernel(image, folder) if image.unified is None else _unified(image.firmware, image.unified, folder)
+    )
     return words
 
 
@@ -232,13 +232,14 @@ def _kernel(image: Image, folder: Path) -> list[str]:
 
 
 def _unified(firmware: bytes, image: bytes, folder: Path) -> list[str]:
-    """Let firmware run, with a disk behind SATA, for which the guest's kernels have no driver."""
+    """Let firmware run and start the image from a disk behind the guest's own, ``vda`` and ``vdb``."""
     place = folder / "disk/EFI/BOOT/BOOTX64.EFI"
     place.parent.mkdir(parents=True)
     place.write_bytes(image)
     (folder / "firmware").write_bytes(firmware)
     drive = f"if=none,id=boot,file=fat:{folder / 'disk'},format=raw,readonly=on"
-    return ["-bios", str(folder / "firmware"), "-drive", drive, "-device", "ide-hd,drive=boot,bootindex=0"]
+    device = "virtio-blk-pci,drive=boot,serial=boot,bootindex=0"
+    return ["-bios", str(folder / "firmware"), "-drive", drive, "-device", device]
 
 
 def _start(words: list[str], device: int) -> subprocess.Popen[bytes]:

@@ -39,7 +39,7 @@ pytestmark = [
     pytest.mark.skipif(shutil.which("nix-build") is None, reason="Nix is not installed"),
     pytest.mark.skipif(shutil.which("qemu-system-x86_64") is None, reason="QEMU is not installed"),
 ]
-MEMORY, LIMIT_SECONDS = 512, 300
+MEMORY, LIMIT_SECONDS = 512, 240
 # Where QEMU leaves the command line of a kernel that it starts directly: memory that no other code writes.
 COMMAND_LINE = 0x20000
 
