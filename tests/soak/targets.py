@@ -420,7 +420,17 @@ TARGETS = {
         ("tests/client/test_opener.py",),
     ),
     "state": Target(
-        {f"{CLIENT}replay_state.py": ("absorb", "record", "held", "denial", "_in_force")},
+        {
+            f"{CLIENT}replay_state.py": (
+                "expect",
+                "absorb",
+                "record",
+                "held",
+                "denial",
+                "_in_force",
+                "_missing",
+            )
+        },
         ("tests/client/test_replay_state.py",),
     ),
     "envelope": Target(
