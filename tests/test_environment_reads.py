@@ -35,6 +35,8 @@ REVIEWED = {
     ("builder/nix.py", "TMPDIR"): "handed on to Nix",
     ("builder/locked.py", "LIBRARIES"): "set by the Nix expression inside the sandbox",
     ("builder/locked.py", "TOOLS"): "set by the Nix expression inside the sandbox",
+    ("builder/uki.py", "*"): "handed on inside Nix's sandbox, which made it",
+    ("nix/guest/init.py", "*"): "the first process's own: printed by name, and refused if it is not the list",
     ("builder/source.py", "*"): "handed on to git, without GIT_*; the commit is a hash over the source",
 }
 
