@@ -30,6 +30,7 @@ def main(init: dict[str, Any]) -> int:
     mount("", "/", "", REMOUNT | BIND | READ_ONLY | NO_SUID | NO_DEVICES)
     mount("proc", "/proc", "proc", PLAIN)
     mount("sys", "/sys", "sysfs", PLAIN)
+    mount("", "/dev", "", REMOUNT | BIND | NO_SUID | NO_EXEC)
     mount("run", "/run", "tmpfs", PLAIN, "mode=0755")
     mount("tmp", "/tmp", "tmpfs", PLAIN, "mode=1777")  # noqa: S108  # the guest's own
     settings = init["Settings"].parse(Path("/proc/cmdline").read_text(encoding="ascii"))

@@ -14,7 +14,10 @@ trap 'stop "the initial ramdisk failed"' EXIT
 /bin/busybox --install -s /bin
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sys /sys
-mount -t securityfs -o ro,nosuid,nodev,noexec security /sys/kernel/security
+# Our own kernel has no such folder: its lockdown is built in, and nothing there could say or change it.
+if [ -d /sys/kernel/security ]; then
+  mount -t securityfs -o ro,nosuid,nodev,noexec security /sys/kernel/security
+fi
 mount -t devtmpfs -o nosuid,noexec dev /dev
 # Drivers of evidence devices load only where the device is; what is needed and absent is named further down.
 while read -r module; do insmod "/modules/$module" 2> /dev/null || :; done < /modules/order
