@@ -111,6 +111,14 @@ class Admission:
         known = self._store.read.find_all([item.leaf_hash for item in good])
         fresh = self._fresh(good, known)
         refused = self._judge(fresh, now)
+        if refused:
+            # Others may have brought the same entry since the first look; then it was refused for itself.
+            # What waits comes first: it can move from there among the logged, and not back.
+            names = list(refused)
+            waiting, logged = self._store.read.waiting_among(names), self._store.read.find_all(names)
+            refused = {name: error for name, error in refused.items() if name not in waiting | logged.keys()}
+            fresh = [item for item in fresh if item.leaf_hash not in waiting | logged.keys()]
+            known, size = known | logged, self._store.read.published_size()
         refused |= self._over_quota([item for item in fresh if item.leaf_hash not in refused])
         admitted = [item for item in fresh if item.leaf_hash not in refused]
         if admitted:

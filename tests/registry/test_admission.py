@@ -1,13 +1,18 @@
 """Admission of several entries at once: each gets its own answer, the same bytes one place."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
+from quotary.statements.opened import Opened
+from quotary.statements.outcome import Outcome
+from registry.admission import Accepted, Admission, Logged
+from registry.quota import Quota
+from registry.replica import Replica
 from tests.fakes.inprocess import Local, local
 
 
@@ -21,6 +26,40 @@ def registry(tmp_path: Path) -> Iterator[Local]:
 def post(client: FlaskClient, entry: bytes) -> tuple[int, dict[str, object]]:
     answer = client.post("/api/v1/entries", data=entry)
     return answer.status_code, json.loads(answer.data)
+
+
+class Overtaken(Replica):
+    """Judges after somebody else has brought the same entry, and after it was logged where that is wanted."""
+
+    registry: Local
+    logged: bool
+
+    def judge(self, entries: Mapping[bytes, Opened], ts: int) -> dict[bytes, Outcome]:
+        brought = [(name, written(item)) for name, item in entries.items()]
+        self.registry.store.write.enqueue(brought, ts)
+        if self.logged:
+            self.registry.loop.round()
+        return super().judge(entries, ts)
+
+
+def written(item: Opened) -> bytes:
+    assert item.envelope is not None
+    return item.envelope.encode()
+
+
+@pytest.mark.parametrize("logged", [False, True])
+def test_an_entry_that_somebody_else_brings_during_the_judgement_is_no_mistake(
+    registry: Local, logged: bool
+) -> None:
+    entry = registry.authority.allocation("one")
+    replica = Overtaken(registry.config.origin, registry.store.read)
+    replica.registry, replica.logged = registry, logged
+    quota = Quota("builder", 9, 9.0)
+    admission = Admission(registry.store, replica, registry.signer, registry.clock, 600, quota)
+    found = admission.submit(entry)
+    assert isinstance(found, Logged if logged else Accepted)
+    waiting = [row.data for row in registry.store.read.waiting(9)]
+    assert waiting == ([] if logged else [entry])
 
 
 def test_the_same_line_twice_in_a_batch_gets_one_place(registry: Local) -> None:
