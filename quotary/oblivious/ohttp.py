@@ -90,7 +90,7 @@ def _config(item: bytes) -> KeyConfig | None:
 
 def seal(config: KeyConfig, request: bytes) -> tuple[bytes, "Answer"]:
     """Seal one binary HTTP request; returns the capsule and what opens its answer."""
-    sealer = ChunkedSealer(config, _REQUEST_LABEL)
+    sealer = RequestSealer(config, _REQUEST_LABEL)
     wire = sealer.header + sealer.context.seal(request)
     return wire, Answer(sealer.context, sealer.header[_HEADER.size :])
 
@@ -102,7 +102,7 @@ _CHUNKED_RESPONSE_LABEL = b"message/bhttp chunked response"
 
 def seal_chunked(config: KeyConfig, request: bytes) -> tuple[bytes, "ChunkedAnswer"]:
     """Seal one binary HTTP request in chunks of at most ``MAX_CHUNK`` bytes."""
-    sealer = ChunkedSealer(config, _CHUNKED_REQUEST_LABEL)
+    sealer = RequestSealer(config, _CHUNKED_REQUEST_LABEL)
     pieces = [request[at : at + MAX_CHUNK] for at in range(0, len(request), MAX_CHUNK)] or [b""]
     wire = [sealer.header]
     for piece in pieces[:-1]:
@@ -112,7 +112,7 @@ def seal_chunked(config: KeyConfig, request: bytes) -> tuple[bytes, "ChunkedAnsw
     return b"".join(wire), ChunkedAnswer(sealer.context, sealer.header[_HEADER.size :])
 
 
-class ChunkedSealer:
+class RequestSealer:
     """The sender's end of one request: its header on the wire and its HPKE context.
 
     ephemeral: a fixed key pair instead of a fresh one, for the examples of RFC 9458 alone

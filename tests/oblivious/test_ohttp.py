@@ -12,9 +12,9 @@ from quotary.oblivious.binary_http import varint
 from quotary.oblivious.ohttp import (
     MAX_CHUNK,
     Answer,
-    ChunkedSealer,
     GatewayKey,
     KeyConfig,
+    RequestSealer,
     parse_keys,
     seal,
     seal_chunked,
@@ -51,7 +51,7 @@ def finish(answer, stream):
 
 def test_the_example_of_the_specification_is_sealed_byte_for_byte():
     ephemeral = X25519PrivateKey.from_private_bytes(EPHEMERAL)
-    sealer = ChunkedSealer(gateway().config, b"message/bhttp request", ephemeral)
+    sealer = RequestSealer(gateway().config, b"message/bhttp request", ephemeral)
     assert sealer.header + sealer.context.seal(REQUEST) == CAPSULE
     assert Answer(sealer.context, sealer.header[7:]).open(ANSWER) == RESPONSE
 
