@@ -64,6 +64,11 @@ class Watched:
     def goto(self, path: str) -> None:
         self.page.goto(self.home + path)
 
+    def follow(self, selector: str) -> None:
+        """Click on what leads to another page, and be there."""
+        with self.page.expect_navigation():
+            self.page.click(selector)
+
     def see(self, path: str) -> None:
         """Go there, and list what is wrong with what stands there: too wide, or against the rules of axe."""
         self.goto(path)

@@ -6,7 +6,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,8 @@ class Server:
         pid = int((self.data / "postmaster.pid").read_text("ascii").split("\n")[0])
         children = Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split()
         for found in (pid, *map(int, children)):
-            os.kill(found, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # one of its helpers may end by itself meanwhile
+                os.kill(found, signal.SIGKILL)
         (self.data / "postmaster.pid").unlink()
 
     def execute(self, statement: str, database: str = "postgres") -> list[tuple[object, ...]]:

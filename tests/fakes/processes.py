@@ -83,12 +83,19 @@ class Server:
         """Give the ids of child processes whose command line has ``verb`` among its words."""
         assert self.process is not None
         text = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text("ascii")
-        words = {int(pid): Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0") for pid in text.split()}
-        return [pid for pid, found in words.items() if verb.encode() in found]
+        return [int(pid) for pid in text.split() if verb.encode() in _words(pid)]
 
     def kill_child(self, verb: str) -> None:
         for pid in self.children(verb):
             os.kill(pid, signal.SIGKILL)
+
+
+def _words(pid: str) -> list[bytes]:
+    """Give a process's command line, or nothing of one that has ended meanwhile."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
 
 
 @dataclass(slots=True)

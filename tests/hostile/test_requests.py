@@ -113,6 +113,6 @@ def _resident(log: Log) -> int:
         try:
             pids += map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text("ascii").split())
             found += int(Path(f"/proc/{pid}/statm").read_text("ascii").split()[1]) * 4096
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             continue
     return found
