@@ -2,10 +2,10 @@
 (docs/formats/sealed.md).
 
 One direction of one exchange has one key and one counter. A frame on the wire is ``u32 length |
-ciphertext`` (AES-256-GCM), its plaintext ``u8 flags | u32 n | n bytes of data | zero padding`` up to a
-whole number of buckets. Nonce = base XOR counter; associated data = direction, length and counter, so that
-a frame holds only in its place. The final flag is inside the
-ciphertext: hidden from whoever watches, and an end that nobody but the sender can make.
+ciphertext`` (AES-256-GCM), its plaintext ``u8 flags | u32 n | n bytes of data | zero padding``, so that
+the frame on the wire is a whole number of buckets. Nonce = base XOR counter; associated data = direction,
+length and counter, so that a frame holds only in its place. The final flag is inside the ciphertext: hidden
+from whoever watches, and an end that nobody but the sender can make.
 """
 
 import hashlib
@@ -20,13 +20,15 @@ from quotary.errors import CannotTell, Malformed, Rejected
 
 FINAL = 0x01
 RECEIPT = 0x02
-BUCKETS = (256, 1024, 4096, 16384)
-MAX_DATA = 32_768
+BUCKETS = (256, 320, 1024, 4096, 16384)
+MAX_DATA = 32_743  # with what stands around it 32 KiB
 REQUEST, RESPONSE = b"request", b"response"
 
 _TAG = 16
 _HEAD = struct.Struct(">BI")
 _LENGTH = struct.Struct(">I")
+# What a frame has on the wire besides its data.
+OVERHEAD = _LENGTH.size + _TAG + _HEAD.size
 _MAX_CIPHERTEXT = MAX_DATA + BUCKETS[-1] + _TAG
 _MAX_COUNTER = 2**32
 
@@ -62,7 +64,7 @@ class DirectionKey:
 
 
 class FrameSealer:
-    """Seals one direction, frame after frame; ``bucket`` is the padding in bytes.
+    """Seals one direction, frame after frame, each a whole number of ``bucket`` bytes on the wire.
 
     chain: SHA-256 over the frames so far, ``c[i] = SHA-256(c[i-1] | frame i)``, starting at 32 bytes that
            the caller names
@@ -84,7 +86,9 @@ class FrameSealer:
         assert not self._ended
         assert len(data) <= MAX_DATA
         assert self.frames < _MAX_COUNTER
-        plaintext = pad((FINAL if final else 0) | (RECEIPT if receipt else 0), data, self._bucket)
+        plaintext = pad(
+            (FINAL if final else 0) | (RECEIPT if receipt else 0), data, self._bucket, _LENGTH.size + _TAG
+        )
         length = len(plaintext) + _TAG
         aad = self._keys.associated(length, self.frames)
         frame = _LENGTH.pack(length) + self._aead.encrypt(self._keys.nonce(self.frames), plaintext, aad)
@@ -169,9 +173,14 @@ class FrameOpener:
         return Frame(data, self.ended, bool(flags & RECEIPT))
 
 
-def pad(flags: int, data: bytes, bucket: int) -> bytes:
-    """Lay out ``flags | length | data | zeros`` in a whole number of buckets."""
-    used = _HEAD.size + len(data)
+def bucket_for(length: int) -> int:
+    """Give the smallest bucket in which so many bytes of data are one frame; else the smallest there is."""
+    return next((bucket for bucket in BUCKETS if length <= bucket - OVERHEAD), BUCKETS[0])
+
+
+def pad(flags: int, data: bytes, bucket: int, around: int = 0) -> bytes:
+    """Lay out ``flags | length | data | zeros``: whole buckets with ``around`` bytes more."""
+    used = _HEAD.size + len(data) + around
     return _HEAD.pack(flags, len(data)) + data + bytes(-used % bucket)
 
 

@@ -24,6 +24,7 @@ from quotary.attestation.document import MAX_DOCUMENT, AttestationDocument
 from quotary.client.clock import Clock, SystemClock
 from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile, verdict_with, verify_receipt
+from quotary.client.frames import bucket_for
 from quotary.client.log import LogClient
 from quotary.client.policy import MAX_POLICY, Policy
 from quotary.client.ratchet import PATH as SESSION_PATH
@@ -47,6 +48,9 @@ REFRESH_SECONDS = 60.0
 CHAT = "/v1/chat/completions"
 # Where prompts go: what is answered here without a receipt is rejected.
 ANSWERS = frozenset({CHAT, "/v1/completions", "/api/v1/chat/completions"})
+# An event of a streamed answer without the service's name and its text, and the text that must fit into one
+# frame with them: so the lengths of shorter ones are not seen.
+EVENT_LENGTH, TEXT_LENGTH = 183, 24
 _ANSWER = Limits(read_seconds=300, total_seconds=3600, length=256 << 20)
 
 
@@ -281,6 +285,7 @@ class Client:
             at=int(self._clock.now().timestamp()),
             min_log_size=attested.verdict.size,
             headers=self._paid(attested, path, headers),
+            pad=bucket_for(EVENT_LENGTH + len(self.service) + TEXT_LENGTH),
         )
         with ExitStack() as sent:
             if self._sessions and path != SESSION_PATH:

@@ -79,8 +79,23 @@ def test_any_body_survives_in_any_bucket(body: bytes, pad: int) -> None:
 
 
 def test_bodies_of_one_bucket_have_one_length_on_the_wire() -> None:
-    lengths = {len(seal_request(head(), b"x" * n, KEY.public, KEYSET)[0]) for n in range(0, 252, 50)}
+    lengths = {len(seal_request(head(), b"x" * n, KEY.public, KEYSET)[0]) for n in range(0, 232, 33)}
     assert len(lengths) == 1
+
+
+@pytest.mark.parametrize("pad", BUCKETS)
+def test_a_frame_is_a_whole_number_of_buckets_on_the_wire(pad: int) -> None:
+    keys = DirectionKey(bytes(32), bytes(12), frames.RESPONSE)
+    lengths = [0, 1, pad - 25, pad - 24, 2 * pad - 25]
+    sealer = FrameSealer(keys, pad, bytes(32))
+    assert [len(sealer.seal(bytes(length))) for length in lengths] == [pad, pad, pad, 2 * pad, 2 * pad]
+
+
+def test_a_bucket_is_the_smallest_that_takes_the_data_in_one_frame() -> None:
+    assert [frames.bucket_for(length) for length in (0, 231, 232, 295, 296, 999, 16_359)] == [
+        256, 256, 320, 320, 1024, 1024, 16_384,
+    ]  # fmt: skip
+    assert frames.bucket_for(16_360) == 256
 
 
 def test_a_request_cut_at_any_byte_is_truncated() -> None:
@@ -151,7 +166,7 @@ def test_a_whole_response_to_another_request_is_refused() -> None:
 def test_a_request_body_of_another_request_cannot_be_spliced_in() -> None:
     mine, _ = seal_request(head(), BODY, KEY.public, KEYSET)
     other, _ = seal_request(head(), b"another body entirely", KEY.public, KEYSET)
-    cut = len(mine) - 256 - 20
+    cut = len(mine) - 256
     with pytest.raises(Rejected, match="frame 0"):
         open_request(mine[:cut] + other[cut:], KEY, KEYSET)
 

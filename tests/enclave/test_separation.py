@@ -10,7 +10,9 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
+from quotary.client.session import EVENT_LENGTH, TEXT_LENGTH
 from tests.conftest import ROOT
+from tests.enclave.machine import SERVICE
 from tests.enclave.test_api import Site, body, loaded, site  # noqa: F401  # fixtures
 
 PACKAGES = ("quotary", "registry", "builder", "enclave", "simulator", "verifier")
@@ -66,8 +68,29 @@ def frame_lengths(site: Site, prompt: str, pad: int) -> list[int]:  # noqa: F811
 def test_c15_every_piece_of_every_answer_has_one_length_on_the_wire(site: Site, pad: int) -> None:  # noqa: F811
     topics = ("What is a log?", "My chest hurts and I am afraid.", "Write a poem about rain, please.")
     answers = [frame_lengths(site, topic, pad) for topic in topics]
-    assert {length for lengths in answers for length in lengths} == {pad + 16}
+    assert {4 + length for lengths in answers for length in lengths} == {pad}
     assert all(len(lengths) > 2 for lengths in answers)
+
+
+def test_c15_events_are_as_long_as_the_client_reckons_when_it_chooses_a_bucket(site: Site) -> None:  # noqa: F811
+    _, answer = site.ask(body(stream=True, max_tokens=24, temperature=1, seed=7))
+    events = answer.split(b"\n\n")[1:-3]
+    assert len(events) > 2
+    for event in events:
+        choice = json.loads(event.removeprefix(b"data: "))["choices"][0]
+        text = json.dumps(choice["delta"]["content"])[1:-1]
+        assert len(event + b"\n\n") == EVENT_LENGTH + len(SERVICE) + len(text)
+    assert TEXT_LENGTH == 24
+
+
+def test_p3_a_stream_of_64_tokens_has_little_more_bytes_than_in_clear(site: Site) -> None:  # noqa: F811
+    asked = body(stream=True, max_tokens=64, temperature=1, seed=7, logit_bias={"2": -100})
+    wire, opener = site.seal(asked, site.head(want=()))
+    stream = site.post(wire).data
+    plain = opener.feed(stream)
+    opener.close()
+    assert plain.count(b"data: ") > 40
+    assert len(stream) <= 1.35 * len(plain)
 
 
 def test_c22_every_context_that_keys_and_digests_are_made_under_is_of_one_purpose() -> None:
