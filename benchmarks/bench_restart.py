@@ -1,7 +1,8 @@
 """A registry's start over a long log: from ``serve`` to ``/readyz`` and to the first inclusion proof.
 
 Run: ``.venv/bin/python benchmarks/bench_restart.py [ENTRIES]`` (default 20,000 signed releases, in SQLite;
-filling takes half a millisecond of processor an entry). The log is integrated as the sequencer does it,
+filling takes half a millisecond of processor an entry), or with the folder of a log that ``long_log.py`` made.
+The log is integrated as the sequencer does it,
 signed and published by one start, and started again ``TURNS`` times: signer, sequencer and two workers, as a
 registry runs. The reference of the same run is the same start over a log of a few hundred entries; what it
 takes is Python and its libraries.
@@ -12,11 +13,10 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -24,14 +24,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import urllib3
 
 from benchmarks.bench_bulk import used_seconds
-from benchmarks.synthetic import SETUP, entries
-from quotary.tlog.merkle import leaf_hash
-from registry.batch import Intervals
+from benchmarks.long_log import config_of, make
+from benchmarks.synthetic import SETUP
 from registry.config import Config
-from registry.sequencer import MAX_BATCH
-from registry.setup import create_registry
-from registry.store import EMPTY_HEAD, Store, Waiting, open_store
-from tests.fakes.authority import ORIGIN
+from registry.store import open_store
 from tests.fakes.processes import Server, until
 
 TURNS = 5
@@ -49,11 +45,13 @@ class Start:
 
 
 def main() -> None:
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 20_000
-    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
-        few, many = (starts(Path(folder) / str(size), size) for size in (2 * SETUP, count))
+    word = sys.argv[1] if len(sys.argv) > 1 else "20000"
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as place:
+        folder = Path(place)
+        few = starts(folder / "few", 2 * SETUP)
+        many = starts(folder / "many", int(word)) if word.isdigit() else of_a_log(Path(word))
     print(f"load {os.getloadavg()[0]:.1f}, {TURNS} starts each, medians")
-    show(f"{count:,} entries", many)
+    show(f"{int(word):,} entries" if word.isdigit() else word, many)
     show(f"{2 * SETUP:,} entries", few)
     ratio = statistics.median(item.used for item in many) / statistics.median(item.used for item in few)
     print(
@@ -69,27 +67,18 @@ def show(what: str, found: list[Start]) -> None:
 
 
 def starts(folder: Path, count: int) -> list[Start]:
-    """Make a registry, have it publish, and start it again and again."""
-    folder.mkdir()
-    now = datetime.now(UTC).replace(microsecond=0)
-    place = (folder / "log", ORIGIN, "sqlite:///log.db", "127.0.0.1:0")
-    config = Config(*place, 0.1, 120.0, promise_seconds=600, workers=2, threads=8)
-    made = entries(count, now)
-    create_registry(config, [], next(made), now)
+    """Make a registry in ``folder`` and start it again and again."""
+    make(folder, count, datetime.now(UTC).replace(microsecond=0))
+    return of_a_log(folder)
+
+
+def of_a_log(folder: Path) -> list[Start]:
+    """Have a registry sign and publish what it holds, and start it again and again."""
+    config = config_of(folder)
     with closing(open_store(config.database_url)) as store:
-        size = fill(store, made, int(now.timestamp()))
+        size = store.read.head().size
         started(config, folder, lambda: store.read.published_size() >= size)
     return [started(config, folder, lambda: True, index * 7919 % size) for index in range(1, TURNS + 1)]
-
-
-def fill(store: Store, made: Iterator[bytes], ts: int) -> int:
-    """Integrate as the sequencer does; give the log's size."""
-    intervals, head, waiting = Intervals(ORIGIN, store.read), EMPTY_HEAD, store.read.waiting(1)
-    while batch := list(islice(made, MAX_BATCH)):
-        waiting += [Waiting(0, leaf_hash(entry), entry) for entry in batch]
-        store.write.integrate(found := intervals.close(head, waiting, ts))
-        head, waiting = found.head, []
-    return head.size
 
 
 def started(config: Config, folder: Path, wanted: Callable[[], bool], index: int = 0) -> Start:
