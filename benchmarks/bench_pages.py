@@ -9,6 +9,7 @@ so its time may not grow with the log.
 import sys
 import tempfile
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -18,11 +19,12 @@ from synthetic import SERVICES, releases, service, setup, setup_entries
 
 from registry.pages.table import FEEDS
 from tests.fakes.authority import NOW
-from tests.fakes.inprocess import local
+from tests.fakes.inprocess import Clock, local
 from tests.fakes.site import addresses
 
 BAR_SECONDS, SEARCH_BAR_SECONDS = 0.300, 0.100
 ROUNDS = 5
+SEARCH = "/search?q="
 CHUNK = 4096
 
 
@@ -55,18 +57,19 @@ def measured(word: str) -> dict[str, float]:
 def of_pages(client: FlaskClient) -> dict[str, float]:
     lines = client.get("/releases.json").json["releases"]
     indices = [line["index"] for line in lines[:2]]
-    size = client.get("/log.json").json["before"][0]["size"]
+    size = client.get("/log.json").json["size"]
     found = {"/healthz": least(client, "/healthz")}
     name = service(0)
     for rule, page, _ in addresses(indices, size):
         found[rule] = max(found.get(rule, 0.0), least(client, page.replace("/chat/", f"/{name}/")))
     for feed in FEEDS:
         found[feed] = least(client, feed.replace("<path:service>", name))
-    release = client.get(f"/releases/{indices[0]}.json").json
+    leaf = client.get(f"/entries/{indices[0]}.json").json["leaf_hash"]
     for what, text in (
         ("REVISION", lines[0]["revision"]),
         ("SERVICE", name),
-        ("REGISTER", register_of(release)),
+        ("LEAF", leaf),
+        ("NOTHING", "ab" * 32),
     ):
         found[f"{SEARCH}{what}"] = least(client, f"{SEARCH}{text}")
     return found

@@ -1,7 +1,7 @@
 """``quotary policy``: write down what is demanded, check it, say it in words, and try it on a bundle."""
 
 import hashlib
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import click
@@ -62,7 +62,7 @@ def policy() -> None:
 @click.option("--rebuilders-needed", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--max-age", "max_age_seconds", type=click.IntRange(1), required=True, help="Seconds.")
 @click.option("--minimum-size", type=click.IntRange(0), default=1, show_default=True)
-@click.option("--minimum-time", type=TIME, help="UTC; now if not said.")
+@click.option("--minimum-time", type=TIME, help="UTC; now less --max-age if not said.")
 @click.option(
     "--poll", "poll_seconds", type=click.IntRange(1), help="For enclaves: seconds between two looks."
 )
@@ -100,7 +100,9 @@ def new(
 ) -> None:
     """Write a policy; whatever is not demanded has to be said with the word `none`."""
     tlog_text, genesis_text = _anchors(tlog_file, genesis, from_log)
-    at = minimum_time.replace(tzinfo=UTC) if minimum_time else SystemClock().now().replace(microsecond=0)
+    # A log that is idle shows a quorum's word of minutes ago, which the same policy's age admits.
+    newest = SystemClock().now().replace(microsecond=0) - timedelta(seconds=max_age_seconds)
+    at = minimum_time.replace(tzinfo=UTC) if minimum_time else newest
     rules: dict[str, object] = {
         "floors": "log" if floors == "log" else read_json(Path(floors)),
         "require": {"debug": "refused"} if require_file is None else read_json(require_file),

@@ -1,6 +1,7 @@
 """Keys, delegations, floors and policies from the command line: what is written is what a log and a verifier read."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -141,6 +142,14 @@ def test_a_policy_is_written_checked_and_explained(run: Run, keys: Path) -> None
     assert "proves nothing about hardware" in ran.out or "proving nothing of hardware" in ran.out
     assert len(json.loads(run("policy", "explain", keys / "policy.json", "--json").out)["demands"]) > 5
     assert policy(run, keys, *SIMULATION, *NOBODY) == 2
+
+
+def test_a_policy_takes_what_its_log_showed_last_by_default(run: Run, keys: Path) -> None:
+    before = datetime.now(UTC)
+    assert policy(run, keys, *SIMULATION, *NOBODY) == 0
+    found = Policy.parse((keys / "policy.json").read_bytes())
+    oldest = before - timedelta(seconds=found.max_age_seconds)
+    assert timedelta(0) <= found.minimum_at - oldest.replace(microsecond=0) < timedelta(minutes=1)
 
 
 def test_a_policy_that_demands_everything_has_fewer_weaknesses(run: Run, keys: Path) -> None:
