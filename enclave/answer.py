@@ -10,7 +10,7 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from enclave.chat import APIError, ChatRequest, Sampling, TextRequest
+from enclave.chat import TEE, APIError, ChatRequest, Sampling, TextRequest
 from enclave.engine import SAMPLER, Engine
 from enclave.forms import ChatForm, Document, Form, TextForm
 from enclave.job import Choice, Job
@@ -69,7 +69,7 @@ def answer(serving: Serving, request: ChatRequest | TextRequest, raw: bytes) -> 
     """Start an answer. ``raw`` is the request body as the client wrote it; ``APIError`` where it
     cannot be served.
     """
-    if request.model != serving.model:
+    if request.model.removeprefix(TEE) != serving.model:
         raise APIError(404, "model_not_found", f"this enclave serves {serving.model}", param="model")
     model = serving.engine.model
     form: Form

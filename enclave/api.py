@@ -9,6 +9,7 @@ and never logged.
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from urllib.parse import unquote
 
 from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
@@ -16,7 +17,7 @@ from werkzeug.exceptions import HTTPException
 from enclave import lifecycle
 from enclave.answer import Reply, answer, plain
 from enclave.channel import PlainBody, SealedBody
-from enclave.chat import APIError
+from enclave.chat import TEE, APIError
 from enclave.doors.book import Asker
 from enclave.doors.routes import NANOGPT_CHAT
 from enclave.events import APIFailed, emit
@@ -41,6 +42,7 @@ from quotary.client.sealed import (
 from quotary.errors import Malformed, QuotaryError, Refused
 
 CHAT, TEXT = "/v1/chat/completions", "/v1/completions"
+MODELS = "/v1/models"
 MAX_SEALED = 1 << 20
 SEALED = "/v1/sealed"
 GATEWAY_PATH = "/v1/oblivious"
@@ -58,7 +60,8 @@ def create_app(enclave: Enclave) -> Flask:
         ("GET", "/healthz"): lambda: _send(plain(200, b'{"status":"alive"}')),
         ("GET", "/v1/state"): lambda: _send(_state(enclave)),
         ("GET", "/v1/attestation"): lambda: _send(_attestation(enclave)),
-        ("GET", "/v1/models"): lambda: _send(_models(enclave)),
+        ("GET", MODELS): lambda: _send(_models(enclave)),
+        ("GET", f"{MODELS}/<path:name>"): lambda name: _send(_model(enclave, name)),
         ("GET", "/v1/receipts/<receipt_id>"): lambda receipt_id: _send(_receipt(enclave, receipt_id)),
         ("GET", "/v1/receipts/<receipt_id>/place"): lambda receipt_id: _send(_place(enclave, receipt_id)),
         ("GET", "/v1/receipt-roots"): lambda: _send(_roots(enclave)),
@@ -137,8 +140,10 @@ def _inner(enclave: Enclave, keyset: LiveKeyset, asked: Asked) -> Reply:
             return _answer(enclave, keyset, path, asked.body, asked.min_log_size, asker)
         if (method, path) == ("POST", SESSION_PATH) and asked.opened is not None:
             return _session(enclave, keyset, asked.opened)
-        if (method, path) == ("GET", "/v1/models"):
+        if (method, path) == ("GET", MODELS):
             return _models(enclave)
+        if method == "GET" and path.startswith(f"{MODELS}/"):
+            return _model(enclave, unquote(path.removeprefix(f"{MODELS}/")))
         if method == "GET" and path.startswith("/v1/receipts/"):
             return _receipt(enclave, path.removeprefix("/v1/receipts/"))
         if method == "GET":
@@ -208,8 +213,7 @@ def _answer(
     asked = parse_text(body) if path == TEXT else parse_chat(body)
     if enclave.gate is not None:
         enclave.gate.pay(asker.credential, keyset)
-    reply = answer(serving, replace(asked, model=enclave.doors.model(path, asked.model)), body)
-    return enclave.doors.watch(enclave, reply, body, asker)
+    return enclave.doors.watch(enclave, answer(serving, asked, body), body, asker)
 
 
 def _door(enclave: Enclave, target: str, asker: Asker) -> Reply:
@@ -266,18 +270,27 @@ def _attestation(enclave: Enclave) -> Reply:
 
 
 def _models(enclave: Enclave) -> Reply:
+    return plain(200, _json({"object": "list", "data": _known(enclave)}))
+
+
+def _model(enclave: Enclave, name: str) -> Reply:
+    found = [model for model in _known(enclave) if model["id"] == name]
+    if not found:
+        raise APIError(404, "model_not_found", "this enclave serves no such model", param="model")
+    return plain(200, _json(found[0]))
+
+
+def _known(enclave: Enclave) -> list[dict[str, object]]:
+    """Name the one model, as itself and as others call a model in an enclave; none before it is loaded."""
     ready, believed = enclave.ready, enclave.believed
-    data = []
-    if ready is not None and believed is not None:
-        # Advice for people: no client may infer trust from it.
-        tee = {
-            "weights": "sha256:" + ready.weights.hex(),
-            "measurement": believed.verdict.measurement_id.hex(),
-        }
-        data = [
-            {"id": enclave.terms.service, "object": "model", "created": 0, "owned_by": "quotary", "tee": tee}
-        ]
-    return plain(200, _json({"object": "list", "data": data}))
+    if ready is None or believed is None:
+        return []
+    # Advice for people: no client may infer trust from it.
+    tee = {"weights": "sha256:" + ready.weights.hex(), "measurement": believed.verdict.measurement_id.hex()}
+    names = (enclave.terms.service, TEE + enclave.terms.service)
+    return [
+        {"id": name, "object": "model", "created": 0, "owned_by": "quotary", "tee": tee} for name in names
+    ]
 
 
 def _receipt(enclave: Enclave, receipt_id: str) -> Reply:

@@ -6,6 +6,9 @@
 import json
 from dataclasses import dataclass
 
+# What others call a model that runs in an enclave; no service's name has capital letters.
+TEE = "TEE/"
+
 
 class APIError(Exception):
     """An answer in OpenAI's error shape. status: HTTP; kind: OpenAI's ``type``; code: stable, for

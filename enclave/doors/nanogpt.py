@@ -1,6 +1,6 @@
 """What NanoGPT's clients want beyond the vllm-proxy behind it (docs.nano-gpt.com, "TEE verification").
 
-Models are called ``TEE/<name>``. A nonce may be any text and comes back as it was; what the hardware signs is
+A nonce may be any text and comes back as it was; what the hardware signs is
 ``request_nonce``: 64 hex digits as they are, SHA-256 over anything else.
 """
 
@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from enclave.chat import APIError
 from enclave.doors.reports import parse_nonce
 
-PREFIX = "TEE/"
 MAX_NONCE = 256
 
 _HEX = re.compile(r"[0-9a-fA-F]{64}")

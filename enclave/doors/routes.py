@@ -12,7 +12,7 @@ from urllib.parse import parse_qsl
 
 from enclave.answer import Reply, plain
 from enclave.boot import Shown
-from enclave.chat import APIError
+from enclave.chat import TEE, APIError
 from enclave.doors import browser, nanogpt, reports
 from enclave.doors.book import Asker, ExchangeBook
 from enclave.doors.keys import BROWSER, NANOGPT, VLLM_PROXY, DoorKeys
@@ -95,10 +95,6 @@ class Doors:
         """Remember an answer for its signature, if any door is open."""
         return self.book.watch(reply, request, asker, house.now) if self.opened else reply
 
-    def model(self, path: str, name: str) -> str:
-        """Give the model's own name for the one in a request on ``path``."""
-        return name.removeprefix(nanogpt.PREFIX) if path == NANOGPT_CHAT else name
-
     def is_chat(self, path: str) -> bool:
         """Say whether prompts are taken on this path besides the API's own."""
         return path == NANOGPT_CHAT and NANOGPT in self.opened
@@ -153,7 +149,7 @@ class Doors:
 
     def _models(self, house: House, name: str, query: Query, asker: Asker) -> dict[str, object]:
         query.only()
-        model = {"id": nanogpt.PREFIX + house.service, "object": "model", "created": 0, "owned_by": "quotary"}
+        model = {"id": TEE + house.service, "object": "model", "created": 0, "owned_by": "quotary"}
         return {"object": "list", "data": [model]}
 
     def _quote(self, house: House, name: str, query: Query, asker: Asker) -> dict[str, object]:
@@ -165,5 +161,5 @@ class Doors:
         return browser.receipt(self.keys, self.book.find(name, asker))
 
     def _require_model(self, house: House, name: str | None) -> None:
-        if name is not None and name.removeprefix(nanogpt.PREFIX) != house.service:
+        if name is not None and name.removeprefix(TEE) != house.service:
             raise APIError(404, "model_not_found", f"this enclave serves {house.service}", param="model")

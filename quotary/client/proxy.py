@@ -33,7 +33,8 @@ _PASSED = ("content-type", "retry-after", "x-receipt-id")
 _CREDENTIALS = ("authorization", "x-api-key")
 # What may be read through the channel; a name that ends in a slash stands for all below it.
 _READ = re.compile(
-    r"(/api)?/v1/models|/v1/attestation/report|(/v1/receipts|/v1/signature|/v1/browser|/api/v1/tee)/[!-~]{1,256}"
+    r"(/api)?/v1/models|/v1/attestation/report|"
+    r"(/v1/models|/v1/receipts|/v1/signature|/v1/browser|/api/v1/tee)/[!-~]{1,256}"
 )
 _ATTESTATION = re.compile(r"/v1/attestation\?nonce=([0-9a-f]{64})")
 # The facts of this module's log lines, by name.

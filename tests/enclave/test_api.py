@@ -180,7 +180,9 @@ def test_a_request_outside_the_window_is_refused(site: Site, off: int) -> None:
 
 def test_the_path_is_the_one_inside(site: Site) -> None:
     opener, answer = site.ask(b"", site.head("GET", "/v1/models"))
-    assert json.loads(answer)["data"][0]["id"] == SERVICE
+    assert [model["id"] for model in json.loads(answer)["data"]] == [SERVICE, f"TEE/{SERVICE}"]
+    opener, answer = site.ask(b"", site.head("GET", f"/v1/models/TEE%2F{SERVICE}"))
+    assert json.loads(answer)["id"] == f"TEE/{SERVICE}"
     wire, _ = site.seal(b"", site.head("GET", "/v1/models"))
     assert site.http.post("/v1/chat/completions", data=wire, content_type=MEDIA_TYPE).status_code == 403
     opener, answer = site.ask(b"", site.head("GET", "/v1/state"))

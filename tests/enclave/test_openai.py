@@ -215,5 +215,22 @@ def test_openais_package_understands_every_refusal(
     assert (caught.value.status_code, caught.value.code, caught.value.param) == (status, code, param)
 
 
-def test_the_models_list_has_the_one_model(client: openai.OpenAI) -> None:
-    assert [model.id for model in client.models.list()] == [SERVICE]
+def test_the_models_list_has_the_one_model_under_both_its_names(client: openai.OpenAI) -> None:
+    assert [model.id for model in client.models.list()] == [SERVICE, f"TEE/{SERVICE}"]
+    for name in (SERVICE, f"TEE/{SERVICE}"):
+        assert client.models.retrieve(name).id == name
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("TEE/other")
+
+
+@pytest.mark.parametrize("name", [SERVICE, f"TEE/{SERVICE}"])
+def test_a_model_answers_to_both_its_names(client: openai.OpenAI, name: str) -> None:
+    chat = client.chat.completions.create(messages=ASK, **{**HOT, "model": name})  # type: ignore[call-overload]
+    text = client.completions.create(prompt="A", **{**HOT, "model": name})  # type: ignore[call-overload]
+    assert (chat.model, text.model) == (SERVICE, SERVICE)
+
+
+@pytest.mark.parametrize("name", ["tee/", "TEE/TEE/", "TEE"])
+def test_no_other_name_is_the_models(client: openai.OpenAI, name: str) -> None:
+    with pytest.raises(openai.NotFoundError):
+        client.chat.completions.create(messages=ASK, **{**HOT, "model": name + SERVICE})  # type: ignore[call-overload]
