@@ -17,7 +17,7 @@ const KEYS_OF = {
 const bytesOf = (text) => Uint8Array.from(text.match(/../g) ?? [], (pair) => parseInt(pair, 16));
 
 /** Collects rows; a check returns what it found, or throws. */
-function sheet() {
+export function sheet() {
   const results = [];
   const check = async (name, work) => {
     try { const found = await work(); results.push({ name, outcome: "passed", detail: found.text ?? found }); return found; }
