@@ -5,7 +5,7 @@ set -eu
 cd "$(dirname "$0")/.."
 purpose=${1:-demo}
 
-packages="python3-venv nix-bin qemu-system-x86 xz-utils"
+packages="python3-venv nix-bin qemu-system-x86 xz-utils libsodium23"
 [ "$purpose" = test ] && packages="$packages postgresql chromium iproute2 nginx softhsm2 wrk strace"
 
 missing=
