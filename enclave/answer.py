@@ -10,15 +10,17 @@ import secrets
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
+from enclave.beat import Beat
 from enclave.chat import TEE, APIError, ChatRequest, Sampling, TextRequest
 from enclave.engine import SAMPLER, Engine
 from enclave.forms import ChatForm, Document, Form, TextForm
-from enclave.job import Choice, Job
+from enclave.job import Choice, Job, Piece
 from enclave.lifecycle import Admission
 from enclave.receipts import Answered, ReceiptBook, ResponseHash
 from quotary.client.receipt import Channel, Origin, Receipt, Served, Signature, commitment
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
+LAST_EVENT = b"data: [DONE]\n\n"
 JSON = "application/json"
 
 _DEFAULT_TOKENS = 256
@@ -30,6 +32,7 @@ class Reply:
 
     body:    pieces as they come; finish: called once, after the last piece or instead of it
     chat_id: of the answer; empty where it is none
+    beat:    when its frames are due, where that is not when they are made
     """
 
     status: int
@@ -37,6 +40,7 @@ class Reply:
     body: Iterator[bytes]
     finish: Callable[[Channel | None, bool], Receipt | None]
     chat_id: str = ""
+    beat: Beat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +69,11 @@ def plain(status: int, body: bytes, headers: Mapping[str, str] | None = None) ->
     )
 
 
-def answer(serving: Serving, request: ChatRequest | TextRequest, raw: bytes) -> Reply:
+def answer(
+    serving: Serving, request: ChatRequest | TextRequest, raw: bytes, beat: Beat | None = None
+) -> Reply:
     """Start an answer. ``raw`` is the request body as the client wrote it; ``APIError`` where it
-    cannot be served.
+    cannot be served. beat: the cadence of a stream
     """
     if request.model.removeprefix(TEE) != serving.model:
         raise APIError(404, "model_not_found", f"this enclave serves {serving.model}", param="model")
@@ -83,7 +89,7 @@ def answer(serving: Serving, request: ChatRequest | TextRequest, raw: bytes) -> 
         raise APIError(400, "invalid_value", message, param="logit_bias")
     sampling = _sampling(request, len(prompt), model.context_length, param)
     made = Answer(serving, request, raw, serving.engine.submit(prompt, sampling), form)
-    return made.stream() if request.asked.stream else made.whole()
+    return made.stream(beat) if request.asked.stream else made.whole()
 
 
 class Answer:
@@ -100,14 +106,16 @@ class Answer:
         self._chat_id = f"{form.name}-{secrets.token_hex(12)}"
         self._receipt: Receipt | None = None
 
-    def stream(self) -> Reply:
-        """Reply with server-sent events while the model thinks."""
+    def stream(self, beat: Beat | None) -> Reply:
+        """Reply with server-sent events while the model thinks; with a cadence, at most one for each beat."""
         headers = {
             "content-type": EVENT_STREAM,
             "cache-control": "no-store",
             "x-receipt-id": self._receipt_id,
         }
-        return Reply(200, headers, map(self._hash.update, self._events()), self.finish, self._chat_id)
+        pieces = self._job.pieces() if beat is None else self._job.merged(beat.left)
+        body = map(self._hash.update, self._events(pieces))
+        return Reply(200, headers, body, self.finish, self._chat_id, beat)
 
     def whole(self) -> Reply:
         """Reply when the model has finished."""
@@ -178,12 +186,13 @@ class Answer:
             found["logit_bias"] = commitment("logit_bias", self._hash.salt, _json(list(sampling.bias))).hex()
         return found | dict(self._serving.engine.model.kernel)
 
-    def _events(self) -> Iterator[bytes]:
+    def _events(self, pieces: Iterator[Piece]) -> Iterator[bytes]:
         first = self._form.first()
         if first is not None:
             yield self._event([first])
-        for piece in self._job.pieces():
-            yield self._event([self._form.part(piece.text, piece.choices, told=self._told)])
+        for piece in pieces:
+            empty = not piece.text and not piece.choices
+            yield b"" if empty else self._event([self._form.part(piece.text, piece.choices, told=self._told)])
         error = self._error()
         if error is not None:
             yield b"data: " + error.body() + b"\n\n"
@@ -191,7 +200,7 @@ class Answer:
         yield self._event([self._form.last(self._reason())])
         if self._request.asked.include_usage:
             yield self._event([], usage=self._usage())
-        yield b"data: [DONE]\n\n"
+        yield LAST_EVENT
 
     def _event(self, choices: list[Document], **more: object) -> bytes:
         return b"data: " + _json(self._document(self._form.part_kind, choices) | more) + b"\n\n"

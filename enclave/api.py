@@ -16,6 +16,7 @@ from werkzeug.exceptions import HTTPException
 
 from enclave import lifecycle
 from enclave.answer import Reply, answer, plain
+from enclave.beat import Beat
 from enclave.channel import PlainBody, SealedBody
 from enclave.chat import TEE, APIError
 from enclave.doors.book import Asker
@@ -137,7 +138,9 @@ def _inner(enclave: Enclave, keyset: LiveKeyset, asked: Asked) -> Reply:
     try:
         asker = replace(_asker(asked.headers), sealed=True)
         if method == "POST" and (path in (CHAT, TEXT) or enclave.doors.is_chat(path)):
-            return _answer(enclave, keyset, path, asked.body, asked.min_log_size, asker)
+            rules = enclave.terms.rules.stream
+            beat = None if rules is None or asked.opened is None else Beat(rules)
+            return _answer(enclave, keyset, asked, asker, beat)
         if (method, path) == ("POST", SESSION_PATH) and asked.opened is not None:
             return _session(enclave, keyset, asked.opened)
         if (method, path) == ("GET", MODELS):
@@ -202,18 +205,19 @@ def _plain_answer(enclave: Enclave) -> Response:
         raise NotServing(
             state.code or "starting", state.reason, final=state.phase is lifecycle.Phase.REFUSING
         )
-    reply = _answer(enclave, keyset, request.path, _body(request), 0, _asker(_headers()))
+    asked = Asked(request.method, request.path, {}, _body(request))
+    reply = _answer(enclave, keyset, asked, _asker(_headers()))
     return _streamed(PlainBody(reply), reply.status, reply.headers)
 
 
 def _answer(
-    enclave: Enclave, keyset: LiveKeyset, path: str, body: bytes, min_log_size: int, asker: Asker
+    enclave: Enclave, keyset: LiveKeyset, asked: Asked, asker: Asker, beat: Beat | None = None
 ) -> Reply:
-    serving = enclave.serving(keyset, min_log_size)
-    asked = parse_text(body) if path == TEXT else parse_chat(body)
+    serving, body = enclave.serving(keyset, asked.min_log_size), asked.body
+    parsed = parse_text(body) if asked.path == TEXT else parse_chat(body)
     if enclave.gate is not None:
         enclave.gate.pay(asker.credential, keyset)
-    return enclave.doors.watch(enclave, answer(serving, asked, body), body, asker)
+    return enclave.doors.watch(enclave, answer(serving, parsed, body, beat), body, asker)
 
 
 def _door(enclave: Enclave, target: str, asker: Asker) -> Reply:

@@ -4,9 +4,13 @@ its receipt.
 
 from collections.abc import Iterator
 
-from enclave.answer import Reply
+from enclave.answer import LAST_EVENT, Reply
+from enclave.beat import Beat
 from quotary.client.receipt import Channel
 from quotary.client.sealed import OpenedRequest, ResponseHead, ResponseSealer
+
+# A cadence ends in a frame with room for any receipt, whether there is one or none.
+END_LENGTH = 2048
 
 
 class SealedBody:
@@ -21,7 +25,8 @@ class SealedBody:
         self._sealer = request.respond()
         self._wire_digest = request.wire_digest
         self._wants_receipt = "ed25519" in request.head.want
-        self._frames = self._seal(reply, self._sealer)
+        beat = reply.beat
+        self._frames = self._seal(reply, self._sealer) if beat is None else self._paced(reply, beat)
         self._finished = False
 
     def __iter__(self) -> Iterator[bytes]:
@@ -36,9 +41,38 @@ class SealedBody:
         yield sealer.start(ResponseHead(reply.status, reply.headers))
         for piece in reply.body:
             yield sealer.data(piece)
+        yield sealer.end(self._receipt(reply))
+
+    def _paced(self, reply: Reply, beat: Beat) -> Iterator[bytes]:
+        """Send a frame at each beat, empty ones too, and as many as make the whole a multiple.
+
+        The last event waits for its place, because a client may leave once it has it.
+        """
+        sealer, waiting, last = self._sealer, b"", b""
+        yield sealer.start(ResponseHead(reply.status, reply.headers))
+        for piece in reply.body:
+            if piece == LAST_EVENT:
+                last = piece
+            else:
+                waiting += piece
+            if not beat.left():
+                beat.wait()
+                yield sealer.one(waiting[: sealer.room])
+                waiting = waiting[sealer.room :]
+        # Two more come: the last event's and the end.
+        while waiting or (sealer.frames + 2) % beat.frames:
+            beat.wait()
+            yield sealer.one(waiting[: sealer.room])
+            waiting = waiting[sealer.room :]
+        beat.wait()
+        yield sealer.one(last)
+        beat.wait()
+        yield sealer.end(self._receipt(reply), END_LENGTH)
+
+    def _receipt(self, reply: Reply) -> bytes:
         self._finished = True
         receipt = reply.finish(self._channel(), False)
-        yield sealer.end(receipt.encode() if receipt is not None and self._wants_receipt else b"")
+        return receipt.encode() if receipt is not None and self._wants_receipt else b""
 
     def _channel(self) -> Channel:
         return Channel(self._wire_digest, self._sealer.frames, self._sealer.chain)

@@ -4,7 +4,8 @@ This module knows no model library: ``enclave.transformer`` is one ``LanguageMod
 """
 
 import queue
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -101,6 +102,19 @@ class Job:
                 self._output = event
             else:
                 yield event
+
+    def merged(self, left: Callable[[], float]) -> Iterator[Piece]:
+        """Yield one piece whenever ``left`` seconds are over: all that came meanwhile, perhaps nothing."""
+        while self._output is None:
+            text, choices = "", tuple[Choice, ...]()
+            with suppress(queue.Empty):
+                while self._output is None:
+                    event = self._events.get(timeout=left())
+                    if isinstance(event, Output):
+                        self._output = event
+                    else:
+                        text, choices = text + event.text, choices + event.choices
+            yield Piece(text, choices)
 
     @property
     def output(self) -> Output:

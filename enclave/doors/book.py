@@ -14,11 +14,10 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
-from enclave.answer import EVENT_STREAM, Reply
+from enclave.answer import EVENT_STREAM, LAST_EVENT, Reply
 from enclave.chat import APIError
 
 KEPT = 10_000
-LAST_EVENT = b"data: [DONE]\n\n"
 
 
 @dataclass(frozen=True, slots=True)

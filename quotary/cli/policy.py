@@ -70,6 +70,13 @@ def policy() -> None:
 @click.option(
     "--door", "doors", type=click.Choice(DOORS), multiple=True, help="For enclaves: whose clients are served."
 )
+@click.option(
+    "--stream",
+    nargs=2,
+    type=int,
+    metavar="MS FRAMES",
+    help="For enclaves: a frame of a sealed stream every so many ms, and a multiple of so many.",
+)
 @click.option("--oblivious", is_flag=True, help="For enclaves: take capsules that come through a relay.")
 @click.option("--out", type=FILE, required=True, help="New file.")
 @json_option
@@ -94,6 +101,7 @@ def new(
     poll_seconds: int | None,
     plaintext: str,
     doors: tuple[str, ...],
+    stream: tuple[int, int] | None,
     oblivious: bool,
     out: Path,
     as_json: bool,
@@ -126,6 +134,7 @@ def new(
     if poll_seconds is not None:
         rules_of_enclave: dict[str, object] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
         rules_of_enclave |= {"doors": sorted(set(doors))} if doors else {}
+        rules_of_enclave |= {"stream": {"interval_ms": stream[0], "frames": stream[1]}} if stream else {}
         document["enclave"] = rules_of_enclave | ({"oblivious": "offered"} if oblivious else {})
     data = canonical(document, multiline=True)
     found = Policy.parse(data)

@@ -81,14 +81,21 @@ class FrameSealer:
         self._ended = False
         self.chain, self.frames = chain, 0
 
-    def seal(self, data: bytes, *, final: bool = False, receipt: bool = False) -> bytes:
-        """Seal at most ``MAX_DATA`` bytes as the next frame; after the final one there is no next."""
+    @property
+    def room(self) -> int:
+        """Bytes of data that a frame of one bucket holds."""
+        return self._bucket - OVERHEAD
+
+    def seal(self, data: bytes, *, final: bool = False, receipt: bool = False, least: int = 0) -> bytes:
+        """Seal at most ``MAX_DATA`` bytes as the next frame; after the final one there is no next.
+
+        least: the frame is as long as one with so many bytes of data would be
+        """
         assert not self._ended
         assert len(data) <= MAX_DATA
         assert self.frames < _MAX_COUNTER
-        plaintext = pad(
-            (FINAL if final else 0) | (RECEIPT if receipt else 0), data, self._bucket, _LENGTH.size + _TAG
-        )
+        flags = (FINAL if final else 0) | (RECEIPT if receipt else 0)
+        plaintext = pad(flags, data, self._bucket, _LENGTH.size + _TAG, least)
         length = len(plaintext) + _TAG
         aad = self._keys.associated(length, self.frames)
         frame = _LENGTH.pack(length) + self._aead.encrypt(self._keys.nonce(self.frames), plaintext, aad)
@@ -178,10 +185,10 @@ def bucket_for(length: int) -> int:
     return next((bucket for bucket in BUCKETS if length <= bucket - OVERHEAD), BUCKETS[0])
 
 
-def pad(flags: int, data: bytes, bucket: int, around: int = 0) -> bytes:
+def pad(flags: int, data: bytes, bucket: int, around: int = 0, least: int = 0) -> bytes:
     """Lay out ``flags | length | data | zeros``: whole buckets with ``around`` bytes more."""
-    used = _HEAD.size + len(data) + around
-    return _HEAD.pack(flags, len(data)) + data + bytes(-used % bucket)
+    whole = -(-(around + _HEAD.size + max(len(data), least)) // bucket) * bucket
+    return (_HEAD.pack(flags, len(data)) + data).ljust(whole - around, b"\0")
 
 
 def unpad(plaintext: bytes) -> tuple[int, bytes]:

@@ -82,6 +82,18 @@ class PlatformRules:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamRules:
+    """The cadence of streamed answers in the sealed channel.
+
+    interval_ms: between two frames
+    frames:      an answer has a whole multiple of so many
+    """
+
+    interval_ms: int
+    frames: int
+
+
+@dataclass(frozen=True, slots=True)
 class EnclaveRules:
     """How an enclave under this policy runs; a client ignores it.
 
@@ -89,12 +101,14 @@ class EnclaveRules:
     plaintext:    whether prompts may come without the sealed channel
     doors:        other systems whose clients are served, of ``DOORS``; none that is not named
     oblivious:    whether capsules are taken that come through a relay
+    stream:       the cadence of streamed answers; absent: they are sent as they come
     """
 
     poll_seconds: int
     plaintext: bool
     doors: tuple[str, ...] = ()
     oblivious: bool = False
+    stream: StreamRules | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -312,10 +326,17 @@ def _enclave(fields: Fields) -> EnclaveRules:
         fields.choice("plaintext", "refused", "allowed") == "allowed",
         fields.optional("doors", lambda name: strings(fields, name, len(DOORS), low=1)) or (),
         fields.optional("oblivious", lambda name: fields.choice(name, "refused", "offered")) == "offered",
+        fields.optional("stream", lambda name: _stream(fields.fields(name))),
     )
     unknown = [door for door in rules.doors if door not in DOORS]
     if unknown:
         raise Malformed(f"policy.enclave.doors has {unknown[0]}, there are {', '.join(DOORS)}")
+    fields.done()
+    return rules
+
+
+def _stream(fields: Fields) -> StreamRules:
+    rules = StreamRules(fields.integer("interval_ms", 5, 1000), fields.integer("frames", 1, 4096))
     fields.done()
     return rules
 

@@ -4,7 +4,7 @@ from quotary.attestation.nitro import PLATFORM as NITRO
 from quotary.attestation.nvidia import PLATFORM as NVIDIA
 from quotary.client.demands import loosened
 from quotary.client.device_rules import REQUIRED, UNREPORTED
-from quotary.client.policy import PlatformRules, Policy, Rebuilders
+from quotary.client.policy import PlatformRules, Policy, Rebuilders, StreamRules
 from quotary.statements.measurement import base_platform
 from quotary.tlog.note import COSIGNATURE_ML_DSA_44
 from quotary.tlog.policy import NO_QUORUM
@@ -41,6 +41,7 @@ def explain(policy: Policy) -> tuple[str, ...]:
         )
         doors = ", ".join(policy.enclave.doors) or "none"
         sentences.append(f"Doors for clients of other systems that are open there: {doors}.")
+        sentences.append(_cadence(policy.enclave.stream))
         relays = "takes" if policy.enclave.oblivious else "refuses"
         sentences.append(f"Such an enclave {relays} requests that come in capsules through a relay.")
     return tuple(sentences)
@@ -90,6 +91,15 @@ def weaknesses(policy: Policy) -> tuple[str, ...]:
         doors = ", ".join(policy.enclave.doors)
         found.append(f"doors {doors}: what they sign names no weights, no log and no parameters")
     return tuple(found)
+
+
+def _cadence(rules: StreamRules | None) -> str:
+    if rules is None:
+        return "Streamed answers are sent as they are made: their rhythm and number of pieces can be seen."
+    return (
+        f"A streamed answer in the sealed channel has a frame every {rules.interval_ms} ms, "
+        f"and a whole multiple of {rules.frames}."
+    )
 
 
 def _platform(name: str, rules: PlatformRules) -> str:

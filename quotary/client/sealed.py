@@ -276,9 +276,20 @@ class ResponseSealer:
         assert self._frames.frames > 0
         return b"".join(self._frames.seal(data[at : at + MAX_DATA]) for at in range(0, len(data), MAX_DATA))
 
-    def end(self, receipt: bytes = b"") -> bytes:
-        """Seal the authenticated end, with the receipt where there is one."""
-        return self._frames.seal(receipt, final=True, receipt=bool(receipt))
+    @property
+    def room(self) -> int:
+        """Bytes that ``one`` takes."""
+        return self._frames.room
+
+    def one(self, data: bytes) -> bytes:
+        """Seal one frame of one bucket, with at most ``room`` bytes of the body or none."""
+        assert self._frames.frames > 0
+        assert len(data) <= self.room
+        return self._frames.seal(data)
+
+    def end(self, receipt: bytes = b"", least: int = 0) -> bytes:
+        """Seal the authenticated end, with the receipt where there is one, in the room of ``least`` bytes."""
+        return self._frames.seal(receipt, final=True, receipt=bool(receipt), least=least)
 
 
 class ResponseOpener:

@@ -12,7 +12,7 @@ import pytest
 
 from quotary.attestation.roots import VENDOR_ROOTS
 from quotary.canonical import canonical
-from quotary.client.policy import DOORS, Policy
+from quotary.client.policy import DOORS, Policy, StreamRules
 from quotary.client.policy_text import explain, weaknesses
 from quotary.errors import Malformed
 from tests.fakes import authority
@@ -83,6 +83,30 @@ def test_doors_are_closed_unless_they_are_named() -> None:
 def test_doors_that_nobody_knows_or_that_are_not_a_set_are_refused(doors: object) -> None:
     document = production()
     document["enclave"]["doors"] = doors
+    with pytest.raises(Malformed):
+        Policy.parse(policy_bytes(document))
+
+
+def test_streams_have_a_cadence_only_where_the_policy_says_so() -> None:
+    document = production()
+    silent = Policy.parse(policy_bytes(document))
+    assert silent.enclave is not None
+    assert silent.enclave.stream is None
+    document["enclave"]["stream"] = {"interval_ms": 50, "frames": 64}
+    policy = Policy.parse(policy_bytes(document))
+    assert policy.enclave is not None
+    assert policy.enclave.stream == StreamRules(50, 64)
+    assert any("every 50 ms, and a whole multiple of 64" in sentence for sentence in explain(policy))
+    assert any("their rhythm" in sentence for sentence in explain(silent))
+
+
+@pytest.mark.parametrize(
+    "rules", [{}, {"interval_ms": 4, "frames": 1}, {"interval_ms": 50}, {"interval_ms": 50, "frames": 0}, 50,
+              {"interval_ms": 50, "frames": 1, "more": 1}, {"interval_ms": 1001, "frames": 1}],
+)  # fmt: skip
+def test_a_cadence_outside_the_grammar_is_refused(rules: object) -> None:
+    document = production()
+    document["enclave"]["stream"] = rules
     with pytest.raises(Malformed):
         Policy.parse(policy_bytes(document))
 

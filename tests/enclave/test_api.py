@@ -21,7 +21,7 @@ from enclave.serve import drain_on_term
 from enclave.transformer import TransformerModel
 from enclave.weights import read_weights
 from quotary.attestation.document import AttestationDocument
-from quotary.client.policy import EnclaveRules
+from quotary.client.policy import EnclaveRules, StreamRules
 from quotary.client.receipt import (
     Exchange,
     Receipt,
@@ -77,10 +77,10 @@ def loaded(model: MadeModel) -> TransformerModel:
     return TransformerModel(read_weights(model.folder, model.digest), threads=1)
 
 
-def build(model: MadeModel, *, plaintext: bool = False) -> Site:
+def build(model: MadeModel, *, plaintext: bool = False, stream: StreamRules | None = None) -> Site:
     clock = SteppedClock()
     machine = ToldMachine(clock, model.digest)
-    enclave = Enclave(Terms(SERVICE, EnclaveRules(30, plaintext), 600), machine, clock)
+    enclave = Enclave(Terms(SERVICE, EnclaveRules(30, plaintext, stream=stream), 600), machine, clock)
     return Site(enclave, machine, clock, create_app(enclave).test_client())
 
 
