@@ -57,12 +57,15 @@ class Stage:
         for command in list(self._servers):
             self._stop(command)
 
-    def play(self, page: Path) -> int:
-        """Run a page; give the number of blocks that were run."""
+    def play(self, page: Path, *, stays: bool = False) -> int:
+        """Run a page; give the number of blocks that were run. Its servers end with it, unless it ``stays``."""
+        before = set(self._servers)
         played = [text for text, reason in blocks(page) if not reason]
         for text in played:
             for part in _parts(self._swapped(text)):
                 self._act(part, page.name)
+        for command in self._servers.keys() - before if not stays else ():
+            self._stop(command)
         return len(played)
 
     def _act(self, part: str, page: str) -> None:

@@ -55,7 +55,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """The log, the witness, the keys and the policy that docs/start.md leaves behind."""
     with Stage(tmp_path_factory.mktemp("town"), addresses()) as stage:
         stage.swaps["https://log.example.org"] = "http://" + stage.swaps["127.0.0.1:8480"]
-        stage.play(DOCS / "start.md")
+        stage.play(DOCS / "start.md", stays=True)
         yield stage
 
 
