@@ -7,7 +7,7 @@ interrupted because the client went away. Either way it leaves a signed receipt.
 import json
 import os
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from enclave.beat import Beat
@@ -17,11 +17,14 @@ from enclave.forms import ChatForm, Document, Form, TextForm
 from enclave.job import Choice, Job, Piece
 from enclave.lifecycle import Admission
 from enclave.receipts import Answered, ReceiptBook, ResponseHash
-from quotary.client.receipt import Channel, Origin, Receipt, Served, Signature, commitment
+from quotary.client.receipt import FOLLOWED, Channel, Origin, Receipt, Served, Signature, commitment
 
 EVENT_STREAM = "text/event-stream; charset=utf-8"
 LAST_EVENT = b"data: [DONE]\n\n"
 JSON = "application/json"
+
+# How an answer ends that is whole, whoever chose its tokens.
+ENDS = ("stop", "length", FOLLOWED)
 
 _DEFAULT_TOKENS = 256
 
@@ -70,10 +73,15 @@ def plain(status: int, body: bytes, headers: Mapping[str, str] | None = None) ->
 
 
 def answer(
-    serving: Serving, request: ChatRequest | TextRequest, raw: bytes, beat: Beat | None = None
+    serving: Serving,
+    request: ChatRequest | TextRequest,
+    raw: bytes,
+    beat: Beat | None = None,
+    salt: bytes | None = None,
 ) -> Reply:
     """Start an answer. ``raw`` is the request body as the client wrote it; ``APIError`` where it
-    cannot be served. beat: the cadence of a stream
+    cannot be served. beat: the cadence of a stream; salt: 32 bytes for the receipt's commitments, where
+    the client chose them.
     """
     if request.model.removeprefix(TEE) != serving.model:
         raise APIError(404, "model_not_found", f"this enclave serves {serving.model}", param="model")
@@ -83,12 +91,10 @@ def answer(
         form, prompt, param = ChatForm(model.decode), model.encode(request.messages), "messages"
     else:
         form, prompt, param = TextForm(model.decode), model.encode_text(request.prompt), "prompt"
-    unknown = [token for token, _ in request.asked.bias if token >= model.vocabulary]
-    if unknown:
-        message = f"token {unknown[0]} is none of this model's {model.vocabulary}"
-        raise APIError(400, "invalid_value", message, param="logit_bias")
+    _check_known("logit_bias", [token for token, _ in request.asked.bias], model.vocabulary)
+    _check_known("follow_token_ids", request.asked.follow, model.vocabulary)
     sampling = _sampling(request, len(prompt), model.context_length, param)
-    made = Answer(serving, request, raw, serving.engine.submit(prompt, sampling), form)
+    made = Answer(serving, request, raw, serving.engine.submit(prompt, sampling), form, salt)
     return made.stream(beat) if request.asked.stream else made.whole()
 
 
@@ -96,11 +102,17 @@ class Answer:
     """An answer in the making."""
 
     def __init__(
-        self, serving: Serving, request: ChatRequest | TextRequest, raw: bytes, job: Job, form: Form
+        self,
+        serving: Serving,
+        request: ChatRequest | TextRequest,
+        raw: bytes,
+        job: Job,
+        form: Form,
+        salt: bytes | None = None,
     ) -> None:
         self._serving, self._request, self._raw, self._job = serving, request, raw, job
         self._form, self._told = form, job.sampling.top is not None
-        self._hash = ResponseHash()
+        self._hash = ResponseHash(salt)
         self._created = serving.now()
         self._receipt_id = os.urandom(16).hex()
         self._chat_id = f"{form.name}-{secrets.token_hex(12)}"
@@ -123,8 +135,10 @@ class Answer:
         error = self._error()
         text = "".join(piece.text for piece in pieces)
         choices: list[Choice] = [choice for piece in pieces for choice in piece.choices]
-        choice = self._form.whole(text, choices, self._reason(), told=self._told)
+        choice = self._form.whole(text, choices, self._reason(), told=self._told) | self._tokens()
         document = self._document(self._form.whole_kind, [choice]) | {"usage": self._usage()}
+        if self._request.asked.token_ids:
+            document["prompt_token_ids"] = list(self._job.prompt)
         body = _json(document) if error is None else error.body()
         headers = {"content-type": JSON, "cache-control": "no-store", "x-receipt-id": self._receipt_id}
         status = 200 if error is None else error.status
@@ -142,9 +156,10 @@ class Answer:
 
     def _answered(self, channel: Channel | None, interrupted: bool) -> Answered:
         serving, output = self._serving, self._job.output
-        reason = output.finish_reason
-        if interrupted and reason in ("stop", "length"):
+        reason = self._reason()
+        if interrupted and reason in ENDS:
             reason = "cancelled"
+        # Who follows says what it was told to say: no reader may take that for the model's answer.
         complete = reason in ("stop", "length")
         served = Served(
             self._receipt_id,
@@ -184,7 +199,22 @@ class Answer:
             found["stop"] = commitment("stop", self._hash.salt, _json(list(sampling.stop))).hex()
         if sampling.bias:
             found["logit_bias"] = commitment("logit_bias", self._hash.salt, _json(list(sampling.bias))).hex()
-        return found | dict(self._serving.engine.model.kernel)
+        return found | self._followed() | dict(self._serving.engine.model.kernel)
+
+    def _followed(self) -> dict[str, int | str]:
+        count, gaps = len(self._job.sampling.follow), self._job.output.gaps
+        if not count:
+            return {}
+        found: dict[str, int | str] = {"follow_count": count, "diverged_count": len(gaps)}
+        if gaps:
+            found |= {"diverged_first": gaps[0][0], "gap_ppm": max(gap for _, gap in gaps)}
+        return found
+
+    def _tokens(self) -> Document:
+        if not self._request.asked.token_ids:
+            return {}
+        ids, decode = self._job.output.ids, self._serving.engine.model.decode
+        return {"token_ids": list(ids), "token_texts": [decode((token,)) for token in ids]}
 
     def _events(self, pieces: Iterator[Piece]) -> Iterator[bytes]:
         first = self._form.first()
@@ -219,11 +249,12 @@ class Answer:
         return {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written}
 
     def _reason(self) -> str:
-        return self._job.output.finish_reason
+        reason = self._job.output.finish_reason
+        return FOLLOWED if self._job.sampling.follow and reason in ("stop", "length") else reason
 
     def _error(self) -> APIError | None:
         reason = self._reason()
-        if reason in ("stop", "length"):
+        if reason in ENDS:
             return None
         if reason == "revoked":
             message = "this enclave stopped serving while it answered"
@@ -254,7 +285,15 @@ def _sampling(
         asked.presence_ppm,
         asked.bias,
         asked.top,
+        asked.follow,
     )
+
+
+def _check_known(param: str, tokens: Sequence[int], vocabulary: int) -> None:
+    unknown = [token for token in tokens if token >= vocabulary]
+    if unknown:
+        message = f"token {unknown[0]} is none of this model's {vocabulary}"
+        raise APIError(400, "invalid_value", message, param=param)
 
 
 def _json(value: object) -> bytes:

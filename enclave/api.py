@@ -28,9 +28,10 @@ from enclave.openai import parse_chat, parse_text
 from enclave.replay import OutsideWindow, Replayed
 from enclave.runtime import Enclave
 from enclave.tokens import TokenRefused
-from quotary.canonical import hexbytes
+from quotary.canonical import hexbytes, unb64
 from quotary.client.ratchet import PATH as SESSION_PATH
 from quotary.client.ratchet import Opening, SessionEnded, is_session
+from quotary.client.receipt import SALT_HEADER, SALT_LENGTH
 from quotary.client.receipt_root import encode_roots
 from quotary.client.sealed import (
     MEDIA_TYPE,
@@ -215,9 +216,26 @@ def _answer(
 ) -> Reply:
     serving, body = enclave.serving(keyset, asked.min_log_size), asked.body
     parsed = parse_text(body) if asked.path == TEXT else parse_chat(body)
+    follows = bool(parsed.asked.follow)
+    if follows and not asker.sealed:
+        # Its receipt says that it followed; in clear there might be a reader who looks at no receipt.
+        message = "an answer is followed inside the sealed channel only"
+        raise APIError(400, "unsupported_value", message, param="follow_token_ids")
+    salt = _salt(asked.headers) if asker.sealed else None
     if enclave.gate is not None:
         enclave.gate.pay(asker.credential, keyset)
-    return enclave.doors.watch(enclave, answer(serving, parsed, body, beat), body, asker)
+    reply = answer(serving, parsed, body, beat, salt)
+    # A door's signature has no room to say that an answer was dictated.
+    return reply if follows else enclave.doors.watch(enclave, reply, body, asker)
+
+
+def _salt(headers: Mapping[str, str]) -> bytes | None:
+    text = headers.get(SALT_HEADER)
+    try:
+        return None if text is None else unb64(text, length=SALT_LENGTH)
+    except Malformed as error:
+        message = f"{SALT_HEADER} is not base64 of {SALT_LENGTH} bytes"
+        raise APIError(400, "invalid_value", message, param=SALT_HEADER) from error
 
 
 def _door(enclave: Enclave, target: str, asker: Asker) -> Reply:

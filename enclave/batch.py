@@ -13,17 +13,20 @@ from enclave.text import TextAssembler
 class _Answer:
     """One row's text and tokens, and whether they end it."""
 
-    __slots__ = ("_choices", "_ends", "_text", "ids", "job", "read")
+    __slots__ = ("_choices", "_ends", "_gaps", "_text", "ids", "job", "read")
 
     def __init__(self, job: Job, decode: Callable[[Sequence[int]], str], ends: frozenset[int]) -> None:
         self.job, self._ends = job, ends
         self._text = TextAssembler(decode, job.sampling.stop)
         self._choices: list[Choice] = []
+        self._gaps: list[tuple[int, int]] = []
         self.ids: list[int] = []
         self.read = 0
 
     def take(self, choice: Choice) -> str:
         """Take a token; returns the finish reason where it was the last."""
+        if choice.gap_ppm is not None:
+            self._gaps.append((len(self.ids), choice.gap_ppm))
         self.ids.append(choice.token)
         if choice.token in self._ends:
             return "stop"
@@ -39,7 +42,7 @@ class _Answer:
         rest = "" if reason == "error" else self._text.finish()
         if rest or self._choices:
             self.job.put(Piece(rest, tuple(self._choices)))
-        self.job.put(Output(reason, tuple(self.ids), full))
+        self.job.put(Output(reason, tuple(self.ids), full, tuple(self._gaps)))
 
     def _send(self, text: str) -> None:
         if text:

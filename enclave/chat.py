@@ -44,6 +44,8 @@ class Sampling:
     bias:                       tokens and what is added to their logits, millionths
     top:                        so many of the likeliest tokens are told with each token; absent: no
                                 probabilities are told
+    follow:                     another machine's answer: its tokens are taken one by one, and where the
+                                own choice would have been another is noted
     """
 
     temperature_ppm: int
@@ -55,6 +57,7 @@ class Sampling:
     presence_ppm: int = 0
     bias: tuple[tuple[int, int], ...] = ()
     top: int | None = None
+    follow: tuple[int, ...] = ()
 
     @property
     def steers(self) -> bool:
@@ -66,7 +69,7 @@ class Sampling:
 class Asked:
     """What a request says of its answer; ``Sampling`` with what may be absent, and how to send it.
 
-    The engine knows the limit of tokens and draws a seed.
+    The engine knows the limit of tokens and draws a seed. token_ids: whether the answer names its tokens.
     """
 
     stream: bool
@@ -80,6 +83,8 @@ class Asked:
     presence_ppm: int
     bias: tuple[tuple[int, int], ...]
     top: int | None
+    token_ids: bool = False
+    follow: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,11 +14,15 @@ from enclave.chat import Message, Sampling
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """A token, and where it was asked for its logarithmic probability and the likeliest tokens' own."""
+    """A token, and where it was asked for its logarithmic probability and the likeliest tokens' own.
+
+    gap_ppm: where another answer is followed and the own choice was another: how far that was ahead
+    """
 
     token: int
     logprob: float | None = None
     top: tuple[tuple[int, float], ...] = ()
+    gap_ppm: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +42,14 @@ class Output:
     finish_reason: stop, length, error, cancelled or revoked
     ids:           every generated token
     full:          whether the error was that the device's memory did not hold the conversation
+    gaps:          where it followed another answer and would have gone on otherwise: position, and how
+                   far the own choice was ahead, in millionths
     """
 
     finish_reason: str
     ids: tuple[int, ...]
     full: bool = False
+    gaps: tuple[tuple[int, int], ...] = ()
 
 
 class MemoryFull(Exception):

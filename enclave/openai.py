@@ -12,6 +12,7 @@ MAX_SEED = 2**53 - 1
 MAX_BIAS = 300
 # Of a prompt's text; tokens are counted later, and a body is bounded before.
 MAX_TEXT = 256 * 1024
+MAX_FOLLOW = 32_768
 
 _DROPPED = ("user", "metadata", "store", "safety_identifier", "prompt_cache_key", "service_tier")
 _REFUSED = (
@@ -81,6 +82,10 @@ def parse_text(body: bytes) -> TextRequest:
 def _asked(members: Members, *, max_tokens: int | None, top: int | None) -> Asked:
     members.only("n", 1)
     stream = members.boolean("stream")
+    token_ids, follow = members.boolean("return_token_ids"), _follow(members.take("follow_token_ids"))
+    for name, value in (("return_token_ids", token_ids), ("follow_token_ids", bool(follow))):
+        if value and stream:
+            invalid(name, "left out with stream")
     return Asked(
         stream=stream,
         include_usage=_include_usage(members.take("stream_options"), stream),
@@ -93,6 +98,8 @@ def _asked(members: Members, *, max_tokens: int | None, top: int | None) -> Aske
         presence_ppm=members.ppm("presence_penalty", -2, 2, 0),
         bias=_bias(members.take("logit_bias")),
         top=top,
+        token_ids=token_ids,
+        follow=follow,
     )
 
 
@@ -145,6 +152,16 @@ def _bias(value: object) -> tuple[tuple[int, int], ...]:
     if len(found) != len(value):
         invalid("logit_bias", "an object that names each token once")
     return tuple(sorted(found.items()))
+
+
+def _follow(value: object) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not 1 <= len(value) <= MAX_FOLLOW:
+        invalid("follow_token_ids", f"an array of 1 to {MAX_FOLLOW} token ids")
+    if not all(type(token) is int and token >= 0 for token in value):
+        invalid("follow_token_ids", "an array of token ids, 0 or more")
+    return tuple(value)
 
 
 def _include_usage(options: object, stream: bool) -> bool:

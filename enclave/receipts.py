@@ -6,7 +6,6 @@ into the client's copy. Signing waits for nothing and takes well under a millise
 
 import hashlib
 import os
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -22,6 +21,7 @@ from quotary.client.receipt import (
     Served,
     Signature,
     commitment,
+    token_bytes,
 )
 from quotary.client.receipt_root import ReceiptPlace, ReceiptRoot
 
@@ -49,8 +49,8 @@ class ResponseHash:
 
     __slots__ = ("_hash", "salt")
 
-    def __init__(self) -> None:
-        self.salt = os.urandom(SALT_LENGTH)
+    def __init__(self, salt: bytes | None = None) -> None:
+        self.salt = os.urandom(SALT_LENGTH) if salt is None else salt
         # The same bytes as ``commitment("response", salt, all of it)``; a test holds them together.
         self._hash = hashlib.sha256(b"quotary-receipt/v1\nresponse\n" + self.salt)
 
@@ -118,12 +118,8 @@ def _commitments(answered: Answered, salt: bytes) -> Commitments:
     return Commitments(
         commitment("request", salt, answered.request),
         answered.response.digest(),
-        commitment("prompt_ids", salt, _tokens(answered.prompt_ids)),
-        commitment("output_ids", salt, _tokens(answered.output_ids)),
+        commitment("prompt_ids", salt, token_bytes(answered.prompt_ids)),
+        commitment("output_ids", salt, token_bytes(answered.output_ids)),
         len(answered.prompt_ids),
         len(answered.output_ids),
     )
-
-
-def _tokens(ids: Sequence[int]) -> bytes:
-    return struct.pack(f">{len(ids)}I", *ids)

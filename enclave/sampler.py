@@ -22,6 +22,7 @@ _FIRST = 0xBF58476D1CE4E5B9 - (1 << 64)
 _SECOND = 0x94D049BB133111EB - (1 << 64)
 # Probabilities are added up as whole multiples of this, so that no order of additions changes a sum.
 _UNIT = 2.0**-40
+MOST_PPM = 10**12
 
 
 @dataclass(slots=True)
@@ -31,22 +32,36 @@ class Row:
     sampling: Sampling
     ids: list[int]
 
+    @property
+    def told(self) -> int | None:
+        """The next token of the answer that this row follows, if it follows one."""
+        follow = self.sampling.follow
+        return follow[len(self.ids)] if len(self.ids) < len(follow) else None
+
 
 def choose(rows: Sequence[Row], logits: "torch.Tensor") -> list[Choice]:
     """Choose the next token of each row from its line of ``logits`` (float32, one column for each token)."""
     changed = _penalised(rows, logits)
     best = torch.argmax(changed, dim=1)
     drawn = [place for place, row in enumerate(rows) if row.sampling.temperature_ppm]
+    scores: dict[int, torch.Tensor] = {}
     if drawn:
-        best[drawn] = _drawn([rows[place] for place in drawn], changed[drawn])
-    ids = best.tolist()
+        noisy = _noisy([rows[place] for place in drawn], changed[drawn])
+        best[drawn] = torch.argmax(noisy, dim=1)
+        scores = dict(zip(drawn, noisy, strict=True))
+    ids: list[int] = best.tolist()
+    gaps: dict[int, int] = {}
+    for place, row in enumerate(rows):
+        if row.told not in (None, ids[place]):
+            gaps[place] = _gap(scores.get(place, changed[place]), ids[place], row.told)
+            ids[place] = row.told
     likely = {place: row.sampling.top for place, row in enumerate(rows) if row.sampling.top is not None}
     if not likely:
-        return [Choice(token) for token in ids]
+        return [Choice(token, gap_ppm=gaps.get(place)) for place, token in enumerate(ids)]
     return [
-        Choice(token, *_likelihoods(logits[place], token, likely[place]))
+        Choice(token, *_likelihoods(logits[place], token, likely[place]), gaps.get(place))
         if place in likely
-        else Choice(token)
+        else Choice(token, gap_ppm=gaps.get(place))
         for place, token in enumerate(ids)
     ]
 
@@ -93,7 +108,15 @@ def _penalised(rows: Sequence[Row], logits: "torch.Tensor") -> "torch.Tensor":
     return changed
 
 
-def _drawn(rows: Sequence[Row], logits: "torch.Tensor") -> "torch.Tensor":
+def _gap(scores: "torch.Tensor", own: int, told: int) -> int:
+    """How far the row's own choice is ahead of the token that it was told, in millionths, rounded up."""
+    gap = float(scores[own].double() - scores[told].double())
+    # A token that top_p cut away has no score at all.
+    return MOST_PPM if math.isinf(gap) else min(math.ceil(gap * 1_000_000), MOST_PPM)
+
+
+def _noisy(rows: Sequence[Row], logits: "torch.Tensor") -> "torch.Tensor":
+    """Give the logits as they are compared: divided, with noise, without what is unlikely."""
     heat = [row.sampling.temperature_ppm / 1_000_000 for row in rows]
     scaled = logits.double() / torch.tensor(heat, dtype=torch.float64, device=logits.device).unsqueeze(1)
     noisy = gumbel(
@@ -103,7 +126,7 @@ def _drawn(rows: Sequence[Row], logits: "torch.Tensor") -> "torch.Tensor":
     if cut:
         limits = [rows[place].sampling.top_p_ppm for place in cut]
         noisy[cut] = noisy[cut].masked_fill_(_unlikely(scaled[cut], limits), -math.inf)
-    return torch.argmax(noisy, dim=1)
+    return noisy
 
 
 def _unlikely(scaled: "torch.Tensor", limits: Sequence[int]) -> "torch.Tensor":

@@ -9,7 +9,9 @@ import click
 from quotary.cli.files import read_bytes
 from quotary.cli.options import memory, policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option, summary, table
+from quotary.cli.provers import Question, ask_two
 from quotary.cli.verify import refuse
+from quotary.client.provers import Provers
 from quotary.client.session import Client, TokenSource
 from quotary.client.verdict import Check, Trail, documents
 from quotary.errors import QuotaryError, Usage
@@ -24,6 +26,8 @@ from quotary.errors import QuotaryError, Usage
 @simulation_option
 @click.option("--service", help="Whose machine it must be, if the policy names several.")
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
+@click.option("--with", "other_url", help="Ask this machine of another kind, too; both have to agree.")
+@click.option("--tolerate", type=click.IntRange(0), help="How far apart the two may be, in millionths.")
 @click.option("--relay", help="Address of this machine at a relay: nothing goes to URL itself.")
 @click.option("--issuer", help="Address of the issuer of the token that an answer costs.")
 @click.option("--account", type=click.Path(path_type=Path), help="File with the account's secret there.")
@@ -39,6 +43,8 @@ def chat(
     simulation: bool,
     service: str | None,
     log_url: str | None,
+    other_url: str | None,
+    tolerate: int | None,
     relay: str | None,
     issuer: str | None,
     account: Path | None,
@@ -49,7 +55,10 @@ def chat(
     keep: Path | None,
     as_json: bool,
 ) -> None:
-    """Verify the machine at URL, ask it one question, verify its receipt, print the answer."""
+    """Verify the machine at URL, ask it one question, verify its receipt, print the answer.
+
+    With --with, two machines of different kinds, and their receipts together.
+    """
     policy = read_policy(policy_file, simulation=simulation)
     if keep is not None and keep.exists():
         raise Usage(f"{keep} exists")
@@ -57,15 +66,26 @@ def chat(
     if not asked.strip():
         raise Usage("there is nothing to ask", next_command="add --prompt TEXT")
     source = _source(issuer, account, tier)
-    client = Client(
-        url, policy, service=service, log_url=log_url, memory=memory(), relay=relay, issuer=source
-    )
-    trail = Trail()
-    try:
-        client.verify(trail)
-    except QuotaryError as error:
-        refuse(error, trail.checks, as_json)
-    _tell(trail.checks, policy.simulation)
+    if other_url is None and tolerate is not None:
+        raise Usage("--tolerate is about two machines", next_command="add --with URL")
+    if other_url is not None and relay is not None:
+        raise Usage("--relay is one machine's address there, --with asks two")
+    known = memory()
+    clients = [
+        Client(address, policy, service=service, log_url=log_url, memory=known, relay=relay, issuer=source)
+        for address in (url, *(() if other_url is None else (other_url,)))
+    ]
+    for each in clients:
+        trail = Trail()
+        try:
+            each.verify(trail)
+        except QuotaryError as error:
+            refuse(error, trail.checks, as_json)
+        _tell(trail.checks, policy.simulation)
+    if other_url is not None:
+        ask_two(Provers(clients[0], clients[1], tolerate), Question(asked, model, max_tokens), keep, as_json)
+        return
+    (client,) = clients
     answer = client.chat(asked, model=model, max_tokens=max_tokens)
     if keep is not None:
         answer.save(keep)

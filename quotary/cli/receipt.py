@@ -8,6 +8,7 @@ from quotary.canonical import hexbytes, time_text
 from quotary.cli.files import read_bytes
 from quotary.cli.options import policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option, summary, table
+from quotary.cli.provers import is_joint, show_joint
 from quotary.cli.verify import refuse
 from quotary.client.clock import SystemClock
 from quotary.client.disk import write_new
@@ -48,6 +49,7 @@ def receipt() -> None:
 @click.option("--place", "place_file", type=FILE, help="Its place under a root of receipts.")
 @click.option("--entry", "entry_file", type=FILE, help="Logged statement that names the root.")
 @click.option("--proof", "proof_file", type=FILE, help="That entry's proof under a checkpoint of now.")
+@click.option("--tolerate", type=click.IntRange(0), help="How far apart two machines may be, in millionths.")
 @json_option
 def verify(
     evidence: Path,
@@ -57,17 +59,27 @@ def verify(
     place_file: Path | None,
     entry_file: Path | None,
     proof_file: Path | None,
+    tolerate: int | None,
     as_json: bool,
 ) -> None:
     """Verify the receipt in the EVIDENCE file, and the machine that signed it, at their time; offline.
 
-    With --place, --entry and --proof also that it was there before that entry was logged.
+    Of two machines (quotary chat --with) both receipts, and what they say together. With --place, --entry and
+    --proof also that it was there before that entry was logged.
     """
     logged = [path for path in (place_file, entry_file, proof_file) if path is not None]
     if len(logged) not in (0, 3):
         raise Usage("--place, --entry and --proof belong together")
     policy = read_policy(policy_file, simulation=simulation)
-    file, trail = EvidenceFile.parse(read_bytes(evidence)), Trail()
+    kept = read_bytes(evidence)
+    if is_joint(kept):
+        if logged or receipt_file is not None:
+            raise Usage("--receipt, --place, --entry and --proof are about one machine's receipt")
+        show_joint(kept, policy, tolerate, as_json)
+        return
+    if tolerate is not None:
+        raise Usage("--tolerate is about two machines, and this file is of one")
+    file, trail = EvidenceFile.parse(kept), Trail()
     try:
         verdict = verify_file(file, policy, trail)
         data = file.receipt if receipt_file is None else read_bytes(receipt_file)
@@ -140,6 +152,7 @@ def _members(found: Receipt) -> dict[str, object]:
         "receipt_id": found.served.receipt_id,
         "chat_id": found.served.chat_id,
         "complete": found.served.complete,
+        "finish_reason": found.served.finish_reason,
         "model": found.origin.model,
         "weights": f"sha256:{found.origin.weights.hex()}",
         "measurement": found.origin.measurement.hex(),

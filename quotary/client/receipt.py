@@ -8,6 +8,7 @@ over a context string and the document without salt and signatures.
 """
 
 import hashlib
+import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -18,7 +19,9 @@ from quotary.errors import InvalidSignature, Malformed, Refused, Rejected
 CONTEXT = b"quotary-receipt/v1\n"
 MAX_RECEIPT = 8192
 SALT_LENGTH = 32
-FINISH_REASONS = ("stop", "length", "error", "cancelled", "revoked")
+SALT_HEADER = "receipt-salt"
+FOLLOWED = "followed"
+FINISH_REASONS = ("stop", "length", "error", "cancelled", "revoked", FOLLOWED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +183,7 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class Exchange:
     """What the client itself sent and received. request_wire, chains: as ``sealed.ResponseOpener``
-    keeps them.
+    keeps them; follows: whether it dictated the answer, so that one of the model's own is not what it wants.
     """
 
     request_wire: bytes
@@ -188,6 +191,7 @@ class Exchange:
     response: bytes
     chains: Sequence[bytes]
     min_log_size: int
+    follows: bool = False
 
 
 def commitment(label: str, salt: bytes, data: bytes) -> bytes:
@@ -196,6 +200,11 @@ def commitment(label: str, salt: bytes, data: bytes) -> bytes:
     """
     assert len(salt) == SALT_LENGTH
     return hashlib.sha256(CONTEXT + label.encode("ascii") + b"\n" + salt + data).digest()
+
+
+def token_bytes(ids: Sequence[int]) -> bytes:
+    """Write token ids as a receipt commits to them: u32 big-endian each."""
+    return struct.pack(f">{len(ids)}I", *ids)
 
 
 def parameters_digest(values: Mapping[str, int | str]) -> bytes:
@@ -254,8 +263,11 @@ def verify_exchange(receipt: Receipt, exchange: Exchange) -> None:
             f"{origin.size_at_admit} then {origin.size_at_end}",
             f"{exchange.min_log_size} or more",
         )
-    if not receipt.served.complete:
-        raise Refused("receipt complete", f"false ({receipt.served.finish_reason})", "true")
+    reason = receipt.served.finish_reason
+    if exchange.follows and reason != FOLLOWED:
+        raise Refused("receipt finish reason", reason, FOLLOWED)
+    if not receipt.served.complete and not exchange.follows:
+        raise Refused("receipt complete", f"false ({reason})", "true")
 
 
 def _same(check: str, found: str, wanted: str) -> None:

@@ -225,17 +225,26 @@ class Client:
 
     @contextmanager
     def open(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+        *,
+        follows: bool = False,
     ) -> Iterator[Reply]:
-        """Send a request through the sealed channel of a verified machine; its answer comes as it arrives."""
+        """Send a request through the sealed channel of a verified machine; its answer comes as it arrives.
+
+        follows: whether the body dictates the answer (``quotary.client.provers``); its receipt has to say so
+        """
         attested = self.attested()
         try:
-            with self._sealed(attested, method, path, body, headers) as reply:
+            with self._sealed(attested, method, path, body, headers, follows) as reply:
                 yield reply
                 return
         except KeysetChanged:
             attested = self.verify()
-        with self._sealed(attested, method, path, body, headers) as reply:
+        with self._sealed(attested, method, path, body, headers, follows) as reply:
             yield reply
 
     def chat(
@@ -257,12 +266,18 @@ class Client:
             data = b"".join(reply.chunks)
         if reply.status != 200 or reply.receipt is None or reply.file is None:
             raise CannotTell(f"the enclave answered {reply.status}: {error_text(data)}")
-        body = _json(data)
-        return Answer(_text(body), body, reply.receipt, reply.verdict, reply.file)
+        body = parse_answer(data)
+        return Answer(text_of(body), body, reply.receipt, reply.verdict, reply.file)
 
     @contextmanager
     def _sealed(
-        self, attested: Attested, method: str, path: str, body: bytes, headers: Mapping[str, str] | None
+        self,
+        attested: Attested,
+        method: str,
+        path: str,
+        body: bytes,
+        headers: Mapping[str, str] | None,
+        follows: bool,
     ) -> Iterator[Reply]:
         verdict = attested.verdict
         with self._posted(attested, method, path, body, headers) as (opener, stream):
@@ -271,7 +286,8 @@ class Client:
             first = _until_head(opener, stream.chunks)
             assert opener.head is not None, "the loop above ends with a head or an exception"
             reply = Reply(opener.head.status, opener.head.headers, iter(()), verdict)
-            reply.chunks = _body(reply, opener, first, stream.chunks, attested, body, path, verdict.size)
+            sent = Exchange(opener.wire_digest, body, b"", opener.chains, verdict.size, follows)
+            reply.chunks = _body(reply, opener, first, stream.chunks, attested, sent, path)
             yield reply
 
     @contextmanager
@@ -378,9 +394,8 @@ def _body(
     first: bytes,
     rest: Iterator[bytes],
     attested: Attested,
-    request: bytes,
+    sent: Exchange,
     path: str,
-    min_log_size: int,
 ) -> Iterator[bytes]:
     """Hand over the body, and at its end verify that it was the end, and the receipt."""
     response = first
@@ -398,9 +413,8 @@ def _body(
         return
     trail = Trail(list(attested.verdict.checks))
     receipt = verify_receipt(opener.receipt, attested.verdict, trail)
-    exchange = Exchange(opener.wire_digest, request, response, opener.chains, min_log_size)
     with trail.step("receipt", "this very exchange", "what this client sent and received"):
-        verify_exchange(receipt, exchange)
+        verify_exchange(receipt, replace(sent, response=response, chains=opener.chains))
         trail.held("receipt", "request, response and frames", "this very exchange", "sent and received bytes")
     reply.receipt, reply.verdict = receipt, verdict_with(attested.verdict, trail)
     reply.file = attested.file(opener.receipt)
@@ -417,7 +431,7 @@ def _refused(status: int, body: bytes) -> None:
 def error_text(body: bytes) -> str:
     """Take the message out of an error in OpenAI's shape; only printable text comes out."""
     try:
-        found = _json(body).get("error")
+        found = parse_answer(body).get("error")
     except QuotaryError:
         return "no reason given"
     message = found.get("message") if isinstance(found, dict) else None
@@ -425,7 +439,7 @@ def error_text(body: bytes) -> str:
     return "".join(letter for letter in text[:500] if letter.isprintable())
 
 
-def _json(body: bytes) -> Mapping[str, object]:
+def parse_answer(body: bytes) -> Mapping[str, object]:
     try:
         found = json.loads(body)
     except (ValueError, RecursionError) as error:
@@ -435,7 +449,7 @@ def _json(body: bytes) -> Mapping[str, object]:
     return found
 
 
-def _text(body: Mapping[str, object]) -> str:
+def text_of(body: Mapping[str, object]) -> str:
     try:
         choices = cast("Sequence[Mapping[str, Mapping[str, object]]]", body["choices"])
         return str(choices[0]["message"]["content"])

@@ -21,6 +21,8 @@ from tests.enclave.door_site import DoorSite, opened
 from tests.enclave.machine import SERVICE
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "formats" / "openai.md"
+# What is not OpenAI's.
+OTHERS = {"return_token_ids", "follow_token_ids"}
 PARSE = {"chat": parse_chat, "text": parse_text}
 BASE = {
     "chat": {"model": "tiny", "messages": [{"role": "user", "content": "hi"}]},
@@ -79,7 +81,7 @@ def test_every_row_of_the_page_is_true(row: Row, endpoint: str) -> None:
 def test_the_page_has_every_parameter_that_openais_package_knows(
     endpoint: str, known: dict[str, object]
 ) -> None:
-    assert {row.name for row, where in CASES if where == endpoint} == known.keys()
+    assert {row.name for row, where in CASES if where == endpoint} == known.keys() | OTHERS
 
 
 @pytest.mark.parametrize(("row", "endpoint"), CASES, ids=[f"{row.name}-{where}" for row, where in CASES])
@@ -90,6 +92,14 @@ def test_what_the_other_endpoint_takes_is_unknown_here(row: Row, endpoint: str) 
     with pytest.raises(APIError) as caught:
         PARSE[other](body(other, **{row.name: "x"}))
     assert (caught.value.code, caught.value.param) == ("unknown_parameter", row.name)
+
+
+@pytest.mark.parametrize(("name", "value"), [("return_token_ids", True), ("follow_token_ids", [5])])
+def test_tokens_are_told_and_followed_in_one_piece_only(name: str, value: object) -> None:
+    for endpoint, parse in PARSE.items():
+        with pytest.raises(APIError) as caught:
+            parse(body(endpoint, stream=True, **{name: value}))
+        assert caught.value.param == name
 
 
 @pytest.fixture(scope="module")
@@ -234,3 +244,19 @@ def test_a_model_answers_to_both_its_names(client: openai.OpenAI, name: str) -> 
 def test_no_other_name_is_the_models(client: openai.OpenAI, name: str) -> None:
     with pytest.raises(openai.NotFoundError):
         client.chat.completions.create(messages=ASK, **{**HOT, "model": name + SERVICE})  # type: ignore[call-overload]
+
+
+def test_an_answer_names_its_tokens_where_it_is_asked_to(client: openai.OpenAI) -> None:
+    asked = client.chat.completions.create(**HOT, messages=ASK, extra_body={"return_token_ids": True})
+    choice = asked.choices[0].model_dump()
+    assert asked.usage is not None
+    assert len(choice["token_ids"]) == len(choice["token_texts"]) == asked.usage.completion_tokens
+    assert len(asked.model_dump()["prompt_token_ids"]) == asked.usage.prompt_tokens
+    plain = client.chat.completions.create(**HOT, messages=ASK)
+    assert "token_ids" not in plain.choices[0].model_dump()
+
+
+def test_nothing_is_followed_in_clear(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(**HOT, messages=ASK, extra_body={"follow_token_ids": [5]})
+    assert caught.value.param == "follow_token_ids"

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from enclave.chat import Sampling
 from enclave.job import Choice
-from enclave.sampler import Row, choose, gumbel, key
+from enclave.sampler import MOST_PPM, Row, choose, gumbel, key
 
 WORD = 1 << 64
 
@@ -31,6 +32,12 @@ def noise(seed: int, position: int, token: int) -> float:
 
 
 def plainly(logits: list[float], sampling: Sampling, ids: list[int]) -> int:
+    scores = compared(logits, sampling, ids)
+    return max(scores, key=lambda token: (scores[token], -token))
+
+
+def compared(logits: list[float], sampling: Sampling, ids: list[int]) -> dict[int, float]:
+    """What is compared of each token that is left to choose from."""
     amounts = Counter(dict(sampling.bias))
     for token, times in Counter(ids).items():
         amounts[token] -= times * sampling.frequency_ppm + sampling.presence_ppm
@@ -38,14 +45,14 @@ def plainly(logits: list[float], sampling: Sampling, ids: list[int]) -> int:
     for token, ppm in amounts.items():
         changed[token] += torch.tensor(ppm / 1_000_000)
     if sampling.temperature_ppm == 0:
-        return int(torch.argmax(changed))
+        return dict(enumerate(changed.tolist()))
     scaled = [value / (sampling.temperature_ppm / 1_000_000) for value in changed.tolist()]
     order = sorted(range(len(scaled)), key=lambda token: (-scaled[token], token))
     weights = [int(math.exp(scaled[token] - scaled[order[0]]) * 2**40) for token in order]
     enough = -(-sum(weights) * sampling.top_p_ppm // 1_000_000)
     kept = [token for rank, token in enumerate(order) if rank == 0 or sum(weights[:rank]) < enough]
     kept = order if sampling.top_p_ppm == 1_000_000 else kept
-    return max(kept, key=lambda token: (scaled[token] + noise(sampling.seed, len(ids), token), -token))
+    return {token: scaled[token] + noise(sampling.seed, len(ids), token) for token in kept}
 
 
 LOGITS = st.lists(st.integers(-80, 80).map(lambda n: n / 8), min_size=6, max_size=6)
@@ -72,6 +79,33 @@ def test_each_row_is_chosen_as_the_format_page_says_whatever_the_others_are(
     logits = torch.tensor([row[0] for row in rows])
     found = choose([Row(sampling, ids) for _, sampling, ids in rows], logits)
     assert [choice.token for choice in found] == [plainly(*row) for row in rows]
+
+
+@given(ROWS, st.integers(0, 5))
+@settings(max_examples=150)
+def test_who_follows_takes_what_it_is_told_and_says_how_far_its_own_choice_was_ahead(
+    rows: list[tuple[list[float], Sampling, list[int]]], told: int
+) -> None:
+    logits = torch.tensor([row[0] for row in rows])
+    follow = [replace(sampling, follow=(*ids, told)) for _, sampling, ids in rows]
+    found = choose([Row(sampling, row[2]) for sampling, row in zip(follow, rows, strict=True)], logits)
+    for choice, row in zip(found, rows, strict=True):
+        scores, own = compared(*row), plainly(*row)
+        assert choice.token == told
+        if told == own:
+            assert choice.gap_ppm is None
+        elif told not in scores:
+            assert choice.gap_ppm == MOST_PPM
+        else:
+            assert choice.gap_ppm == pytest.approx(1e6 * (scores[own] - scores[told]), rel=1e-9, abs=1.5)
+
+
+def test_who_has_followed_to_the_end_chooses_by_itself() -> None:
+    told = Sampling(0, 1_000_000, 9, 3, (), follow=(0,))
+    assert choose([Row(told, [0])], torch.tensor([[0.0, 1.0]])) == [Choice(1)]
+    asks = replace(told, top=1)
+    (found,) = choose([Row(asks, [])], torch.tensor([[0.0, 1.0]]))
+    assert (found.token, found.gap_ppm, [token for token, _ in found.top]) == (0, 1_000_000, [1])
 
 
 def test_the_noise_is_what_the_format_page_says() -> None:

@@ -12,7 +12,7 @@ const MEMBERS = [
   "v", "seq", "prev?", "receipt_id", "chat_id", "endpoint", "channel", "served", "complete", "finish_reason", "tokens", "model",
   "params", "code", "platform", "log", "keyset", "request", "response", "sigs", "commit_salt?",
 ];
-const FINISHED = ["stop", "length", "error", "cancelled", "revoked"];
+const FINISHED = ["stop", "length", "error", "cancelled", "revoked", "followed"];
 
 /** A check decided against the receipt. */
 export class Rejection extends Error {
