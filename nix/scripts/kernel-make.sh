@@ -6,5 +6,8 @@ cd /linux/source
 words="O=/linux/built ARCH=x86_64 CC=gcc-14 HOSTCC=gcc-14"
 # shellcheck disable=SC2086  # several words on purpose
 make $words KCONFIG_ALLCONFIG=/linux/wanted allnoconfig
+# Nix says 0 where a build may take all processors; make would refuse that number.
+cores=${NIX_BUILD_CORES:-0}
+if [ "$cores" = 0 ]; then cores=$(nproc); fi
 # shellcheck disable=SC2086
-timeout 5400 make $words -s -j "${NIX_BUILD_CORES:-1}" bzImage
+timeout 5400 make $words -s -j "$cores" bzImage
