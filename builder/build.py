@@ -35,6 +35,7 @@ ARTEFACTS: Artefacts = {
 }
 RAMDISK_ARTEFACTS: Artefacts = {"initrd": ("initrd.img",)}
 OWN_KERNEL_ARTEFACTS: Artefacts = {"kernel": ("vmlinuz", "kernel.config")}
+RUNTIME_ARTEFACTS: Artefacts = {"runtime": ("runtime.img", "runtime.tsv")}
 MODEL_ARTEFACTS: Artefacts = {"model-disk": ("model.img", "MANIFEST")}
 
 
@@ -63,11 +64,11 @@ class Recipe:
 
         Raises ``InputMissing`` for a profile that needs what no archive of ours offers.
         """
-        chosen, kernel = self._profile()
+        chosen, kernel, runtime = self._profile()
         if external := chosen.get("external"):
             raise InputMissing(external, next_command="docs/gpu.md says what a profile with GPUs needs")
-        groups = TOOL_GROUPS + tuple(kernel["groups"]) + tuple(chosen["debs"])
-        return groups, tuple(chosen["wheels"])
+        groups = (*TOOL_GROUPS, *kernel["groups"], *chosen["debs"], *runtime.get("debs", ()))
+        return groups, (*chosen["wheels"], *runtime.get("wheels", ()))
 
     def arguments(self) -> list[tuple[str, str]]:
         """Return what ``nix/default.nix`` is called with."""
@@ -83,26 +84,28 @@ class Recipe:
 
     def artefacts(self) -> Artefacts:
         """Return the derivations that make the image, and the files that each gives."""
-        chosen, _ = self._profile()
+        chosen, _, libraries = self._profile()
         kernel = OWN_KERNEL_ARTEFACTS if chosen["kernel"] == "own" else {}
         ramdisk = RAMDISK_ARTEFACTS if chosen["ramdisk"] else {}
-        return ARTEFACTS | kernel | ramdisk | (MODEL_ARTEFACTS if self.model else {})
+        runtime = RUNTIME_ARTEFACTS if libraries else {}
+        return ARTEFACTS | kernel | ramdisk | runtime | (MODEL_ARTEFACTS if self.model else {})
 
     def checked(self) -> list[str]:
         """Return every derivation that is built a second time to see whether the bytes are the same."""
-        chosen, _ = self._profile()
+        chosen, *_ = self._profile()
         compiled = ["kernel-compiled"] if chosen["kernel"] == "own" else []
         return [*self.artefacts(), *compiled, "tools"]
 
-    def _profile(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Return what ``nix/image.json`` says of the profile, and of its kernel."""
+    def _profile(self) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        """Return what ``nix/image.json`` says of the profile, its kernel and its runtime (empty: none)."""
         try:
             image = json.loads((self.source / "nix" / "image.json").read_bytes())
             profiles, kernels = image["profiles"], image["kernels"]
             if self.profile not in profiles:
                 raise Usage(f"no profile {self.profile}; there are {', '.join(sorted(profiles))}")
             chosen = profiles[self.profile]
-            return chosen, kernels[chosen["kernel"]]
+            runtime = image["runtimes"][chosen["runtime"]] if "runtime" in chosen else {}
+            return chosen, kernels[chosen["kernel"]], runtime
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unsupported(
                 "the source's nix/image.json is not of the form that this version builds"

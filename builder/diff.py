@@ -17,6 +17,7 @@ from quotary.statements.release import Release
 from quotary.statements.row import Row
 
 FILES = "files.tsv"
+RUNTIME_FILES = "runtime.tsv"
 MAX_FILES = 64 << 20
 
 
@@ -49,12 +50,16 @@ def release_layers(old: Release, new: Release) -> tuple[Layer, ...]:
 
 
 def image_layers(old: Path, new: Path) -> tuple[Layer, ...]:
-    """Name the packages and the files of the root file system that differ between two image folders."""
+    """Name the packages, and the files of root and runtime, that differ between two image folders."""
     locks = [Lock.load(folder / LOCK) for folder in (old, new)]
+    runtimes = [
+        _files(folder / RUNTIME_FILES) if (folder / RUNTIME_FILES).exists() else {} for folder in (old, new)
+    ]
     return _kept(
         (
             ("packages", lock_difference(*locks)),
-            ("files", _changes("file", _files(old), _files(new))),
+            ("files", _changes("file", _files(old / FILES), _files(new / FILES))),
+            ("runtime", _changes("file", *runtimes)),
         )
     )
 
@@ -121,14 +126,14 @@ def _measurements(release: Release) -> Mapping[str, str]:
     return {row.measurement.hex(): _machine(row) for row in release.rows}
 
 
-def _files(folder: Path) -> Mapping[str, str]:
+def _files(path: Path) -> Mapping[str, str]:
     try:
-        with (folder / FILES).open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(MAX_FILES + 1)
     except OSError as error:
-        raise CannotTell(f"cannot read {folder / FILES}: {error.strerror}") from error
+        raise CannotTell(f"cannot read {path}: {error.strerror}") from error
     if len(data) > MAX_FILES:
-        raise Malformed(f"{folder / FILES} has more than {MAX_FILES} bytes")
+        raise Malformed(f"{path} has more than {MAX_FILES} bytes")
     lines = data.decode("utf-8", "replace").splitlines()
     return {path: " ".join(rest) for path, *rest in (line.split("\t") for line in lines)}
 

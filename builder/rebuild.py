@@ -21,9 +21,12 @@ from quotary.statements.release import Release
 from quotary.statements.row import Row
 
 SETTING = "quotary."
-PINNED = ("rootfs", "model", "weights", "policy")
+PINNED = ("rootfs", "runtime", "model", "weights", "policy")
 # From the inputs to what a machine measures: the first difference in this order causes the later ones.
-ORDER = ("firmware", "vmlinuz", "initrd.img", "rootfs.img", "model.img", "cmdline", "enclave.efi", BOOT)
+ORDER = (
+    *("firmware", "vmlinuz", "initrd.img", "rootfs.img", "runtime.img", "model.img"),
+    *("cmdline", "enclave.efi", BOOT),
+)
 
 Measure = Callable[[Path, Row], Mapping[str, bytes]]
 

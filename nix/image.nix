@@ -1,7 +1,8 @@
-# From locked inputs to the files of one image: kernel, initial ramdisk, root file system, model disk, command line.
+# From locked inputs to the files of one image: kernel, initial ramdisk, three disks (root, runtime, model), command line.
 { inputs, lib, profile, image, policySha256, settings, source, model }:
 let
   chosen = image.profiles.${profile};
+  libraries = image.runtimes.${chosen.runtime};
   verity = ../builder/verity.py;
   cpio = ../builder/cpio.py;
   erofs = ../builder/erofs.py;
@@ -14,6 +15,9 @@ let
       let base = baseNameOf path; in
       base != "__pycache__" && builtins.match "\\..*|.*\\.pyc|.*~|.*\\.orig" base == null;
   };
+
+  trees = groups: map (group: lib.unpack "${group}-files" (inputs.debs group)) groups;
+  wheels = groups: builtins.concatLists (map inputs.wheels groups);
 
   kernelFiles = lib.unpack "kernel-files" (inputs.debs "kernel");
   own = import ./kernel.nix { inherit inputs lib; };
@@ -70,8 +74,11 @@ rec {
     modules = [ verity erofs ../builder/locked.py ];
     what = {
       label = "rootfs-${profile}";
-      trees = map (group: lib.unpack "${group}-files" (inputs.debs group)) chosen.debs;
-      wheels = builtins.concatLists (map inputs.wheels chosen.wheels);
+      disk = "rootfs";
+      listing = "files.tsv";
+      place = "";
+      trees = trees chosen.debs;
+      wheels = wheels chosen.wheels;
       packages = builtins.listToAttrs (map (name: { inherit name; value = ours name; }) chosen.packages);
       programs = {
         quotary-init = lib.file ./guest/init.py;
@@ -79,6 +86,30 @@ rec {
       };
       inherit (chosen) links;
       inherit (image) keep drop files folders;
+    };
+  };
+
+  # What runs a model, which changes at other times than our code: the root's bytes do not follow from it, nor it
+  # from them. What a wheel of the root's gives is not given again.
+  runtime = if !(chosen ? runtime) then null else lib.python {
+    name = "runtime";
+    main = ./scripts/rootfs.py;
+    modules = [ verity erofs ../builder/locked.py ];
+    what = {
+      label = "runtime";
+      disk = "runtime";
+      listing = "runtime.tsv";
+      place = "srv/runtime/";
+      trees = trees libraries.debs;
+      wheels =
+        let known = map (wheel: wheel.filename) (wheels chosen.wheels); in
+        builtins.filter (wheel: !(builtins.elem wheel.filename known)) (wheels libraries.wheels);
+      packages = { };
+      programs = { };
+      files = { };
+      folders = [ ];
+      inherit (libraries) links;
+      inherit (image) keep drop;
     };
   };
 
@@ -94,7 +125,7 @@ rec {
     main = ./scripts/boot.py;
     modules = [ ../builder/uki.py ../builder/locked.py ];
     what = {
-      inherit profile kernel initrd firmware rootfs policySha256 settings;
+      inherit profile kernel initrd firmware rootfs runtime policySha256 settings;
       model = model-disk;
       inherit (image.kernels.${chosen.kernel}) words;
       uki = lib.unpack "uki-files" (inputs.debs "uki");

@@ -232,7 +232,7 @@ def _kernel(image: Image, folder: Path) -> list[str]:
 
 
 def _unified(firmware: bytes, image: bytes, folder: Path) -> list[str]:
-    """Let firmware run and start the image from a disk behind the guest's own, ``vda`` and ``vdb``."""
+    """Let firmware run and start the image from a disk behind the guest's own, ``vda`` to ``vdc``."""
     place = folder / "disk/EFI/BOOT/BOOTX64.EFI"
     place.parent.mkdir(parents=True)
     place.write_bytes(image)

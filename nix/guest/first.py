@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 INIT = "/usr/sbin/quotary-init"
-MODEL = "/dev/dm-1"
 # mount(2), netdevice(7), rtnetlink's older ioctl: linux/mount.h, linux/sockios.h, linux/route.h
 READ_ONLY, NO_SUID, NO_DEVICES, NO_EXEC, REMOUNT, BIND = 0x1, 0x2, 0x4, 0x8, 0x20, 0x1000
 PLAIN = NO_SUID | NO_DEVICES | NO_EXEC
+# The runtime is libraries, which are mapped to be executed.
+FLAGS = {"runtime": NO_SUID | NO_DEVICES, "model": PLAIN}
 SET_FLAGS, SET_ADDRESS, SET_MASK, ADD_ROUTE = 0x8914, 0x8916, 0x891C, 0x890B
 UP, GATEWAY = 0x1, 0x2
 ROUTE_LENGTH = 120
@@ -30,12 +31,14 @@ def main(init: dict[str, Any]) -> int:
     mount("", "/", "", REMOUNT | BIND | READ_ONLY | NO_SUID | NO_DEVICES)
     mount("proc", "/proc", "proc", PLAIN)
     mount("sys", "/sys", "sysfs", PLAIN)
+    mount("security", "/sys/kernel/security", "securityfs", PLAIN | READ_ONLY)
     mount("", "/dev", "", REMOUNT | BIND | NO_SUID | NO_EXEC)
     mount("run", "/run", "tmpfs", PLAIN, "mode=0755")
     mount("tmp", "/tmp", "tmpfs", PLAIN, "mode=1777")  # noqa: S108  # the guest's own
     settings = init["Settings"].parse(Path("/proc/cmdline").read_text(encoding="ascii"))
-    if settings.get("model"):
-        mount(MODEL, "/srv/model", "erofs", PLAIN | READ_ONLY)
+    for number, name in enumerate(name for name in init["DISKS"] if settings.get(name)):
+        if name != "rootfs":
+            mount(f"/dev/dm-{number}", f"/srv/{name}", "erofs", FLAGS[name] | READ_ONLY)
     connect(settings.get("network"))
     return int(init["main"]())
 

@@ -36,6 +36,7 @@ FIXED = frozenset(
         "init=/usr/sbin/quotary-first",
         "dm-mod.waitfor=/dev/vda",
         "dm-mod.waitfor=/dev/vdb",
+        "dm-mod.waitfor=/dev/vdc",
     )
 )
 MAPPING = re.compile(r'dm-mod\.create="[^"]*"')
@@ -46,6 +47,7 @@ PIN = r"[0-9a-f]{64}:[1-9][0-9]{0,11}:[0-9a-f]{64}"
 ADDRESS = r"[0-9]{1,3}(\.[0-9]{1,3}){3}"
 SETTINGS = {
     "quotary.rootfs": PIN,
+    "quotary.runtime": PIN,
     "quotary.model": PIN,
     "quotary.weights": r"[0-9a-f]{64}",
     "quotary.policy": r"[0-9a-f]{64}",
@@ -61,10 +63,22 @@ POLICY_DISK = "policy"
 MAX_POLICY = 1 << 20
 RUN = Path("/run/quotary")
 USER = 1000
+# The disks in the order in which the kernel finds them (nix/scripts/boot.py).
+DISKS = ("rootfs", "runtime", "model")
+# Where the runtime's disk (torch, transformers) is mounted; an empty folder in an image without one. Python
+# looks there last, so nothing on that disk takes the place of a module that the root has.
+RUNTIME = "/srv/runtime/usr"
+MODULES = [f"{RUNTIME}/local/lib/python3.13/dist-packages", f"{RUNTIME}/lib/python3/dist-packages"]
+START = f"""
+import runpy, sys
+sys.path += {MODULES}
+"""
+PROGRAM = "runpy.run_module('quotary', run_name='__main__', alter_sys=True)"
 ENVIRONMENT = {
     "PATH": "/usr/bin",
     "HOME": str(RUN),
     "LC_ALL": "C.UTF-8",
+    "LD_LIBRARY_PATH": f"{RUNTIME}/lib/x86_64-linux-gnu:{RUNTIME}/lib",
     "PYTHONUNBUFFERED": "1",
     "HF_HUB_OFFLINE": "1",
     "TRANSFORMERS_OFFLINE": "1",
@@ -128,20 +142,20 @@ class Settings:
 
     def mapping(self) -> str:
         """Return the word with which the kernel opens the pinned disks itself, as the build writes it."""
-        pins = [(name, pin.split(":")) for name in ("rootfs", "model") if (pin := self.get(name))]
+        pins = [(name, pin.split(":")) for name in DISKS if (pin := self.get(name))]
         table = ";".join(
             f"{name},,{place},ro,0 {int(blocks) * 8} verity 1 /dev/vd{letter} /dev/vd{letter} 4096 4096"
             f" {blocks} {int(blocks) + 1} sha256 {root} {salt} 1 panic_on_corruption"
-            for place, (letter, (name, (root, blocks, salt))) in enumerate(zip("ab", pins, strict=False))
+            for place, (letter, (name, (root, blocks, salt))) in enumerate(zip("abc", pins, strict=False))
         )
         return f'dm-mod.create="{table}"'
 
     def command(self, policy: Path | None) -> list[str]:
         """Return the words that start what this machine is for."""
         if self.get("run") == "imports":
-            return [sys.executable, "-I", "-c", IMPORTS + f"\nLOCKS = {list(LOCKS)}" + FOUND]
+            return [sys.executable, "-I", "-c", START + IMPORTS + f"\nLOCKS = {list(LOCKS)}" + FOUND]
         verb = self.get("run") or "serve"
-        words = [sys.executable, "-I", "-m", "quotary", "enclave", verb]
+        words = [sys.executable, "-I", "-c", START + PROGRAM, "enclave", verb]
         options = {
             "--policy": str(policy) if policy else None,
             "--service": self.get("service"),

@@ -14,10 +14,7 @@ trap 'stop "the initial ramdisk failed"' EXIT
 /bin/busybox --install -s /bin
 mount -t proc -o nosuid,nodev,noexec proc /proc
 mount -t sysfs -o nosuid,nodev,noexec sys /sys
-# Our own kernel has no such folder: its lockdown is built in, and nothing there could say or change it.
-if [ -d /sys/kernel/security ]; then
-  mount -t securityfs -o ro,nosuid,nodev,noexec security /sys/kernel/security
-fi
+mount -t securityfs -o ro,nosuid,nodev,noexec security /sys/kernel/security
 mount -t devtmpfs -o nosuid,noexec dev /dev
 # Drivers of evidence devices load only where the device is; what is needed and absent is named further down.
 while read -r module; do insmod "/modules/$module" 2> /dev/null || :; done < /modules/order
@@ -74,6 +71,10 @@ open_disk() {
 
 open_disk rootfs
 mount -t erofs -o ro,nodev,nosuid "$(mapped rootfs)" /root
+if [ -n "$(value quotary.runtime)" ]; then
+  open_disk runtime
+  mount -t erofs -o ro,nodev,nosuid "$(mapped runtime)" /root/srv/runtime
+fi
 if [ -n "$(value quotary.model)" ]; then
   open_disk model
   mount -t erofs -o ro,nodev,nosuid,noexec "$(mapped model)" /root/srv/model

@@ -18,15 +18,19 @@ MAX_LENGTH = 2047
 WORD = re.compile(r"[A-Za-z0-9._-]+(=[A-Za-z0-9._:/,@+-]+)?")
 UKI = "enclave.efi"
 ROOT = ("root=/dev/dm-0", "rootfstype=erofs", "ro", "init=/usr/sbin/quotary-first")
+# In the order in which a machine attaches them, and a kernel without a ramdisk names them: vda, vdb, vdc.
+DISKS = ("rootfs", "runtime", "model")
 SETTINGS = ("service", "log", "network", "listen", "tee", "devices", "run")
 
 
 def build(what: dict[str, Any], out: Path, assemble: Callable[..., None] = uki.assemble) -> None:
     """Write ``cmdline`` (without a line end), ``enclave.efi`` and ``boot.json`` below ``out``."""
     folders = {"vmlinuz": what["kernel"], "initrd.img": what["initrd"], "firmware": what["firmware"]}
-    folders |= {"rootfs.img": what["rootfs"], "model.img": what["model"]}
+    folders |= {f"{name}.img": what[name] for name in DISKS}
     files = {name: Path(folder) / name for name, folder in folders.items() if folder}
-    disks = [disk("rootfs", what["rootfs"])] + ([disk("model", what["model"])] if what["model"] else [])
+    disks = [disk(name, what[name]) for name in DISKS if what[name]]
+    if what["runtime"]:
+        require_apart(Path(what["rootfs"]) / "files.tsv", Path(what["runtime"]) / "runtime.tsv")
     text = command_line(what, disks)
     out.mkdir()
     (out / "cmdline").write_text(text)
@@ -66,7 +70,7 @@ def command_line(what: dict[str, Any], disks: list[dict[str, Any]]) -> str:
 
 
 def mapping(disks: list[dict[str, Any]]) -> list[str]:
-    """Return the words with which a kernel opens the disks itself: ``vda`` is the root, ``vdb`` the model.
+    """Return the words with which a kernel opens the disks itself: ``vda`` is the first, the root.
 
     The guest derives them again from the words that pin the disks (``nix/guest/init.py``).
     """
@@ -74,10 +78,17 @@ def mapping(disks: list[dict[str, Any]]) -> list[str]:
         f"{one['serial']},,{place},ro,0 {one['blocks'] * 8} verity 1 /dev/vd{letter} /dev/vd{letter}"
         f" 4096 4096 {one['blocks']} {one['blocks'] + 1} sha256 {one['root']} {one['salt']}"
         " 1 panic_on_corruption"
-        for place, (letter, one) in enumerate(zip("ab", disks, strict=False))
+        for place, (letter, one) in enumerate(zip("abc", disks, strict=False))
     )
-    last = f"/dev/vd{'ab'[len(disks) - 1]}"
+    last = f"/dev/vd{'abc'[len(disks) - 1]}"
     return [*ROOT, f"dm-mod.waitfor={last}", f'dm-mod.create="{table}"']
+
+
+def require_apart(root: Path, runtime: Path) -> None:
+    """Stop where both disks have a file of the same path: an order of search would say which is used."""
+    listed = [{line.split("\t")[0] for line in path.read_text().splitlines()} for path in (root, runtime)]
+    if both := sorted(listed[0] & listed[1]):
+        raise SystemExit(f"root and runtime both have {both[0]}")
 
 
 def weights(what: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""Build the root file system: packages, wheels and our own code, byte code, and a hash tree over it all.
+"""Build a disk of programs, the root or the runtime: packages, wheels, our code, byte code, a hash tree.
 
 Runs under the very interpreter that the image holds, so the byte code it writes is the one that the guest
 loads; it is hash-based and unchecked, since a time stamp would differ between builds.
@@ -26,21 +26,21 @@ BUNDLE = "etc/ssl/certs/ca-certificates.crt"
 
 
 def build(what: dict[str, Any], out: Path) -> None:
-    """Write ``rootfs.img``, ``verity.json`` and ``files.tsv`` below ``out``."""
+    """Write the disk, its list of files and ``verity.json`` below ``out``."""
     nodes = collect(what)
-    nodes |= dict(byte_code(nodes))
+    nodes |= dict(byte_code(nodes, what["place"]))
     out.mkdir()
-    tar = Path("root.tar")
+    tar, image = Path("root.tar"), out / f"{what['disk']}.img"
     erofs.write_tar(nodes, tar)
-    (out / "files.tsv").write_text(erofs.listing(nodes))
-    erofs.make_image(tool("mkfs.erofs"), tar, out / "rootfs.img", what["label"], compress=True)
-    tree = verity.append_tree(out / "rootfs.img", what["label"])
+    (out / what["listing"]).write_text(erofs.listing(nodes))
+    erofs.make_image(tool("mkfs.erofs"), tar, image, what["label"], compress=True)
+    tree = verity.append_tree(image, what["label"])
     pinned = {"root": tree.root.hex(), "blocks": tree.blocks, "salt": tree.salt.hex(), "label": what["label"]}
     (out / "verity.json").write_text(json.dumps(pinned, indent=1, sort_keys=True) + "\n")
 
 
 def collect(what: dict[str, Any]) -> dict[str, Node]:
-    """Return every file and link of the image except byte code, by path."""
+    """Return every file and link of the disk except byte code, by path."""
     keep = re.compile("|".join(fnmatch.translate(pattern) for pattern in what["keep"]))
     drop = re.compile("|".join(fnmatch.translate(pattern) for pattern in what["drop"]))
     nodes: dict[str, Node] = {}
@@ -58,7 +58,8 @@ def collect(what: dict[str, Any]) -> dict[str, Node]:
     for name, tree in what["packages"].items():
         for path, node in walk(Path(tree)):
             add(nodes, f"{SITE}/{name}/{path}", Node(source=node.source))
-    add(nodes, BUNDLE, Node(data=b"".join(data for _, data in sorted(authorities.items()))))
+    if authorities:
+        add(nodes, BUNDLE, Node(data=b"".join(data for _, data in sorted(authorities.items()))))
     for name, path in what["programs"].items():
         add(nodes, f"usr/sbin/{name}", Node(data=Path(path).read_bytes(), executable=True))
     for path, text in what["files"].items():
@@ -106,15 +107,18 @@ def contents(node: Node) -> bytes | str | None:
     return node.target if node.target is not None else node.source.read_bytes() if node.source else node.data
 
 
-def byte_code(nodes: dict[str, Node]) -> Iterator[tuple[str, Node]]:
-    """Yield the unchecked hash-based ``.pyc`` of each module; what is no valid Python stays source only."""
+def byte_code(nodes: dict[str, Node], place: str) -> Iterator[tuple[str, Node]]:
+    """Yield the unchecked hash-based ``.pyc`` of each module, which names its place in the guest.
+
+    What is no valid Python stays source only.
+    """
     for path, node in sorted(nodes.items()):
         if not path.endswith(".py") or node.target is not None or not path.startswith("usr/"):
             continue
         source = contents(node)
         assert isinstance(source, bytes), "links are skipped above"
         try:
-            code = compile(source, f"/{path}", "exec", dont_inherit=True, optimize=0)
+            code = compile(source, f"/{place}{path}", "exec", dont_inherit=True, optimize=0)
         except (SyntaxError, ValueError):
             continue
         data = _bootstrap_external._code_to_hash_pyc(code, importlib.util.source_hash(source), False)

@@ -61,6 +61,8 @@ def test_packages_and_files_are_named_where_the_folders_are_at_hand(tmp_path: Pa
     assert packages.lines[0].startswith(f"~ {name.split('=')[0]} ")
     assert files.lines == (f"~ file /bin/vmlinuz 100755 6 {b'kernel'.hex()} -> 100755 5 {b'newer'.hex()}",)
     assert len(list(Lock.load(LOCK).inputs())) > 40
+    (two / "runtime.tsv").write_text("usr/lib/torch.py\t644\t1\tab\n")
+    assert image_layers(one, two)[-1].lines == ("+ file usr/lib/torch.py 644 1 ab",)
     (two / "files.tsv").unlink()
     with pytest.raises(CannotTell):
         image_layers(one, two)

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -93,6 +94,7 @@ def test_a_guest_on_real_hardware_may_show_devices(init: ModuleType, tee: str) -
         "quotary.policy=" + "AB" * 32,
         "quotary.policy=" + "ab" * 31,
         "quotary.model=" + "ab" * 32,
+        "quotary.runtime=" + "ab" * 32,
         "quotary.log=ftp://example.org",
         "quotary.log=http://example.org/?x",
         "quotary.network=10.0.2.15,10.0.2.2",
@@ -110,12 +112,14 @@ def test_an_unknown_doubled_or_malformed_word_stops_the_machine(init: ModuleType
 def test_the_fixed_words_are_those_that_the_image_writes(init: ModuleType) -> None:
     kernels = json.loads((ROOT / "nix" / "image.json").read_text())["kernels"].values()
     words = {word for kernel in kernels for word in kernel["words"]}
-    disks = [{"serial": name, **PINNED} for name in ("rootfs", "model")]
-    words |= {word for count in (1, 2) for word in BOOT.mapping(disks[:count])[:-1]}
+    disks = [{"serial": name, **PINNED} for name in BOOT.DISKS]
+    words |= {word for count in (1, 2, 3) for word in BOOT.mapping(disks[:count])[:-1]}
     assert init.FIXED - {"initrd=initrd"} == words
 
 
-@pytest.mark.parametrize("names", [("rootfs",), ("rootfs", "model")])
+@pytest.mark.parametrize(
+    "names", [("rootfs",), ("rootfs", "model"), ("rootfs", "runtime"), ("rootfs", "runtime", "model")]
+)
 def test_the_guest_accepts_the_mapping_of_the_disks_that_are_pinned(
     init: ModuleType, names: tuple[str, ...]
 ) -> None:
@@ -198,6 +202,15 @@ def test_options_are_passed_where_the_command_line_has_the_word(init: ModuleType
     assert "--tee" not in options
 
 
+def test_what_lies_on_the_runtimes_disk_comes_last_and_takes_no_modules_place(init: ModuleType) -> None:
+    words = init.Settings.parse(f"{LINE} quotary.runtime={PIN}").command(None)
+    assert words[1:3] == ["-I", "-c"]
+    program = words[3].replace(init.PROGRAM, "print(*sys.path, sep='\\n')")
+    said = subprocess.run([sys.executable, *words[1:3], program], capture_output=True, text=True, timeout=30)
+    assert said.stdout.split("\n")[-3:-1] == init.MODULES
+    assert said.stdout.count(init.RUNTIME) == 2
+
+
 def test_a_policy_is_taken_from_its_disk_only_under_the_measured_digest(
     init: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -231,6 +244,7 @@ def what(tmp_path: Path, **changes: object) -> dict[str, object]:
     folders = {name: str(tmp_path / name) for name in ("kernel", "initrd", "rootfs", "firmware")}
     given = {
         "profile": "ci",
+        "runtime": None,
         "model": None,
         "policySha256": "",
         "settings": {},

@@ -378,7 +378,7 @@ LOCKED = {
     "lockdown": "none [integrity] confidentiality",
     "sig_enforce": "Y",
     "core": "(0, 0)",
-    "environment": "HF_HUB_OFFLINE HOME LC_ALL PATH PYTHONUNBUFFERED TOKENIZERS_PARALLELISM TRANSFORMERS_OFFLINE",
+    "environment": "HF_HUB_OFFLINE HOME LC_ALL LD_LIBRARY_PATH PATH PYTHONUNBUFFERED TOKENIZERS_PARALLELISM TRANSFORMERS_OFFLINE",
     "user": "1000 1000 []",
     "privileges": "0000000000000000 0000000000000000 1",
     "sockets": "0",

@@ -137,7 +137,7 @@ CASES: dict[str, tuple[tuple[Cure, ...], frozenset[str]]] = {
         LISTED,
     ),
     "the place where byte code is made": (
-        (Cure("rootfs", 'compile(source, f"/{path}"', 'compile(source, os.getcwd() + f"/{path}"'),),
+        (Cure("rootfs", 'compile(source, f"/{place}{path}"', 'compile(source, os.getcwd() + f"/{path}"'),),
         LISTED,
     ),
     "a random salt of the hash tree": (
@@ -254,6 +254,9 @@ def specs(folder: Path, variant: str) -> dict[str, dict[str, object]]:
     return {
         "rootfs": {
             "label": "rootfs-test",
+            "disk": "rootfs",
+            "listing": "files.tsv",
+            "place": "",
             "trees": [str(tree)],
             "wheels": [{"filename": "small.whl", "path": str(folder / variant / "wheel.whl")}],
             "packages": {},

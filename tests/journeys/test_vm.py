@@ -155,3 +155,19 @@ def test_the_cpu_image_answers_a_sealed_prompt_in_a_measured_machine(ground: Gro
         assert answer
         assert opener.receipt is not None
     caller.http.clear()
+    capfd.readouterr()
+    with ground.start(with_another_runtime(folder), 2048, free_port()) as machine:
+        machine.wait(300)
+    said = capfd.readouterr().err
+    assert "is corrupted" in said
+    assert "quotary: " not in said
+
+
+def with_another_runtime(folder: Path) -> Path:
+    """Flip a bit of the runtime's disk, in the label of its file system, which is of no use to the guest."""
+    with (folder / "runtime.img").open("r+b") as file:
+        file.seek(1024 + 80)
+        byte = file.read(1)
+        file.seek(1024 + 80)
+        file.write(bytes([byte[0] ^ 1]))
+    return folder
