@@ -17,6 +17,7 @@ from werkzeug.exceptions import HTTPException
 from enclave import lifecycle
 from enclave.answer import Reply, answer, plain
 from enclave.beat import Beat
+from enclave.called import check_caller, introduced
 from enclave.channel import PlainBody, SealedBody
 from enclave.chat import TEE, APIError
 from enclave.doors.book import Asker
@@ -29,6 +30,7 @@ from enclave.replay import OutsideWindow, Replayed
 from enclave.runtime import Enclave
 from enclave.tokens import TokenRefused
 from quotary.canonical import hexbytes, unb64
+from quotary.client.caller import PATH as CALLERS
 from quotary.client.ratchet import PATH as SESSION_PATH
 from quotary.client.ratchet import Opening, SessionEnded, is_session
 from quotary.client.receipt import SALT_HEADER, SALT_LENGTH
@@ -138,6 +140,9 @@ def _inner(enclave: Enclave, keyset: LiveKeyset, asked: Asked) -> Reply:
     method, path = asked.method, asked.path
     try:
         asker = replace(_asker(asked.headers), sealed=True)
+        if method == "POST" and asked.opened is not None and path.startswith(CALLERS):
+            return introduced(enclave.callers, path, asked.body)
+        check_caller(enclave.callers, keyset, asked.opened, required=enclave.terms.rules.callers)
         if method == "POST" and (path in (CHAT, TEXT) or enclave.doors.is_chat(path)):
             rules = enclave.terms.rules.stream
             beat = None if rules is None or asked.opened is None else Beat(rules)
@@ -197,7 +202,7 @@ def _check_not_refusing(enclave: Enclave) -> None:
 
 
 def _plain_answer(enclave: Enclave) -> Response:
-    if not enclave.terms.rules.plaintext:
+    if not enclave.terms.rules.plaintext and not _through_door(enclave):
         message = "this enclave reads prompts from the sealed channel only"
         raise APIError(403, "plaintext_refused", message, kind="permission_error")
     keyset = enclave.keys.current()
@@ -207,8 +212,15 @@ def _plain_answer(enclave: Enclave) -> Response:
             state.code or "starting", state.reason, final=state.phase is lifecycle.Phase.REFUSING
         )
     asked = Asked(request.method, request.path, {}, _body(request))
+    check_caller(enclave.callers, keyset, None, required=enclave.terms.rules.callers)
     reply = _answer(enclave, keyset, asked, _asker(_headers()))
     return _streamed(PlainBody(reply), reply.status, reply.headers)
+
+
+def _through_door(enclave: Enclave) -> bool:
+    """Say whether the request came in over TLS that ended in this process, under an attested key."""
+    connection = request.environ.get("gunicorn.socket")
+    return bool(enclave.door) and connection is not None and connection.getsockname() == enclave.door
 
 
 def _answer(

@@ -42,6 +42,7 @@ from quotary.client.verdict import HERE, Check, Trail, Verdict
 from quotary.client.verify import judge
 from quotary.errors import CannotTell, NotInLog, QuotaryError, Refused
 from quotary.net.transport import HTTP
+from quotary.statements.keyset import Keyset
 from quotary.statements.measurement import measurement_id
 from quotary.statements.release import Release
 from quotary.tlog.merkle import EMPTY_ROOT
@@ -193,6 +194,12 @@ class Machine:
             return replace(believed.document, bundle=believed.bundle).encode()
         shown, place = self._batches.ask(believed, nonce)
         return replace(shown, nonce=place).encode()
+
+    def judge_other(self, document: AttestationDocument, nonce: bytes) -> Verdict:
+        """Judge another enclave under this one's policy, by a bundle fetched now, or raise."""
+        setup, named = self.setup, Keyset.parse(document.keyset).service
+        bundle = setup.log.bundle(named, _measurement(setup.policy, document.evidence))
+        return judge(document, nonce, bundle, setup.policy, setup.memory, setup.clock)
 
     def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown:
         """Ask for evidence over 64 bytes that a door laid out, and GPUs for theirs over its nonce."""

@@ -1,7 +1,7 @@
 """``quotary enclave check`` and ``quotary enclave serve``."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from enclave.placement import AUTO, CPU, CUDA
 from quotary.attestation.devices import MAX_DEVICES
 from quotary.cli.output import emit, json_option
 from quotary.client.verdict import Trail, documents
-from quotary.errors import QuotaryError
+from quotary.errors import QuotaryError, Refused
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -94,6 +94,7 @@ def check(
     "--model", required=True, type=click.Path(path_type=Path), help="Folder with the model and its MANIFEST."
 )
 @click.option("--listen", required=True, help="HOST:PORT to serve on; vsock:PORT in a Nitro enclave.")
+@click.option("--ratls", help="HOST:PORT of the second door: TLS that ends in the enclave (policy: offered).")
 @click.option(
     "--device",
     type=click.Choice([AUTO, CPU, CUDA]),
@@ -109,21 +110,25 @@ def serve(
     attest_devices: int,
     model: Path,
     listen: str,
+    ratls: str | None,
     device: str,
 ) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
     from enclave.front import front
     from enclave.logs import forbid_dumps, start_logging
+    from enclave.secure import second_door
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
 
     forbid_dumps()
     start_logging()
     setup = boot.open_setup(policy, registry, service, tee, attest_devices)
-    options = Options(setup, model, device)
+    if ratls is not None and not setup.rules.ratls:
+        raise Refused("second door", "--ratls", "a policy with enclave.ratls offered")
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
-    with front(listen) as reached:
+    with front(listen) as reached, second_door(ratls) if ratls else nullcontext() as door:
+        options = Options(setup, model, device, door)
         with _shown(trail):
             found = preflight(options, trail)
         click.echo(boot.report(found), err=True)

@@ -11,11 +11,13 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from quotary.client.receipt import Signature
 from quotary.client.sealed import PrivateKey, key_id
-from quotary.statements.keyset import CHANNEL, GATEWAY, RECEIPT, Keyset, KeysetKey
+from quotary.statements.keyset import CALLER, CHANNEL, GATEWAY, RATLS, RECEIPT, Keyset, KeysetKey
 
 if TYPE_CHECKING:
     from enclave.gateway import Gateway
@@ -35,6 +37,8 @@ class LiveKeyset:
     born_at, not_after: seconds since 1970
     evidence:          SHA-256 of the evidence by which the enclave judged itself with this keyset; empty
                        until then
+    ratls:             of the second door's certificate, where there is one
+    caller:            of requests to other enclaves, where it sends any
     """
 
     document: bytes
@@ -46,6 +50,8 @@ class LiveKeyset:
     receipt_key_id: str
     gateway: "Gateway | None" = None
     evidence: bytes = b""
+    ratls: ec.EllipticCurvePrivateKey | None = None
+    caller: Ed25519PrivateKey | None = None
 
     @classmethod
     def born(
@@ -56,29 +62,40 @@ class LiveKeyset:
         doors: tuple[KeysetKey, ...] = (),
         *,
         oblivious: bool = False,
+        ratls: bool = False,
+        calls: bool = False,
     ) -> "LiveKeyset":
         """Make new keys and the keyset of their public halves and of ``doors``, in use from ``now``.
 
         oblivious: with a key for capsules that come through a relay
+        ratls:     with a key for the second door's certificate
+        calls:     with a key for requests to other enclaves
         """
         channel, receipt = PrivateKey(), Ed25519PrivateKey.generate()
         gateway = _gateway() if oblivious else None
         public = receipt.public_key().public_bytes_raw()
         name = f"receipt-{hashlib.sha256(public).hexdigest()[:16]}"
         gateways = () if gateway is None else (_public(gateway),)
+        tls = ec.generate_private_key(ec.SECP256R1()) if ratls else None
+        caller = Ed25519PrivateKey.generate() if calls else None
         keyset = Keyset(
             service,
             instance,
             datetime.fromtimestamp(now - SKEW_SECONDS, UTC),
             datetime.fromtimestamp(now + LIFE_SECONDS, UTC),
             (
+                *(() if caller is None else (_caller(caller),)),
                 KeysetKey(f"channel-{key_id(channel.public).hex()}", CHANNEL, "x-wing", channel.public),
                 *doors,
                 *gateways,
+                *(() if tls is None else (_ratls(tls),)),
                 KeysetKey(name, RECEIPT, "ed25519", public),
             ),
         )
-        return cls(keyset.encode(), keyset.digest, now, now + LIFE_SECONDS, channel, receipt, name, gateway)
+        end = now + LIFE_SECONDS
+        return cls(
+            keyset.encode(), keyset.digest, now, end, channel, receipt, name, gateway, b"", tls, caller
+        )
 
     def with_evidence(self, digest: bytes) -> "LiveKeyset":
         """Add the digest (32 bytes) of the evidence that was judged."""
@@ -141,6 +158,16 @@ class Keyring:
 def _public(gateway: "Gateway") -> KeysetKey:
     name = f"gateway-{hashlib.sha256(gateway.public).hexdigest()[:16]}"
     return KeysetKey(name, GATEWAY, "x25519", gateway.public)
+
+
+def _ratls(key: ec.EllipticCurvePrivateKey) -> KeysetKey:
+    public = key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return KeysetKey(f"ratls-{hashlib.sha256(public).hexdigest()[:16]}", RATLS, "p-256", public)
+
+
+def _caller(key: Ed25519PrivateKey) -> KeysetKey:
+    public = key.public_key().public_bytes_raw()
+    return KeysetKey(f"caller-{hashlib.sha256(public).hexdigest()[:16]}", CALLER, "ed25519", public)
 
 
 def _gateway() -> "Gateway":

@@ -23,11 +23,15 @@ from enclave.keyset import Keyring, LiveKeyset
 from enclave.lifecycle import NotServing, State, Verified
 from enclave.receipts import ReceiptBook
 from enclave.replay import ReplaySet
+from enclave.secure import Certificates, certificate_report, require_form
 from enclave.sessions import SessionBook
 from enclave.tokens import TokenGate
+from quotary.attestation.document import AttestationDocument
+from quotary.client.caller import Caller, Callers
 from quotary.client.clock import Clock
 from quotary.client.policy import EnclaveRules
 from quotary.client.receipt import Origin
+from quotary.client.verdict import Verdict
 from quotary.errors import QuotaryError, Refused
 
 CATCH_UP_SECONDS = 1.0
@@ -42,18 +46,23 @@ class SelfJudge(Protocol):
     def check(self, keyset: bytes) -> SelfCheck: ...
     def renew(self, believed: SelfCheck) -> SelfCheck: ...
     def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes: ...
+    def judge_other(self, document: AttestationDocument, nonce: bytes) -> Verdict: ...
     def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the measured policy and command line say. max_age_seconds: of a checkpoint, while
-    requests are admitted.
+    """What the measured policy and command line say.
+
+    max_age_seconds: of a checkpoint, while requests are admitted
+    ratls, calls:    whether the second door is open, and whether other enclaves are asked
     """
 
     service: str
     rules: EnclaveRules
     max_age_seconds: int
+    ratls: bool = False
+    calls: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,13 +83,19 @@ class Enclave:
         clock: Clock,
         gpus: Callable[[], None] = lambda: None,
         gate: TokenGate | None = None,
+        door: str = "",
     ) -> None:
-        """gpus: raises ``Refused`` where the model may not stay where it lies (``Placement.check``)."""
+        """gpus: raises ``Refused`` where the model may not stay where it lies (``Placement.check``).
+
+        door: path of the socket at which requests arrive that came through the second door
+        """
         self.terms, self.gate = terms, gate
         self._machine, self._clock, self._gpus = machine, clock, gpus
         self.book = ReceiptBook()
         self.replay = ReplaySet()
         self.sessions = SessionBook()
+        self.callers = Callers(machine.judge_other, clock)
+        self.certificates, self.door = Certificates(), door
         self.keys = Keyring()
         self.doors = Doors(terms.rules.doors)
         self._instance = secrets.token_hex(16)
@@ -152,6 +167,7 @@ class Enclave:
         self.keys.destroy()
         self.doors.keys.destroy()
         self.sessions.destroy()
+        self.certificates.destroy()
         if self._ready is not None:
             self._ready.engine.abort("revoked")
 
@@ -200,6 +216,13 @@ class Enclave:
         """Give evidence over 64 bytes of a door's, never of a client's own."""
         return self._machine.show(self._alive(), report_data, nonce)
 
+    def caller(self) -> Caller:
+        """Give what this enclave calls others with now."""
+        believed, keyset = self._alive(), self.keys.current()
+        assert keyset is not None, "who is alive has a keyset"
+        assert keyset.caller is not None, "who calls has a key for it"
+        return Caller(keyset.digest, keyset.caller, lambda nonce: self._machine.attest(believed, nonce))
+
     @property
     def service(self) -> str:
         return self.terms.service
@@ -233,6 +256,7 @@ class Enclave:
         self.keys.destroy()
         self.doors.keys.destroy()
         self.sessions.destroy()
+        self.certificates.destroy()
         if self._ready is not None:
             self._ready.engine.close()
 
@@ -270,8 +294,14 @@ class Enclave:
             self.now(),
             self.doors.keys.public,
             oblivious=self.terms.rules.oblivious,
+            ratls=self.terms.ratls,
+            calls=self.terms.calls,
         )
         found = self._machine.check(keyset.document)
+        if keyset.ratls is not None:
+            require_form(found.verdict.facts.platform)
+            shown = self._machine.show(found, certificate_report(keyset.ratls), bytes(32))
+            self.certificates.use(keyset, shown.quote)
         self.keys.add(keyset.with_evidence(found.evidence_digest))
         return found
 

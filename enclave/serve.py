@@ -30,6 +30,7 @@ from enclave.logs import silence
 from enclave.network import restrict
 from enclave.placement import Placement, without_evidence
 from enclave.runtime import Enclave, Terms
+from enclave.secure import Door
 from enclave.tokens import TokenGate
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
@@ -45,11 +46,15 @@ DRAIN_SECONDS, GRACEFUL_SECONDS = 15.0, 20
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The measured command line. model: folder with ``MANIFEST``; device: ``auto``, ``cpu`` or ``cuda``."""
+    """The measured command line. model: folder with ``MANIFEST``; device: ``auto``, ``cpu`` or ``cuda``.
+
+    door: the second one, where it is open
+    """
 
     setup: Setup
     model: Path
     device: str
+    door: Door | None = None
 
 
 class Outcome:
@@ -147,12 +152,13 @@ def drain_on_term(enclave: Enclave, seconds: float) -> None:
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
     def __init__(self, options: Options, outcome: Outcome, reached: Front) -> None:
         self._options, self._outcome, self._reached = options, outcome, reached
-        self._descriptor = reached.inner.detach()
+        inner = [reached.inner, *([] if options.door is None else [options.door.inner])]
+        self._descriptors = [end.detach() for end in inner]
         super().__init__()
 
     def load_config(self) -> None:
         settings: dict[str, object] = {
-            "bind": [f"fd://{self._descriptor}"],
+            "bind": [f"fd://{descriptor}" for descriptor in self._descriptors],
             "workers": 1,
             "worker_class": "gthread",
             "threads": THREADS,
@@ -177,9 +183,13 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         if not restrict(setup.ports):
             emit(NetworkUnrestricted())
         self._reached.start()
-        terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds)
+        door = self._options.door
+        terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds, ratls=door is not None)
         placement = Placement(nvml.load, simulation=setup.policy.simulation)
-        enclave = Enclave(terms, Machine(setup), setup.clock, placement.check, _gate(setup))
+        gate, path = _gate(setup), "" if door is None else door.path
+        enclave = Enclave(terms, Machine(setup), setup.clock, placement.check, gate, path)
+        if door is not None:
+            door.start(enclave.certificates)
         watcher = Watcher(enclave.poll, setup.rules.poll_seconds)
         start = threading.Thread(
             target=self._start, args=(enclave, watcher, placement), name="start", daemon=True

@@ -28,6 +28,7 @@ from quotary.errors import QuotaryError, Usage
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
 @click.option("--with", "other_url", help="Ask this machine of another kind, too; both have to agree.")
 @click.option("--tolerate", type=click.IntRange(0), help="How far apart the two may be, in millionths.")
+@click.option("--ratls", is_flag=True, help="URL is the enclave's second door: TLS that ends inside it.")
 @click.option("--relay", help="Address of this machine at a relay: nothing goes to URL itself.")
 @click.option("--issuer", help="Address of the issuer of the token that an answer costs.")
 @click.option("--account", type=click.Path(path_type=Path), help="File with the account's secret there.")
@@ -45,6 +46,7 @@ def chat(
     log_url: str | None,
     other_url: str | None,
     tolerate: int | None,
+    ratls: bool,
     relay: str | None,
     issuer: str | None,
     account: Path | None,
@@ -72,7 +74,16 @@ def chat(
         raise Usage("--relay is one machine's address there, --with asks two")
     known = memory()
     clients = [
-        Client(address, policy, service=service, log_url=log_url, memory=known, relay=relay, issuer=source)
+        Client(
+            address,
+            policy,
+            service=service,
+            log_url=log_url,
+            memory=known,
+            relay=relay,
+            issuer=source,
+            ratls=ratls,
+        )
         for address in (url, *(() if other_url is None else (other_url,)))
     ]
     for each in clients:

@@ -189,8 +189,8 @@ def simulate(
     """Say whether an enclave under FILE would boot, as far as its log decides; no machine is looked at."""
     from quotary.cli.verify import Inputs, refuse
     from quotary.client.rehearsal import rehearse
-    from quotary.client.session import the_service
     from quotary.client.verdict import Trail, documents
+    from quotary.client.ways import the_service
     from quotary.statements.bundle import parse_bundle
 
     found, trail = read_policy(file, simulation=simulation), Trail()

@@ -37,6 +37,7 @@ _FILES = {
 @simulation_option
 @click.option("--service", help="Whose machine it must be, if the policy names several.")
 @click.option("--log", "log_url", help="Address of the log, if not the one in the policy.")
+@click.option("--ratls", is_flag=True, help="URL is the enclave's second door: TLS that ends inside it.")
 @click.option("--host", default="127.0.0.1", show_default=True, help="A loopback address.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True)
 @click.option("--keep", type=click.Path(path_type=Path), help="Folder for the evidence of every answer.")
@@ -46,13 +47,14 @@ def proxy(
     simulation: bool,
     service: str | None,
     log_url: str | None,
+    ratls: bool,
     host: str,
     port: int,
     keep: Path | None,
 ) -> None:
     """Verify the machine at URL, then serve OpenAI's API on this machine until interrupted."""
     policy = read_policy(policy_file, simulation=simulation)
-    client = Client(url, policy, service=service, log_url=log_url, memory=memory())
+    client = Client(url, policy, service=service, log_url=log_url, memory=memory(), ratls=ratls)
     trail = Trail()
     try:
         found = client.verify(trail)

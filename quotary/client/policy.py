@@ -102,6 +102,8 @@ class EnclaveRules:
     doors:        other systems whose clients are served, of ``DOORS``; none that is not named
     oblivious:    whether capsules are taken that come through a relay
     stream:       the cadence of streamed answers; absent: they are sent as they come
+    ratls:        whether TLS ends inside, with a certificate that carries evidence
+    callers:      whether only enclaves that this policy admits are answered
     """
 
     poll_seconds: int
@@ -109,6 +111,8 @@ class EnclaveRules:
     doors: tuple[str, ...] = ()
     oblivious: bool = False
     stream: StreamRules | None = None
+    ratls: bool = False
+    callers: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,6 +331,8 @@ def _enclave(fields: Fields) -> EnclaveRules:
         fields.optional("doors", lambda name: strings(fields, name, len(DOORS), low=1)) or (),
         fields.optional("oblivious", lambda name: fields.choice(name, "refused", "offered")) == "offered",
         fields.optional("stream", lambda name: _stream(fields.fields(name))),
+        fields.optional("ratls", lambda name: fields.choice(name, "refused", "offered")) == "offered",
+        fields.optional("callers", lambda name: fields.choice(name, "any", "attested")) == "attested",
     )
     unknown = [door for door in rules.doors if door not in DOORS]
     if unknown:

@@ -14,19 +14,21 @@ client's clock and this client's policy.
 import json
 import os
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from quotary.attestation.document import MAX_DOCUMENT, AttestationDocument
+from quotary.client.caller import PATH as CALLERS
+from quotary.client.caller import Caller
 from quotary.client.clock import Clock, SystemClock
 from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile, verdict_with, verify_receipt
 from quotary.client.frames import bucket_for
 from quotary.client.log import LogClient
-from quotary.client.policy import MAX_POLICY, Policy
+from quotary.client.policy import Policy
 from quotary.client.ratchet import PATH as SESSION_PATH
 from quotary.client.ratchet import Offer, Opening, SessionClient
 from quotary.client.receipt import Exchange, Receipt, verify_exchange
@@ -34,13 +36,13 @@ from quotary.client.sealed import MEDIA_TYPE, Head, ResponseOpener, seal_request
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import Trail, Verdict
 from quotary.client.verify import judge
+from quotary.client.ways import KeysetChanged, door, read_policy, relayed, the_service
 from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected, Usage
 from quotary.net.transport import HTTP, Limits, Request, Stream, Transport
 from quotary.statements.keyset import CHANNEL
 from quotary.statements.measurement import measurement_id
 
 if TYPE_CHECKING:
-    from quotary.client.oblivious import Relayed
     from quotary.client.purse import Purse
 
 NONCE_LENGTH = 32
@@ -52,10 +54,6 @@ ANSWERS = frozenset({CHAT, "/v1/completions", "/api/v1/chat/completions"})
 # frame with them: so the lengths of shorter ones are not seen.
 EVENT_LENGTH, TEXT_LENGTH = 183, 24
 _ANSWER = Limits(read_seconds=300, total_seconds=3600, length=256 << 20)
-
-
-class KeysetChanged(CannotTell):
-    """The enclave has new keys: verify it again, then ask again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,6 +152,8 @@ class Client:
     relay:   address of this enclave at a relay of another operator: everything for the enclave goes there,
              in capsules that the relay cannot open, and nothing to ``url``
     issuer:  where the tokens come from that answers cost under a policy with an ``issuer``
+    ratls:   ``url`` is the enclave's second door (docs/formats/ratls.md)
+    caller:  for an enclave that asks another one: what it calls with now
     """
 
     def __init__(
@@ -169,25 +169,29 @@ class Client:
         sessions: bool = False,
         relay: str | None = None,
         issuer: TokenSource | None = None,
+        ratls: bool = False,
+        caller: Callable[[], Caller] | None = None,
     ) -> None:
         self.url = url.rstrip("/")
         self._sessions = sessions
-        self.policy = policy if isinstance(policy, Policy) else _read_policy(Path(policy))
+        self.policy = policy if isinstance(policy, Policy) else read_policy(Path(policy))
         self.service = the_service(self.policy, service)
         self._transport = transport or HTTP(plain_http=self.policy.simulation)
-        self._relayed = None if relay is None else _relayed(self._transport, self.url, relay)
-        self._transport = self._relayed or self._transport
+        self._relayed = None if relay is None else relayed(self._transport, self.url, relay)
+        self._door = door(self._transport, self.url, relay) if ratls else None
+        self._transport = self._relayed or self._door or self._transport
         address = log_url or self.policy.log_url
         self._log = LogClient(self._transport, address) if address else None
         self._purse = None if issuer is None else self._open_purse(issuer)
         self._memory = memory or ProcessMemory()
         self._clock = clock or SystemClock()
         self._attested: Attested | None = None
+        self._caller, self._introduced = caller, (b"", b"")
         self._lock = threading.Lock()
 
     def verify(self, trail: Trail | None = None) -> Attested:
         """Ask the machine for evidence over a new nonce and judge it, or raise what speaks against it."""
-        nonce = os.urandom(NONCE_LENGTH)
+        nonce, trail = os.urandom(NONCE_LENGTH), Trail() if trail is None else trail
         data = self.document(nonce)
         document = AttestationDocument.parse(data)
         bundle = self._bundle(document)
@@ -196,6 +200,9 @@ class Client:
             raise Refused("service", verdict.service, self.service)
         if self._relayed is not None:
             self._relayed.believe(verdict.keyset)
+        if self._door is not None:
+            self._door.believe(document, verdict, self.policy, self._memory, self._clock, trail)
+            verdict = verdict_with(verdict, trail)
         found = Attested(data, bundle, nonce, verdict, self._clock.elapsed(), _Session())
         with self._lock:
             self._attested = found
@@ -303,6 +310,9 @@ class Client:
             headers=self._paid(attested, path, headers),
             pad=bucket_for(EVENT_LENGTH + len(self.service) + TEXT_LENGTH),
         )
+        if self._caller is not None:
+            caller = self._introduce(attested, self._caller(), path)
+            head = caller.signed(head, body, attested.verdict.keyset.digest)
         with ExitStack() as sent:
             if self._sessions and path != SESSION_PATH:
                 # A session's requests must arrive in order, so the next one waits until this one is answered.
@@ -314,16 +324,31 @@ class Client:
                 stream = sent.enter_context(self._transport.open(self._request(wire)))
             yield opener, stream
 
+    def _introduce(self, attested: Attested, caller: Caller, path: str) -> Caller:
+        """Show who calls to a machine that was just judged, or with keys that are new."""
+        pair = (attested.nonce, caller.keyset)
+        if self._introduced != pair and not path.startswith(CALLERS):
+            caller.introduce(lambda path, body: self._whole(attested, path, body, "takes no call")[1])
+            self._introduced = pair
+        return caller
+
+    def _whole(
+        self, attested: Attested, path: str, body: bytes, refusal: str
+    ) -> tuple[ResponseOpener, bytes]:
+        """Send what the channel itself needs, and give the whole answer."""
+        with self._posted(attested, "POST", path, body, None) as (opener, stream):
+            if stream.status != 200:
+                _refused(stream.status, b"".join(stream.chunks))
+            data = b"".join(map(opener.feed, stream.chunks))
+            opener.close()
+        if opener.head is None or opener.head.status != 200:
+            raise CannotTell(f"the enclave {refusal}: {error_text(data)}")
+        return opener, data
+
     def _session_of(self, attested: Attested) -> SessionClient:
         """Give the open session, or open one by a request of its own."""
         if attested.session.open is None:
-            with self._posted(attested, "POST", SESSION_PATH, b"", None) as (opener, stream):
-                if stream.status != 200:
-                    _refused(stream.status, b"".join(stream.chunks))
-                data = b"".join(map(opener.feed, stream.chunks))
-                opener.close()
-            if opener.head is None or opener.head.status != 200:
-                raise CannotTell(f"the enclave opened no session: {error_text(data)}")
+            opener, data = self._whole(attested, SESSION_PATH, b"", "opened no session")
             opening = Opening(
                 opener.request.response_secret, opener.transcript, attested.verdict.keyset.digest
             )
@@ -455,29 +480,3 @@ def text_of(body: Mapping[str, object]) -> str:
         return str(choices[0]["message"]["content"])
     except (KeyError, IndexError, TypeError) as error:
         raise Malformed("the answer has no message") from error
-
-
-def _relayed(transport: Transport, url: str, relay: str) -> "Relayed":
-    # Imported here, because it needs a package that other clients do not.
-    from quotary.client.oblivious import Relayed
-
-    return Relayed(transport, url, relay)
-
-
-def the_service(policy: Policy, wanted: str | None) -> str:
-    """Decide whose machine is meant: one service's owners must not answer for another's."""
-    names = ", ".join(sorted(policy.services))
-    if wanted is None and len(policy.services) > 1:
-        raise Usage(f"the policy names several services: {names}", next_command="say which service")
-    found = next(iter(policy.services)) if wanted is None else wanted
-    if found not in policy.services:
-        raise Usage(f"the policy does not name the service {found}, only {names}")
-    return found
-
-
-def _read_policy(path: Path) -> Policy:
-    try:
-        with path.open("rb") as file:
-            return Policy.parse(file.read(MAX_POLICY + 1))
-    except OSError as error:
-        raise CannotTell(f"cannot read the policy {path}: {error.strerror}") from error

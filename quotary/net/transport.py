@@ -6,7 +6,7 @@ which connections it causes. Plain ``http`` is for this machine only, unless the
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass, field
 from typing import NoReturn, Protocol
@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import urllib3
 
 from quotary.errors import CannotTell, Usage
-from quotary.net.bounded import bounded, bounded_pool
+from quotary.net.bounded import bounded, bounded_pool, shown_pool
 
 CHUNK = 65_536
 OVERHEAD = 262_144
@@ -94,11 +94,14 @@ class Offline:
 
 
 class HTTP:
-    """HTTP/1.1, over TLS with the system's certificate authorities; connections are kept and reused."""
+    """HTTP/1.1, over TLS with the system's certificate authorities; connections are kept and reused.
 
-    def __init__(self, *, plain_http: bool = False) -> None:
-        self._plain_http = plain_http
-        self._pool = bounded_pool()
+    shown: judges a server's certificate (DER) in the authorities' place, or raises; then TLS 1.3 alone
+    """
+
+    def __init__(self, *, plain_http: bool = False, shown: Callable[[bytes], None] | None = None) -> None:
+        self._plain_http, self._attested = plain_http, shown is not None
+        self._pool = bounded_pool() if shown is None else shown_pool(shown)
 
     def send(self, request: Request) -> Reply:
         with self.open(request) as stream:
@@ -128,6 +131,8 @@ class HTTP:
             raise Usage(f"not an http or https address: {url}") from error
         if parts.scheme not in ("http", "https") or not host:
             raise Usage(f"not an http or https address: {url}")
+        if parts.scheme == "http" and self._attested:
+            raise Usage(f"a certificate is shown over https only, found {url}")
         if parts.scheme == "http" and not self._plain_http and not is_loopback(host):
             raise Usage(f"plain http is only for this machine, found {url}", next_command="use https")
 

@@ -22,15 +22,19 @@ CHANNEL = "channel"
 RECEIPT = "receipt"
 GATEWAY = "gateway"
 DOOR = "door"
+RATLS = "ratls"
+CALLER = "caller"
 
 # Length of a public key in bytes.
 _ALGORITHMS = {
+    (CALLER, "ed25519"): 32,
     (CHANNEL, "x-wing"): 1216,
     (DOOR, "ed25519"): 32,
     (DOOR, "p-256"): 65,
     (DOOR, "secp256k1"): 65,
     (GATEWAY, "x25519"): 32,
     (GATEWAY, "x-wing"): 1216,
+    (RATLS, "p-256"): 65,
     (RECEIPT, "ed25519"): 32,
     (RECEIPT, "ml-dsa-44"): 1312,
 }

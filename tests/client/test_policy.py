@@ -120,6 +120,24 @@ def test_capsules_are_taken_only_where_the_policy_says_so(word: str | None, offe
     assert rules.oblivious is offered
 
 
+@pytest.mark.parametrize(("word", "offered"), [(None, False), ("refused", False), ("offered", True)])
+def test_a_second_door_is_opened_only_where_the_policy_says_so(word: str | None, offered: bool) -> None:
+    document = production()
+    document["enclave"].update({} if word is None else {"ratls": word})
+    rules = Policy.parse(policy_bytes(document)).enclave
+    assert rules is not None
+    assert rules.ratls is offered
+
+
+@pytest.mark.parametrize(("word", "required"), [(None, False), ("any", False), ("attested", True)])
+def test_callers_have_to_be_enclaves_only_where_the_policy_says_so(word: str | None, required: bool) -> None:
+    document = production()
+    document["enclave"].update({} if word is None else {"callers": word})
+    rules = Policy.parse(policy_bytes(document)).enclave
+    assert rules is not None
+    assert rules.callers is required
+
+
 def test_a_clients_policy_needs_no_rules_for_enclaves() -> None:
     document = policy_document()
     del document["enclave"]
@@ -307,6 +325,8 @@ BROKEN: dict[str, tuple[Change, str]] = {
     ),
     "a genesis that is not a hash": (lambda d: d.update(genesis="00"), "64 lower-case hex digits"),
     "another version": (lambda d: d.update(v=2), "policy.v is 2"),
+    "a second door by another word": (lambda d: d["enclave"].update(ratls="yes"), "ratls is not one of"),
+    "callers by another word": (lambda d: d["enclave"].update(callers="yes"), "callers is not one of"),
     "a relay by another word": (lambda d: d["enclave"].update(oblivious="yes"), "oblivious is not one of"),
     "plaintext by another word": (lambda d: d["enclave"].update(plaintext="yes"), "plaintext is not one of"),
 }

@@ -58,6 +58,9 @@ class ToldMachine:
         place = NonceProof(0, 0 if nonce is None else 1, ())
         return replace(believed.document, nonce=place).encode()
 
+    def judge_other(self, document: AttestationDocument, nonce: bytes) -> Verdict:
+        return self._found(document).verdict
+
     def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown:
         registers = believed.verdict.facts.registers
         return Shown(self.platform, registers, believed.document.keyset, self.quote(report_data), None)

@@ -2,13 +2,20 @@
 
 import hashlib
 import json
+import ssl
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Protocol
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from enclave.gateway import Gateway, ObliviousBody
+from quotary.attestation.ratls import claims_of, make_certificate, report_data_of
 from quotary.client.oblivious import GATEWAY_PATH, KEYS, SEALED
 from quotary.client.ratchet import PATH, Opening, SessionServer, is_session
 from quotary.client.receipt import Channel, Commitments, Origin, Receipt, Served, Signature, commitment
@@ -16,7 +23,7 @@ from quotary.client.sealed import MEDIA_TYPE, OpenedRequest, ResponseHead, open_
 from quotary.errors import CannotTell
 from quotary.net.transport import Reply, Request, Stream
 from quotary.oblivious.ohttp import KEYS_TYPE
-from quotary.statements.keyset import GATEWAY, Keyset, KeysetKey
+from quotary.statements.keyset import GATEWAY, RATLS, Keyset, KeysetKey
 from tests.fakes import authority
 from tests.fakes.machine import World, keyset, registers
 
@@ -63,6 +70,7 @@ class FakeEnclave:
     heads: list[Mapping[str, str]] = field(default_factory=list)
     session: SessionServer | None = None
     roots: bytes | None = None
+    tls: ec.EllipticCurvePrivateKey | None = None
 
     def send(self, request: Request) -> Reply:
         self.seen.append(request)
@@ -87,12 +95,23 @@ class FakeEnclave:
 
     @property
     def keys(self) -> Keyset:
-        """Its keyset, with a gateway's key where it has a gateway."""
+        """Its keyset, with the keys of its gateway and its second door where it has them."""
         found = keyset(self.world.channel.public, at=self.world.now)
-        if self.gateway is None:
-            return found
-        gateway = KeysetKey("gateway-1", GATEWAY, "x25519", self.gateway.public)
-        return replace(found, keys=(found.keys[0], gateway, *found.keys[1:]))
+        more: list[KeysetKey] = []
+        if self.gateway is not None:
+            more.append(KeysetKey("gateway-1", GATEWAY, "x25519", self.gateway.public))
+        if self.tls is not None:
+            public = self.tls.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+            more.append(KeysetKey("ratls-1", RATLS, "p-256", public))
+        return replace(found, keys=(found.keys[0], *more, *found.keys[1:]))
+
+    def certificate(self) -> bytes:
+        """What its second door shows."""
+        assert self.tls is not None
+        quote = self.world.platform.quote(
+            self.world.registers(), report_data_of(claims_of(self.tls.public_key()))
+        )
+        return make_certificate(self.tls, quote, "chat", self.world.now, self.world.now + timedelta(hours=1))
 
     @contextmanager
     def open(self, request: Request) -> Iterator[Stream]:
@@ -173,9 +192,16 @@ class FakeEnclave:
         return wire + sealer.end(signed.encode() if self.receipts else b"")
 
 
+class Answers(Protocol):
+    """An enclave, or somebody in its place."""
+
+    def send(self, request: Request) -> Reply: ...
+    def open(self, request: Request) -> AbstractContextManager[Stream]: ...
+
+
 @contextmanager
-def over_http(enclave: FakeEnclave) -> Iterator[str]:
-    """Serve an enclave and its log on loopback."""
+def over_http(enclave: Answers, context: ssl.SSLContext | None = None) -> Iterator[str]:
+    """Serve an enclave and its log on loopback, over TLS where there is a context."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -197,10 +223,12 @@ def over_http(enclave: FakeEnclave) -> Iterator[str]:
             self.wfile.write(body)
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    if context is not None:
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=lambda: server.serve_forever(0.05), daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield f"http{'' if context is None else 's'}://127.0.0.1:{server.server_address[1]}"
     finally:
         server.shutdown()
         server.server_close()
