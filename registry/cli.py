@@ -17,7 +17,18 @@ from registry.cli_options import (
     without_option,
 )
 from registry.cli_orders import keys, order, succeed
-from registry.cli_upkeep import backup, export, import_, recover, reindex, reload, restore, roles, scrub
+from registry.cli_upkeep import (
+    backup,
+    export,
+    import_,
+    recover,
+    reindex,
+    reload,
+    restore,
+    roles,
+    scrub,
+    verifier,
+)
 
 
 @click.group(
@@ -269,7 +280,7 @@ def witness_serve(folder: Path, bind: str) -> None:
 
 
 for command in (
-    *(backup, restore, recover, import_, export, roles, reload, reindex, scrub, collateral),
+    *(backup, restore, recover, import_, export, roles, reload, reindex, scrub, verifier, collateral),
     *(keys, order, succeed),
 ):
     registry.add_command(command)

@@ -1,5 +1,6 @@
-"""``quotary registry backup | restore | recover | export``: keep a log, and get it back."""
+"""``quotary registry backup | restore | recover | export | verifier``: keep a log, and what it serves."""
 
+import json
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -177,6 +178,21 @@ def scrub(folder: Path) -> None:
     finally:
         store.close()
     click.echo(f"{size} entries read again in {seconds:.1f} s: equal to the root of the published checkpoint")
+
+
+@click.command(epilog="Example: quotary registry verifier --out verify.html\n\n" + EXITS)
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path, dir_okay=False), help="Where the page goes."
+)
+def verifier(out: Path) -> None:
+    """Write the browser's verifier as one page; print the item that names it in a statement of kind artefact.
+
+    It is the same for every log of one version, so that its digest can be logged once and compared.
+    """
+    from registry.pages.standalone import item, standalone
+
+    out.write_bytes(standalone())
+    click.echo(json.dumps(item(), sort_keys=True, separators=(",", ":")))
 
 
 def clock() -> datetime:

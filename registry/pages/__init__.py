@@ -113,6 +113,8 @@ def _add_to(environment: Any) -> None:
     """Add the filters and functions that the templates use."""
     environment.filters["iso"] = iso
     environment.filters["utc"] = lambda at: f"{at:%Y-%m-%d %H:%M:%S} UTC"
+    environment.globals["modules"] = MODULES
+    environment.globals["modules_of_bundles"] = MODULES[: MODULES.index("bundle.js") + 1]
     environment.globals["static"] = lambda name: f"/static/{name}?{_digest('sha256', name).hex()[:16]}"
     environment.globals["integrity"] = lambda name: (
         "sha384-" + base64.b64encode(_digest("sha384", name)).decode()

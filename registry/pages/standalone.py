@@ -10,8 +10,14 @@ from functools import cache
 
 import web
 
-MODULES = ("ed25519.js", "trie.js", "documents.js", "statements.js", "verify.js", "bundle.js")
+MODULES = (
+    "ed25519.js", "trie.js", "documents.js", "statements.js", "verify.js", "owners.js", "bundle.js",
+    "cbor.js", "x509.js", "layouts.js", "quote.js", "receipt.js", "pasted.js",
+)  # fmt: skip
 """In the order of their imports."""
+PARTS = ("paste", "outcome", "answers")
+"""What this page and ``/verify`` have word for word."""
+ITEM = "verify/standalone.html"
 
 _IMPORT = re.compile(r'^import (\{[^}]*\})\s+from "\./([a-z0-9]+\.js)";$', re.MULTILINE)
 _EXPORT = re.compile(r"^export (async function|function|class|const) (\w+)", re.MULTILINE)
@@ -33,7 +39,15 @@ def standalone() -> bytes:
         "trusted-types 'none'",
     )
     text = _read("templates", "standalone.html").replace("@POLICY@", "; ".join(directives))
+    for part in PARTS:
+        text = text.replace(f"@{part.upper()}@", _read("templates", f"{part}.html"))
     return text.replace("@STYLE@", style).replace("@SCRIPT@", script).encode()
+
+
+def item() -> dict[str, object]:
+    """Say the page as a statement names it (``items`` of an ``artefact``)."""
+    page = standalone()
+    return {"name": ITEM, "sha256": hashlib.sha256(page).hexdigest(), "size": len(page)}
 
 
 def joined() -> str:

@@ -1,5 +1,7 @@
 """The commands: what they make, and how they say that something is in the way."""
 
+import hashlib
+import json
 import re
 import sqlite3
 from pathlib import Path
@@ -33,6 +35,13 @@ def run(*words: str) -> Result:
 def folder(tmp_path: Path) -> Path:
     run("init", "--dir", str(tmp_path / "log"), "--origin", ORIGIN)
     return tmp_path / "log"
+
+
+def test_the_saved_verifier_is_written_with_the_item_that_a_statement_names_it_by(tmp_path: Path) -> None:
+    page = tmp_path / "verify.html"
+    said = json.loads(run("verifier", "--out", str(page)).stdout)
+    digest = hashlib.sha256(page.read_bytes()).hexdigest()
+    assert said == {"name": "verify/standalone.html", "sha256": digest, "size": page.stat().st_size}
 
 
 def test_init_makes_keys_policy_database_and_genesis(tmp_path: Path) -> None:

@@ -39,8 +39,7 @@ def test_what_no_rule_refuses_is_not_called_good(log: FakeLog) -> None:
     verdict, rows = judged(log)
     assert verdict == "not-refused"
     assert {name for name, outcome in rows.items() if outcome == "not checked"} == {
-        "who may sign for the service",
-        "owners of the service",
+        "age, floors, evidence of a machine",
         "age of the checkpoint, map auditor",
         "TCB floor",
         "evidence of a machine",

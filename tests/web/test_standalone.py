@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 
 import web
+from quotary.attestation.tdx import TDXQuote
 from quotary.canonical import b64
 from quotary.tlog.tiles import decode_entry_bundle
-from registry.pages.standalone import MODULES, joined, standalone
+from registry.pages.standalone import MODULES, item, joined, standalone
+from tests.attestation import manifest
 from tests.fakes.authority import measurement
 from tests.fakes.browser import chromium, violations
 from tests.fakes.inprocess import local
 from tests.fakes.log import FakeLog, tlog_policy
+from tests.web.test_quote import question
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
 
@@ -86,7 +89,8 @@ def test_it_reads_bundles_and_statements_too(page: Any) -> None:
     passed = page.locator("tr.passed td:nth-child(2)").all_inner_texts()
     assert {"state entry", "release signature", "record", "witness quorum"} <= set(passed)
     assert page.locator("tr.not-checked td:nth-child(2)").all_inner_texts() == [
-        "who may sign for the service"
+        "who may sign for the service",
+        "age, floors, evidence of a machine",
     ]
     log.append(log.maker.revocation(["a"]))
     log.close()
@@ -101,6 +105,58 @@ def test_it_is_readable_by_everybody(page: Any) -> None:
     assert violations(page) == []
 
 
+@pytest.mark.browser
+def test_it_reads_a_real_quote_that_is_dropped_on_it(page: Any, vectors: Path) -> None:
+    data = (vectors / "tdx" / "v5-90c06f-azure-nolevel.quote").read_bytes()
+    drop(page, {"quote.bin": data})
+    assert "What this browser can check of this evidence holds" in page.locator("[role=status]").inner_text()
+    passed = page.locator("tr.passed td:nth-child(2)").all_inner_texts()
+    assert {"root", "pck chain", "qe report data", "quote signature"} <= set(passed)
+    assert "TCB level" in page.locator("tr.not-checked td:nth-child(2)").all_inner_texts()
+    says = dict(
+        zip(
+            *(page.locator(f"table[data-said] td:nth-child({n})").all_inner_texts() for n in (1, 2)),
+            strict=True,
+        )
+    )
+    assert says["mrtd"] == TDXQuote.parse(data).body["mr_td"].hex()
+    assert page.wrong == []
+
+
+@pytest.mark.browser
+@pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
+def test_it_reads_a_report_with_its_certificates_and_notices_a_changed_bit(page: Any, vectors: Path) -> None:
+    entry = manifest.entries(vectors)["snp/genoa-v3-veraison-vcek.report"]
+    pem = question(entry)["pem"].encode()
+    page.fill("#entry", "")
+    drop(page, {"report.bin": entry.data, "chain.pem": pem})
+    assert {"endorsement chain", "report signature"} <= set(
+        page.locator("tr.passed td:nth-child(2)").all_inner_texts()
+    )
+    page.fill("#entry", "")
+    spoiled = bytearray(entry.data)
+    spoiled[0x90] ^= 1
+    drop(page, {"report.bin": bytes(spoiled), "chain.pem": pem})
+    assert page.locator("tr.failed td:nth-child(2)").all_inner_texts() == ["report signature"]
+    assert page.locator("section[data-paste]").get_attribute("data-verdict") == "mismatch"
+
+
+def drop(page: Any, files: dict[str, bytes]) -> None:
+    """Drop files on the section, as a hand would, and wait for its verdict."""
+    page.evaluate(
+        """(files) => {
+            const carried = new DataTransfer(), section = document.querySelector("section[data-paste]");
+            delete section.dataset.verdict;
+            for (const [name, text] of files) {
+                carried.items.add(new File([Uint8Array.from(atob(text), (c) => c.charCodeAt(0))], name));
+            }
+            section.dispatchEvent(new DragEvent("drop", { dataTransfer: carried, bubbles: true, cancelable: true }));
+        }""",
+        [[name, b64(data)] for name, data in files.items()],
+    )
+    page.wait_for_selector("section[data-verdict]")
+
+
 def test_the_page_says_its_digest_and_where_it_is_logged(tmp_path: Path) -> None:
     with local(tmp_path) as log:
         log.loop.round()
@@ -111,7 +167,7 @@ def test_the_page_says_its_digest_and_where_it_is_logged(tmp_path: Path) -> None
         said = client.get("/verify.json").json
         assert (said["standalone"]["sha256"], said["logged"]) == (digest, [])
         assert "unsafe" not in served.headers["Content-Security-Policy"]
-        items = [{"name": "verify/standalone.html", "sha256": digest, "size": len(served.data)}]
-        log.append(made.notice(items=items))
+        assert item() == {"name": "verify/standalone.html", "sha256": digest, "size": len(served.data)}
+        log.append(made.notice(items=[item()]))
         (index,) = client.get("/verify.json").json["logged"]
         assert f'href="/entries/{index}"' in client.get("/verify").get_data(as_text=True)

@@ -2,8 +2,9 @@
 
 const { checkEntry, checkPasted } = await import("../../web/static/verify.js");
 const { checkBundle, checkStatement } = await import("../../web/static/bundle.js");
+const { checkEvidence, checkReceipt } = await import("../../web/static/pasted.js");
 const { wouldBoot } = await import("../../web/static/boot.js");
-const calls = { wouldBoot, checkEntry, checkPasted, checkBundle, checkStatement };
+const calls = { checkReceipt, checkEvidence, wouldBoot, checkEntry, checkPasted, checkBundle, checkStatement };
 // Bytes are written {"bytes": base64}, wherever they stand.
 const read = (value) => {
   if (value === null || typeof value !== "object") return value;

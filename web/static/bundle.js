@@ -1,11 +1,12 @@
 // What a reader pastes as JSON: a bundle (docs/formats/bundle.md) with every proof in it, or a signed statement.
 //
-// Each proof is recomputed here. What is left to the command line, as it takes a policy that pins a service's owners: who
-// may sign for the service, and whether a machine's evidence fits. Those rows say "not checked".
+// Each proof is recomputed here, and with a policy that pins a service's owners also who may sign for it. What is left to the
+// command line: how old a checkpoint may be, floors, and whether a machine's evidence fits. Those rows say "not checked".
 
 import { NotFound, NotHere, Refused, Rejected, checkPasted, hex, kinds, leafHash, parseCheckpoint, parseNote,
   rootFromPath, verdictOf } from "./verify.js";
 import { Malformed, base64, isObject, parseDocument } from "./documents.js";
+import { checkOwners, readPolicy } from "./owners.js";
 import { InvalidProof, sha256, verifyAbsence, verifyPresence } from "./trie.js";
 import { checkState, mapKey, parseStatement, signatureHolds, utf8 } from "./statements.js";
 
@@ -41,7 +42,7 @@ async function included({ index, entry, path }, checkpoint) {
 }
 
 /**
- * Every proof of a bundle under a tlog policy. Nothing is fetched and nothing is sent.
+ * Every proof of a bundle under a tlog policy, or under a policy/v1, which pins owners besides. Nothing is fetched and nothing is sent.
  * @param {string} text @param {string} policyText @param {number} now seconds since 1970
  * @returns {Promise<{verdict: string, results: object[]}>}
  */
@@ -62,7 +63,7 @@ export async function checkBundle(text, policyText, now) {
     await verifyAbsence(root, bytesOf(bundle.absence.key), base64(bundle.absence.proof));
     throw new NotFound(`proven: the map has nothing under the key ${bundle.absence.key}, in the state of ${state.size} entries`);
   });
-  else await checkHeld(bundle, root, now, check);
+  else await checkHeld(bundle, root, now, policyText, check);
   return { verdict: verdictOf(results), results };
 }
 
@@ -75,7 +76,7 @@ async function lastState({ state, checkpoint }) {
   return { ...found, text: `entry ${state.index} is the last, and commits the map ${found.maps.F1}` };
 }
 
-async function checkHeld({ authority, release, records, checkpoint }, root, now, check) {
+async function checkHeld({ authority, release, records, checkpoint }, root, now, policyText, check) {
   for (const one of [...authority, ...(release ? [release] : [])]) {
     await check(`entry ${one.index} is in the log`, async () => { await included(one, checkpoint); return "its path leads to the root"; });
   }
@@ -86,7 +87,8 @@ async function checkHeld({ authority, release, records, checkpoint }, root, now,
     await verifyPresence(root, bytesOf(await KEYS_OF[found.kind](found)), await sha256(bytes), base64(proof));
     return statusOf(found, now);
   });
-  await check("who may sign for the service", async () => { throw new NotHere("this takes a policy that pins its owners: quotary verify"); });
+  if (release) await check("who may sign for the service", () => checkOwners({ authority, release }, checkpoint.origin, readPolicy(policyText).pinned));
+  await check("age, floors, evidence of a machine", async () => { throw new NotHere("judged by quotary verify"); });
 }
 
 /** By the keys that the newest delegation of the bundle names; whether that one counts is not decided here. */

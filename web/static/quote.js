@@ -351,9 +351,12 @@ const NOT_CHECKED = {
     ["confidential mode", "no signed field of a device says that it is on"], FRESH],
 };
 
-/** The id that the log knows a machine's registers by. @returns {Promise<string|null>} null for devices, which have none */
-export async function idOf({ kind, registers, measured }) {
-  return measured.length ? measurementId({ platform: kind, registers: Object.fromEntries(measured.map((name) => [name, hex(registers[name])])) }) : null;
+/**
+ * The id that the log knows a machine's registers by; null for devices, which have none.
+ * @param {object} quote @param {string=} platform of the root that verified it, such as sim-tdx
+ */
+export async function idOf({ kind, registers, measured }, platform = kind) {
+  return measured.length ? measurementId({ platform, registers: Object.fromEntries(measured.map((name) => [name, hex(registers[name])])) }) : null;
 }
 
 /** Evidence as people hold it: hex, base64, or the bytes themselves. @param {string} text */

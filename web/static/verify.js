@@ -192,10 +192,16 @@ export function parseProof(text) {
   return { index: decimal(index[1], "index"), path: lines.map((line) => fromBase64(line, 32)), note: parseNote(text.slice(cut + 2)) };
 }
 
-/** @param {string} text a C2SP tlog-policy: the keys of its log and witness lines */
+/** The tlog policy in what a reader pastes: all of it, or a member of a policy/v1. @param {string} text */
+function tlogPolicyOf(text) {
+  if (!text.trimStart().startsWith("{")) return text;
+  try { return String(JSON.parse(text).tlog_policy); } catch { throw new Malformed("the policy is not JSON"); }
+}
+
+/** @param {string} text a C2SP tlog-policy, or a policy/v1 with one: the keys of its log and witness lines */
 export async function parsePolicyKeys(text) {
   const keys = [];
-  for (const line of text.split("\n")) {
+  for (const line of tlogPolicyOf(text).split("\n")) {
     const words = line.split(/[ \t]+/).filter(Boolean);
     if (words[0] === "log") keys.push({ role: "log", key: await parseVerifierKey(words[1]) });
     if (words[0] === "witness") keys.push({ role: "witness", key: await parseVerifierKey(words[2]) });
@@ -269,7 +275,7 @@ export class NotFound extends Error {}
 function parseQuorum(text) {
   const groups = new Map(), witnesses = new Map();
   let quorum;
-  for (const line of text.split("\n")) {
+  for (const line of tlogPolicyOf(text).split("\n")) {
     const words = line.split(/[ \t]+/).filter(Boolean);
     if (words[0] === "witness") witnesses.set(words[1], words[2]);
     if (words[0] === "quorum") quorum = words[1];
@@ -366,7 +372,7 @@ async function checkQuorum(witnesses, rule, note, check) {
 const VERDICTS = [["failed", "mismatch"], ["refused", "refused"], ["not found", "not-found"], ["not checked", "could-not-check"]];
 export const verdictOf = (results) => VERDICTS.find(([outcome]) => results.some((found) => found.outcome === outcome))?.[1] ?? "passed";
 
-/** Other kinds of text that can be pasted: modules that read them add `{matches(text), check(text, policy)}`. */
+/** Other kinds of text that can be pasted: modules that read them add `{matches(text), check(text, policy, beside)}`. */
 export const kinds = [];
 
 // --- The page -------------------------------------------------------------------------------------------------------
@@ -377,7 +383,7 @@ const PANELS = {
   mismatch: "✗ Mismatch. A hash or a signature contradicts another: see the failed row. Fetch the file again; if it stays, keep everything.",
   "could-not-check": "? Could not check. This says nothing about the log: see the row for what is missing, and use the command line.",
   "not-found": "○ Not found. A proof and its entry belong together; one of them is not here.",
-  refused: "▲ Refused. The text may be sound, but the policy demands a signature that it does not have, or the log has ended: see the row.",
+  refused: "▲ Refused. The text may be sound, but it is not to be believed: the policy demands more, the log has ended, or a machine may be debugged. See the row.",
 };
 
 function rowOf(result) {
@@ -396,17 +402,40 @@ export function showResults(section, results, verdict, words) {
   status.textContent = words;
 }
 
+/** What the subject says, below the checks: nothing there is believed further than they go. */
+function showFacts(section, said = []) {
+  const table = section.querySelector("table[data-said]");
+  table.hidden = said.length === 0;
+  table.tBodies[0].replaceChildren(...said.map((cells) => {
+    const row = document.createElement("tr");
+    for (const text of cells) row.insertCell().textContent = text;
+    return row;
+  }));
+}
+
+/** A dropped file as text; evidence, which is none, in base64. @param {File} file */
+async function textOf(file) {
+  const bytes = new Uint8Array(await file.arrayBuffer());
+  try { return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes); }
+  catch { return btoa(Array.from(bytes, (byte) => String.fromCharCode(byte)).join("")); }
+}
+
+/** Which of several texts the others stand beside: a receipt, or whatever is neither JSON nor certificates. */
+function subjectOf(texts) {
+  return texts.find((text) => text.includes('"receipt_id"')) ?? texts.find((text) => !/^\s*(\{|-----BEGIN)/.test(text));
+}
+
 /** @param {HTMLElement} section of the page /verify */
 function listen(section) {
   const box = (id) => section.querySelector(`#${id}`);
-  let dropped = null;
   const work = async () => {
     delete section.dataset.verdict;
     const file = box("file").files[0], typed = box("entry").value.replace(/\n+$/, "");
-    const entry = typed ? utf8.encode(typed) : file ? new Uint8Array(await file.arrayBuffer()) : dropped;
+    const entry = typed ? utf8.encode(typed) : file ? new Uint8Array(await file.arrayBuffer()) : null;
     const subject = box("subject").value, kind = kinds.find(({ matches }) => matches(subject));
-    const { verdict, results } = await (kind ? kind.check(subject, box("keys").value) : checkPasted(subject, entry, box("keys").value));
-    showResults(section, results, verdict, PANELS[verdict]);
+    const { verdict, results, said, words } = await (kind ? kind.check(subject, box("keys").value, typed) : checkPasted(subject, entry, box("keys").value));
+    showResults(section, results, verdict, words ?? PANELS[verdict]);
+    showFacts(section, said);
     section.dataset.verdict = verdict;
   };
   section.querySelector("button").addEventListener("click", work);
@@ -414,13 +443,11 @@ function listen(section) {
   section.addEventListener("drop", async (event) => {
     if (!event.dataTransfer.files.length) return;
     event.preventDefault();
-    for (const file of event.dataTransfer.files) {
-      const bytes = new Uint8Array(await file.arrayBuffer());
-      const text = new TextDecoder().decode(bytes);
-      // An entry that comes with a proof is JSON too, and alone it is a statement.
-      if (bytes[0] === 0x7b && (box("subject").value || event.dataTransfer.files.length > 1)) dropped = bytes;
-      else box("subject").value = text;
-    }
+    const texts = await Promise.all([...event.dataTransfer.files].map(textOf));
+    const held = box("subject").value, subject = subjectOf(texts) ?? (held || texts[0]);
+    const beside = texts.filter((text) => text !== subject), before = subject === held ? box("entry").value : "";
+    box("subject").value = subject;
+    box("entry").value = [before, ...beside].filter(Boolean).join("\n");
     await work();
   });
 }
