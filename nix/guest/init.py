@@ -45,6 +45,9 @@ HOST = re.compile(r"virtio_mmio\.device=[0-9]{1,4}[Kk]?@0x[0-9a-f]{1,16}:[0-9]{1
 # A hash tree's root, its data blocks and its salt; what the initial ramdisk has used already.
 PIN = r"[0-9a-f]{64}:[1-9][0-9]{0,11}:[0-9a-f]{64}"
 ADDRESS = r"[0-9]{1,3}(\.[0-9]{1,3}){3}"
+# Where connections may be made to, and by which name it is known here: there is no resolver.
+WAY = rf"([a-z0-9.-]{{1,253}}@)?{ADDRESS}:[1-9][0-9]{{0,4}}"
+LOG = re.compile(rf"(http|https)://({ADDRESS})(:[0-9]{{1,5}})?(/.*)?")
 SETTINGS = {
     "quotary.rootfs": PIN,
     "quotary.runtime": PIN,
@@ -54,7 +57,9 @@ SETTINGS = {
     "quotary.service": r"[a-z0-9._:/-]{1,256}",
     "quotary.log": r"https?://[a-z0-9.-]{1,253}(:[0-9]{1,5})?(/[a-z0-9._/-]*)?",
     "quotary.network": rf"{ADDRESS}/[0-9]{{1,2}},{ADDRESS}",
-    "quotary.listen": r"[1-9][0-9]{0,4}",
+    "quotary.egress": rf"{WAY}(,{WAY}){{0,15}}",
+    "quotary.forward": r"[1-9][0-9]{3,4}:[0-9]{1,10}:[1-9][0-9]{0,9}",
+    "quotary.listen": r"[1-9][0-9]{0,4}|vsock:[1-9][0-9]{0,9}",
     "quotary.tee": r"virtio:[a-z0-9.-]{1,64}|tdx|snp|nitro|auto",
     "quotary.devices": r"[1-9][0-9]?",
     "quotary.run": r"serve|check|imports",
@@ -102,6 +107,7 @@ LOCKS = {
     "vm/unprivileged_userfaultfd": "0",
 }
 NO_NEW_PRIVILEGES = 38  # prctl(2)
+BIND = ctypes.c_ulong(0x1000)  # mount(2)
 POWER_OFF = 0x4321FEDC  # reboot(2): LINUX_REBOOT_CMD_POWER_OFF
 DISK_SECONDS = 10
 
@@ -140,6 +146,28 @@ class Settings:
         """Return a setting's value, or nothing where it is absent."""
         return self.words.get(f"quotary.{name}")
 
+    def listen(self) -> str | None:
+        """Return where to serve: every address of this machine, or a vsock."""
+        found = self.get("listen")
+        return found if found is None or ":" in found else f"0.0.0.0:{found}"
+
+    def ways(self) -> list[str]:
+        """Return where connections may go, as ``[name@]address:port``: what is listed, and the log."""
+        listed = (self.get("egress") or "").split(",")
+        log = LOG.fullmatch(self.get("log") or "")
+        if log is not None:
+            listed.append(log[2] + (log[4] or {"http": ":80", "https": ":443"}[log[1]]))
+        return [way for way in listed if way]
+
+    def forwarder(self) -> list[str] | None:
+        """Return the words that start what carries connections to a port of ours on, through the vsock."""
+        found = self.get("forward")
+        if found is None:
+            return None
+        port, _, there = found.partition(":")
+        words = ["forward", "--listen", f"127.0.0.1:{port}", "--to", f"vsock:{there}"]
+        return [sys.executable, "-I", "-c", START + PROGRAM, "enclave", *words]
+
     def mapping(self) -> str:
         """Return the word with which the kernel opens the pinned disks itself, as the build writes it."""
         pins = [(name, pin.split(":")) for name in DISKS if (pin := self.get(name))]
@@ -162,7 +190,7 @@ class Settings:
             "--log": self.get("log"),
             "--tee": self.get("tee"),
             "--attest-devices": self.get("devices"),
-            "--listen": f"0.0.0.0:{self.get('listen')}" if self.get("listen") and verb == "serve" else None,
+            "--listen": self.listen() if verb == "serve" else None,
             "--model": "/srv/model" if self.get("model") else None,
         }
         return words + [word for name, value in options.items() if value for word in (name, value)]
@@ -190,7 +218,11 @@ if "torch" in names:
 
 # And what the service would find here, as its own user; a test compares it with what a machine must be.
 FOUND = """
-import os, resource
+import errno, os, resource, socket
+def way(kind, address, port):
+    with socket.socket(socket.AF_INET, kind) as one:
+        one.settimeout(5)
+        return "shut" if one.connect_ex((address, port)) == errno.EACCES else "open"
 def text(path):
     try:
         with open(path) as file: return file.read().strip()
@@ -200,6 +232,8 @@ for name in LOCKS: print("found", name, text("/proc/sys/" + name))
 print("found lockdown", text("/sys/kernel/security/lockdown"))
 print("found sig_enforce", text("/sys/module/module/parameters/sig_enforce"))
 print("found core", resource.getrlimit(resource.RLIMIT_CORE))
+print("found ways", way(socket.SOCK_STREAM, "192.0.2.1", 443), way(socket.SOCK_DGRAM, "10.0.2.2", 53))
+print("found listed", way(socket.SOCK_STREAM, "10.0.2.2", 8000), *text("/etc/hosts").split())
 print("found environment", *sorted(os.environ))
 print("found user", os.getuid(), os.getgid(), os.getgroups())
 status = dict(line.split(":", 1) for line in text("/proc/self/status").splitlines())
@@ -227,7 +261,9 @@ def main() -> int:
     wanted = settings.get("policy")
     policy = fetch_policy(wanted, RUN / "policy.json") if wanted else None
     lock(Path("/proc/sys"))
-    return supervise(settings.command(policy))
+    give_names(settings, RUN.parent / "hosts")
+    hold(settings)
+    return supervise(settings.command(policy), settings.forwarder())
 
 
 def require_environment(found: Mapping[str, str]) -> None:
@@ -245,6 +281,29 @@ def lock(settings: Path) -> None:
             path.write_text(value)
             if path.read_text().strip() != value:
                 raise Stopped(f"{name} is {path.read_text().strip()}, wanted {value}")
+
+
+def give_names(settings: Settings, file: Path) -> None:
+    """Let the names of the listed addresses be found, where any has one."""
+    named = [way.partition("@")[::2] for way in settings.ways() if "@" in way]
+    if named:
+        lines = [f"{place.partition(':')[0]} {name}\n" for name, place in named]
+        file.write_text("127.0.0.1 localhost\n" + "".join(lines))
+        file.chmod(0o644)
+        if ctypes.CDLL(None).mount(str(file).encode(), b"/etc/hosts", None, BIND, None) != 0:
+            raise Stopped("names cannot be given to addresses")
+
+
+def hold(settings: Settings) -> None:
+    """Let nothing leave this machine but to the listed addresses, and answers from the port it serves."""
+    if settings.get("network") is None:
+        return
+    listen = settings.get("listen") or "vsock:"
+    answer = [] if ":" in listen else ["--answer", listen]
+    places = [way.rpartition("@")[2] for way in settings.ways()]
+    words = [sys.executable, "-I", "-m", "enclave.egress", *answer, *places]
+    if subprocess.run(words, env=ENVIRONMENT, check=False).returncode != 0:
+        raise Stopped("the network is not held to addresses")
 
 
 def name_ports(ports: Path, folder: Path) -> None:
@@ -287,17 +346,28 @@ def disk(serial: str) -> Path:
     raise Stopped(f"no disk with the serial number {serial}")
 
 
-def supervise(words: list[str]) -> int:
-    """Run the enclave as an ordinary user, collect orphans, and return its exit code."""
-    child = subprocess.Popen(
-        words, env=ENVIRONMENT, user=USER, group=USER, extra_groups=(), cwd=RUN, preexec_fn=_renounce
-    )
+def supervise(words: list[str], forwarder: list[str] | None = None) -> int:
+    """Run the enclave as an ordinary user, collect orphans, and return its exit code.
+
+    forwarder: runs beside it; a machine whose forwarder has ended has no way to its log, and ends
+    """
+    beside = None if forwarder is None else _start(forwarder)
+    child = _start(words)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: child.terminate())
     while True:
         pid, status = os.wait()
         if pid == child.pid:
             return os.waitstatus_to_exitcode(status)
+        if beside is not None and pid == beside.pid:
+            child.kill()
+            raise Stopped(f"the forwarder ended with exit code {os.waitstatus_to_exitcode(status)}")
+
+
+def _start(words: list[str]) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        words, env=ENVIRONMENT, user=USER, group=USER, extra_groups=(), cwd=RUN, preexec_fn=_renounce
+    )
 
 
 def _renounce() -> None:

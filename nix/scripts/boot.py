@@ -20,7 +20,7 @@ UKI = "enclave.efi"
 ROOT = ("root=/dev/dm-0", "rootfstype=erofs", "ro", "init=/usr/sbin/quotary-first")
 # In the order in which a machine attaches them, and a kernel without a ramdisk names them: vda, vdb, vdc.
 DISKS = ("rootfs", "runtime", "model")
-SETTINGS = ("service", "log", "network", "listen", "tee", "devices", "run")
+SETTINGS = ("service", "log", "network", "egress", "forward", "listen", "tee", "devices", "run")
 
 
 def build(what: dict[str, Any], out: Path, assemble: Callable[..., None] = uki.assemble) -> None:

@@ -101,6 +101,17 @@ def test_a_guest_on_real_hardware_may_show_devices(init: ModuleType, tee: str) -
         "quotary.tee=fd:3",
         "quotary.run=shell",
         "quotary.service=UPPER",
+        "quotary.listen=vsock:0",
+        "quotary.listen=vsock:",
+        "quotary.listen=0.0.0.0:80",
+        "quotary.egress=10.0.0.1",
+        "quotary.egress=log.example.org:443",
+        "quotary.egress=10.0.0.1:443,",
+        "quotary.egress=a@b@10.0.0.1:443",
+        "quotary.egress=" + ",".join(["10.0.0.1:443"] * 17),
+        "quotary.forward=8000:3",
+        "quotary.forward=80:3:80",
+        "quotary.forward=8000:example.org:80",
     ],
 )
 def test_an_unknown_doubled_or_malformed_word_stops_the_machine(init: ModuleType, word: str) -> None:
@@ -209,6 +220,90 @@ def test_what_lies_on_the_runtimes_disk_comes_last_and_takes_no_modules_place(in
     said = subprocess.run([sys.executable, *words[1:3], program], capture_output=True, text=True, timeout=30)
     assert said.stdout.split("\n")[-3:-1] == init.MODULES
     assert said.stdout.count(init.RUNTIME) == 2
+
+
+def test_an_enclave_serves_on_every_address_or_on_a_vsock(init: ModuleType) -> None:
+    tcp = init.Settings.parse(LINE).command(None)
+    assert tcp[tcp.index("--listen") + 1] == "0.0.0.0:8080"
+    vsock = init.Settings.parse(LINE.replace("8080", "vsock:8443")).command(None)
+    assert vsock[vsock.index("--listen") + 1] == "vsock:8443"
+
+
+NETWORK = "quotary.network=10.0.2.15/24,10.0.2.2"
+
+
+@pytest.mark.parametrize(
+    ("words", "asked"),
+    [
+        ("quotary.log=http://10.0.2.2:8000", ["--answer", "8080", "10.0.2.2:8000"]),
+        ("quotary.log=https://10.0.2.2/log", ["--answer", "8080", "10.0.2.2:443"]),
+        ("quotary.log=http://log.example.org", ["--answer", "8080"]),
+        ("quotary.egress=log.example.org@10.0.2.3:443,10.0.2.4:80", ["--answer", "8080", "10.0.2.3:443", "10.0.2.4:80"]),
+        ("", ["--answer", "8080"]),
+    ],
+)  # fmt: skip
+def test_a_machine_with_a_network_is_held_to_its_log_and_what_is_listed(
+    init: ModuleType, monkeypatch: pytest.MonkeyPatch, words: str, asked: list[str]
+) -> None:
+    ran: list[list[str]] = []
+
+    def run(found: list[str], **_: object) -> subprocess.CompletedProcess[bytes]:
+        ran.append(found)
+        return subprocess.CompletedProcess(found, code)
+
+    monkeypatch.setattr(init.subprocess, "run", run)
+    code = 0
+    init.hold(init.Settings.parse(f"{LINE} {NETWORK} {words}"))
+    assert ran == [[sys.executable, "-I", "-m", "enclave.egress", *asked]]
+    init.hold(init.Settings.parse(f"{LINE} {words}"))
+    assert len(ran) == 1
+    code = 1
+    with pytest.raises(init.Stopped, match="not held"):
+        init.hold(init.Settings.parse(f"{LINE} {NETWORK} {words}"))
+
+
+def test_nothing_is_answered_over_the_network_where_a_vsock_is_served(
+    init: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ran: list[list[str]] = []
+    done = subprocess.CompletedProcess([], 0)
+    monkeypatch.setattr(init.subprocess, "run", lambda words, **_: ran.append(words) or done)
+    init.hold(init.Settings.parse(f"{LINE.replace('8080', 'vsock:8443')} {NETWORK}"))
+    assert ran == [[sys.executable, "-I", "-m", "enclave.egress"]]
+
+
+def test_listed_names_are_found_in_the_guests_own_table(
+    init: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mounted: list[tuple[object, ...]] = []
+    libc = type("Library", (), {"mount": staticmethod(lambda *words: mounted.append(words) or 0)})
+    monkeypatch.setattr(init.ctypes, "CDLL", lambda _: libc)
+    init.give_names(init.Settings.parse(f"{LINE} quotary.egress=10.0.2.4:80"), tmp_path / "hosts")
+    assert mounted == []
+    listed = f"{LINE} quotary.egress=log.example.org@10.0.2.3:443,10.0.2.4:80"
+    init.give_names(init.Settings.parse(listed), tmp_path / "hosts")
+    assert (tmp_path / "hosts").read_text() == "127.0.0.1 localhost\n10.0.2.3 log.example.org\n"
+    assert [words[:2] for words in mounted] == [(str(tmp_path / "hosts").encode(), b"/etc/hosts")]
+
+
+def test_a_forwarder_runs_beside_the_enclave_and_its_end_is_the_machines(
+    init: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = init.Settings.parse(f"{LINE} quotary.forward=8000:3:8001").forwarder()
+    assert words[-5:] == ["forward", "--listen", "127.0.0.1:8000", "--to", "vsock:3:8001"]
+    assert init.Settings.parse(LINE).forwarder() is None
+    program = [sys.executable, "-c"]
+    started: list[subprocess.Popen[bytes]] = []
+    monkeypatch.setattr(init.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(init, "_start", lambda found: started.append(subprocess.Popen(found)) or started[-1])
+    waits = [*program, "import signal; signal.pause()"]
+    with pytest.raises(init.Stopped, match="the forwarder ended with exit code 7"):
+        init.supervise(waits, [*program, "raise SystemExit(7)"])
+    assert started[1].wait(10) == -9
+    assert init.supervise([*program, "raise SystemExit(3)"], waits) == 3
+    for process in started:
+        process.kill()
+        process.wait(10)
 
 
 def test_a_policy_is_taken_from_its_disk_only_under_the_measured_digest(

@@ -46,7 +46,11 @@ pytestmark = [
 QEMU = "qemu-system-x86_64"
 needs_qemu = pytest.mark.skipif(shutil.which(QEMU) is None, reason=f"{QEMU} is not installed")
 PROFILE = "tdx/simulated-direct-boot/v1"
-SETTINGS = {"network": "10.0.2.15/24,10.0.2.2", "run": "imports"}
+SETTINGS = {
+    "network": "10.0.2.15/24,10.0.2.2",
+    "egress": "log.example.org@10.0.2.2:8000",
+    "run": "imports",
+}
 # MRTD of the firmware in Debian trixie's ovmf 2025.02-8+deb13u1; another firmware only makes that test say so.
 FIRMWARE_SHA256 = "14954040cc754ade0c625ac3470ea46d4c14318b5b1396de4ef77090203d76db"
 FIRMWARE_MRTD = (
@@ -382,6 +386,8 @@ LOCKED = {
     "user": "1000 1000 []",
     "privileges": "0000000000000000 0000000000000000 1",
     "sockets": "0",
+    "ways": "shut shut",
+    "listed": "open 127.0.0.1 localhost 10.0.2.2 log.example.org",
     "processes": "python3.13 quotary-init",
     "programs": "/usr/bin python3.13",
     "kernel/modules_disabled": "1",
@@ -410,7 +416,16 @@ def test_the_image_boots_imports_what_it_serves_with_and_is_locked_down(twice: T
     mounts = {
         place: (kind, set(options.split(","))) for place, kind, options in map(str.split, mounted(found))
     }
-    assert mounts.keys() == {"/", "/dev", "/proc", "/run", "/sys", "/sys/kernel/security", "/tmp"}
+    assert mounts.keys() == {
+        "/",
+        "/etc/hosts",
+        "/dev",
+        "/proc",
+        "/run",
+        "/sys",
+        "/sys/kernel/security",
+        "/tmp",
+    }
     assert mounts["/"][0] == "erofs"
     assert {"ro", "nodev", "nosuid"} <= mounts["/"][1]
     for place in mounts.keys() - {"/"}:
