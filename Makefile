@@ -1,5 +1,5 @@
 # make demo: the whole story on this machine.   make test: the whole suite.   Both set up what they need.
-.PHONY: help demo test lint types bench soak fuzz lock clean setup setup-test
+.PHONY: help demo test lint types bench soak fuzz lock release clean setup setup-test
 .DEFAULT_GOAL := help
 VENV := .venv
 BIN := $(VENV)/bin
@@ -41,6 +41,9 @@ lock: ## resolve requirements.in again (needs pip-tools)
 	$(COMPILE) requirements-s3test.lock requirements-s3test.in
 	@sed -i -e '/^# WARNING: pip install/d' -e '/^# Consider using a hashable/d' -e '/^quotary @ /,/^    # via -r/d' requirements.lock \
 	  requirements-s3test.lock
+
+release: ## wheel, sdist, bill of materials, saved verifier, digests (ARGS='FOLDER --service ...'; docs/upgrade.md)
+	@$(BIN)/python deploy/distribution.py $(or $(ARGS),dist)
 
 clean: ## remove the environment and the demo's files
 	rm -rf $(VENV) .venv-s3 var build dist *.egg-info

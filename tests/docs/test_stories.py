@@ -20,7 +20,7 @@ __all__ = ["live", "released"]
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
 ADDRESS = re.compile(r"127\.0\.0\.1:\d{2,5}")
-IN_TOWN = ("audit.md", "witness.md", "private.md", "build.md")
+IN_TOWN = ("audit.md", "witness.md", "private.md", "build.md", "upgrade.md")
 ALONE = ("evidence.md", "start.md", "operations.md", "clients.md")
 QUOTE = "tdx/v4-20a06f-near-uptodate.quote"
 COMMAND = re.compile(r"^ {4}(?:quotary|make|sh|pip|apt-get|python3?) .*", re.MULTILINE)
@@ -56,6 +56,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     with Stage(tmp_path_factory.mktemp("town"), addresses()) as stage:
         stage.swaps["https://log.example.org"] = "http://" + stage.swaps["127.0.0.1:8480"]
         stage.play(DOCS / "start.md", stays=True)
+        (stage.folder / "quotary").symlink_to(ROOT)
         yield stage
 
 
