@@ -25,6 +25,7 @@ from eth_account.messages import encode_defunct
 from builder.model import MadeModel
 from enclave.boot import Shown
 from enclave.chat import APIError
+from enclave.doors import ethereum
 from enclave.doors.book import Asker
 from enclave.doors.routes import WAITING, Doors
 from enclave.transformer import TransformerModel
@@ -356,10 +357,20 @@ def test_c23_reports_wait_for_one_another_and_only_so_many_may_wait() -> None:
     assert doors.get(house, "/v1/attestation/report", asker) is not None
 
 
-def test_evidence_that_has_no_place_in_a_report_is_refused(
-    folder: Path, loaded: TransformerModel, model: MadeModel
+@pytest.mark.parametrize("platform", ["sim-snp", "sim-nitro"])
+def test_evidence_that_has_no_place_in_a_report_is_refused_and_everything_else_is_answered(
+    folder: Path, loaded: TransformerModel, model: MadeModel, platform: str
 ) -> None:
-    with opened(folder, loaded, model.digest, platform="sim-snp") as site:
+    with opened(folder, loaded, model.digest, platform=platform) as site:
         for path in ("/v1/attestation/report", "/api/v1/tee/attestation"):
             status, found = get(site, path)
             assert (status, code(found)) == (501, "unsupported_platform")
+            message = found["error"]["message"]
+            assert platform in message
+            assert "/v1/attestation" in message
+        chat_id = ask(site, "/v1/chat/completions", SERVICE)[2]
+        signed = get(site, f"/v1/signature/{chat_id}")[1]
+        live = site.enclave.keys.current()
+        assert live is not None
+        keys = [key.public for key in Keyset.parse(live.document).of_role(DOOR) if key.alg == "secp256k1"]
+        assert signed["signing_address"] == ethereum.checksummed(ethereum.address(keys[0]))
