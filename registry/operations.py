@@ -177,6 +177,7 @@ _PAGES: dict[str, tuple[str, tuple[str, ...], tuple[str, ...]]] = {
     "/log/consistency": ("That one size continues another", _LATER, ("older", "newer")),
     "/witnesses": ("The witnesses and how far they are", ("not-yet-published",), ()),
     "/verify": ("Check a checkpoint or proof in this browser", (), ()),
+    "/audit": ("Replay the log in this browser", (), ()),
     "/policies": ("Try a policy on a bundle in this browser", (), ()),
     "/trust": ("What to pin", ("not-yet-published",), ()),
     "/status": ("What works and what is late", ("not-yet-published",), ()),

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from functools import cache, partial
 from typing import Any
 
-from flask import Blueprint, Response, jsonify, render_template, request
+from flask import Blueprint, Response, jsonify, make_response, render_template, request
 from jinja2 import FileSystemLoader
 
 import web
@@ -21,21 +21,22 @@ from registry.c2sp import IMMUTABLE, cached
 from registry.errors import NotFound
 from registry.pages import feeds
 from registry.pages.lookup import iso
-from registry.pages.standalone import MODULES, standalone
+from registry.pages.standalone import MODULES, REPLAY, standalone
 from registry.pages.table import FEEDS, PAGES, Page, twin
 from registry.site import Site
 
 FRESH_SECONDS = 600
-POLICY = (
+_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "form-action 'self'; base-uri 'none'; frame-ancestors 'none'; "
-    "require-trusted-types-for 'script'; trusted-types 'none'"
+    "require-trusted-types-for 'script'; trusted-types {}"
 )
-TYPES = {"style.css": "text/css"} | dict.fromkeys([*MODULES, "boot.js"], "text/javascript")
+POLICY = _POLICY.format("'none'")
+TYPES = {"style.css": "text/css"} | dict.fromkeys([*MODULES, *REPLAY, "boot.js"], "text/javascript")
 
 STANDALONE = "/verify/standalone.html"
 
-View = Callable[..., str | Response]
+View = Callable[..., Response]
 
 
 def blueprint(site: Site) -> Blueprint:
@@ -56,8 +57,10 @@ def blueprint(site: Site) -> Blueprint:
     return made
 
 
-def _page(site: Site, page: Page, **values: Any) -> str:
-    return render_template(page.template, **page.said(site, **values))
+def _page(site: Site, page: Page, **values: Any) -> Response:
+    response = make_response(render_template(page.template, **page.said(site, **values)))
+    response.headers["Content-Security-Policy"] = _POLICY.format(page.trusted_types)
+    return response
 
 
 def _twin(site: Site, page: Page, **values: Any) -> Response:

@@ -15,6 +15,8 @@ MODULES = (
     "cbor.js", "x509.js", "layouts.js", "quote.js", "receipt.js", "pasted.js",
 )  # fmt: skip
 """In the order of their imports."""
+REPLAY = ("f1.js", "orders.js", "replay.js", "audit.js")
+"""What ``/audit`` needs besides, and no saved page: it reads the log's files from where it was served."""
 PARTS = ("paste", "outcome", "answers")
 """What this page and ``/verify`` have word for word."""
 ITEM = "verify/standalone.html"

@@ -30,10 +30,14 @@ Feed = Callable[..., feeds.Feed]
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page; ``said`` is called with the site and the values in the address."""
+    """One page; ``said`` is called with the site and the values in the address.
+
+    trusted_types: the one policy by which its script may name a Worker; none may elsewhere
+    """
 
     template: str
     said: Said
+    trusted_types: str = "'none'"
 
 
 def _checks(site: Site) -> dict[str, object]:
@@ -72,6 +76,7 @@ PAGES: Mapping[str, Page] = {
     "/log/consistency": Page("consistency.html", history.consistency),
     "/witnesses": Page("witnesses.html", standing.witnesses),
     "/verify": Page("verify.html", _checks),
+    "/audit": Page("audit.html", _checks, "quotary-audit"),
     "/policies": Page("policies.html", _checks),
     "/trust": Page("trust.html", standing.trust),
     "/status": Page("status.html", standing.status),

@@ -56,6 +56,8 @@ READS = {
     "/api/v1/services": "/api/v1/services",
     "/api/v1/services/<path:service>": f"/api/v1/services/{SERVICE}",
     "/api/v1/tcb/<platform>": "/api/v1/tcb/sim-tdx",
+    "/audit": "/audit",
+    "/audit.json": "/audit.json",
     "/builders": "/builders",
     "/builders.atom": "/builders.atom",
     "/builders.json": "/builders.json",

@@ -18,12 +18,13 @@ const ENDS = ["freeze", "shard-closed"];
 
 /**
  * Replay a whole log, its orders included: like `replay`, and with `orders`, each with the index of its state entry.
- * @param {string} origin @param {Uint8Array[]} entries
+ * @param {string} origin @param {Uint8Array[]} entries @param {(index: number) => void} progress is told each state entry
  */
-export async function audit(origin, entries) {
+export async function audit(origin, entries, progress = () => {}) {
   const orders = [];
   const found = await replay(origin, entries, async (reserved, count, state, log) => {
     let order;
+    progress(state.size);
     try { order = await checkInterval(origin, reserved, count, state, log); }
     catch (error) { throw new Contradiction(`order before state entry ${state.size}: ${error.message}`); }
     if (order !== null) orders.push({ state: state.size, order });

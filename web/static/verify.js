@@ -289,7 +289,10 @@ function parseQuorum(text) {
   const holds = (name, signed) => groups.has(name)
     ? groups.get(name).members.filter((member) => holds(member, signed)).length >= groups.get(name).least
     : signed.has(witnesses.get(name));
-  return { quorum, holds };
+  const timeOf = (name, times) => groups.has(name)
+    ? groups.get(name).members.map((member) => timeOf(member, times)).sort((a, b) => b - a)[groups.get(name).least - 1]
+    : times.get(witnesses.get(name)) ?? -Infinity;
+  return { quorum, holds, timeOf };
 }
 
 const vkeyOf = ({ name, id, algorithm, key }) => `${name}+${id}+${btoa(String.fromCharCode(algorithm, ...key))}`;
@@ -298,6 +301,26 @@ async function newestTime(key, note) {
   const times = [];
   for (const line of note.signatures.filter((s) => s.name === key.name && s.id === key.id)) times.push(await verifySignature(key, line, note));
   return times.sort((a, b) => Number(a - b)).at(-1);
+}
+
+const AHEAD_SECONDS = 300;
+
+/**
+ * Until when the quorum of a policy has seen a checkpoint: of k witnesses of n, the k-th newest time.
+ * @param {object} note @param {string} policyText @param {number} now seconds since 1970; what is too far ahead of it counts as absent
+ * @returns {Promise<number|null>} null where the policy demands no witness, or this browser cannot check enough of them
+ */
+export async function quorumTime(note, policyText, now) {
+  const times = new Map(), { quorum, timeOf } = parseQuorum(policyText);
+  for (const { role, key } of await parsePolicyKeys(policyText)) {
+    if (role !== "witness") continue;
+    try {
+      const time = Number(await newestTime(key, note) ?? 0n);
+      if (time > 0 && time <= now + AHEAD_SECONDS) times.set(vkeyOf(key), time);
+    } catch (error) { if (!(error instanceof NotHere)) throw error; }
+  }
+  const at = quorum === "none" ? -Infinity : timeOf(quorum, times);
+  return at === -Infinity ? null : at;
 }
 
 const OUTCOMES = [[NotHere, "not checked"], [Malformed, "not checked"], [Refused, "refused"], [NotFound, "not found"]];
