@@ -201,6 +201,10 @@ class Machine:
         bundle = setup.log.bundle(named, _measurement(setup.policy, document.evidence))
         return judge(document, nonce, bundle, setup.policy, setup.memory, setup.clock)
 
+    def evidence(self, keyset: bytes, nonce_root: bytes) -> AttestationDocument:
+        """Have a keyset (canonical bytes) and the root of some nonces bound into evidence, devices too."""
+        return _document(self.setup, keyset, _devices(self.setup, keyset), nonce_root)
+
     def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown:
         """Ask for evidence over 64 bytes that a door laid out, and GPUs for theirs over its nonce."""
         setup, verdict = self.setup, believed.verdict
@@ -225,7 +229,7 @@ class Machine:
 
     def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
         setup, started = self.setup, time.monotonic()
-        document = _document(setup, keyset, _devices(setup, keyset), UNCHALLENGED)
+        document = self.evidence(keyset, UNCHALLENGED)
         quoted = time.monotonic()
         bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
         fetched = time.monotonic()

@@ -9,7 +9,16 @@ from types import MappingProxyType
 from flask import Flask, Response, json, request
 from werkzeug.exceptions import HTTPException
 
-from quotary.errors import CannotTell, Malformed, NotAuthorised, QuotaryError, Rejected, Unsupported
+from quotary.errors import (
+    CannotTell,
+    Malformed,
+    NotAuthorised,
+    NotInLog,
+    QuotaryError,
+    Refused,
+    Rejected,
+    Unsupported,
+)
 
 MEDIA_TYPE = "application/problem+json"
 
@@ -31,6 +40,11 @@ KINDS: Mapping[str, Kind] = MappingProxyType(
             400, "The request is not what it should be", "Compare it with docs/formats/oblivious.md."
         ),
         "not-authorised": Kind(401, "The credential is not one that counts", "Send the one you were given."),
+        "refused": Kind(
+            403,
+            "What was asked is not allowed",
+            "The detail names the check, docs/formats/kms.md has them.",
+        ),
         "not-found": Kind(404, "Nothing has this address", "docs/formats/oblivious.md lists the resources."),
         "method-not-allowed": Kind(
             405, "The resource does not do this", "The header Allow says what it does."
@@ -56,6 +70,8 @@ _BY_ERROR: tuple[tuple[type[QuotaryError], str], ...] = (
     (Unsupported, "unsupported"),
     (NotAuthorised, "not-authorised"),
     (Rejected, "rejected"),
+    (Refused, "refused"),
+    (NotInLog, "refused"),
     (CannotTell, "gateway"),
 )
 

@@ -63,6 +63,7 @@ COMMANDS = {
     "verifier": Lazy("quotary.cli:verifier", "Judge evidence for others, or check such a result.", _SERVE),
     "registry": Lazy("registry.cli:registry", "Run the log.", _SERVE, "registry"),
     "issuer": Lazy("private.cli:issuer", "Issue anonymous tokens.", _PRIVATE, "private"),
+    "kms": Lazy("private.kms.cli:kms", "Keep keys for enclaves in shares.", _PRIVATE, "private"),
     "relay": Lazy(
         "private.cli:relay", "Pass sealed requests on: who asks, and not what.", _PRIVATE, "private"
     ),

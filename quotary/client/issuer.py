@@ -11,13 +11,11 @@ from datetime import UTC, datetime, timedelta
 
 from quotary.canonical import Fields
 from quotary.client.log import LogClient
+from quotary.client.notices import Wanted, read_notice
 from quotary.client.policy import IssuerRules, Policy
-from quotary.errors import CannotTell, InvalidSignature, Malformed, Refused, Rejected
+from quotary.errors import CannotTell, Malformed, Refused, Rejected
 from quotary.oblivious.privacy_pass import Challenge, decode_key, key_id
-from quotary.statements.envelope import Envelope, verify
 from quotary.statements.notice import Notice
-from quotary.statements.schema import parse_statement
-from quotary.tlog.proof import TlogProof
 
 KIND = "issuer-key"
 MAX_LIFETIME = timedelta(days=8)
@@ -64,17 +62,9 @@ def read_issuer_key(entry: bytes, proof: bytes, policy: Policy) -> IssuerKey:
     2. It is a notice of the issuer's service about one key.
     3. As many of the policy's signers as it demands signed it.
     """
-    rules, found = rules_of(policy), TlogProof.parse(proof)
-    found.verify(entry, policy.tlog)
-    envelope = Envelope.parse(entry)
-    statement = parse_statement(envelope.payload)
-    notice = statement.predicate
-    if statement.kind != KIND or not isinstance(notice, Notice):
-        raise Rejected("issuer key", f"a {statement.kind}", KIND)
-    if (notice.header.log, notice.header.service) != (policy.origin, rules.service):
-        raise Rejected("issuer key", f"one of {notice.header.service}", f"one of {rules.service}")
-    _require_signers(envelope, rules)
-    return _key(notice, found.index)
+    rules = rules_of(policy)
+    logged = read_notice(entry, proof, policy, Wanted("issuer key", KIND, rules.service, rules.signers))
+    return _key(logged.notice, logged.index)
 
 
 def issuer_keys(log: LogClient, policy: Policy, now: datetime) -> Sequence[IssuerKey]:
@@ -107,21 +97,6 @@ def key_of(keys: Sequence[IssuerKey], named: bytes) -> IssuerKey:
         if key.id == named:
             return key
     raise CannotTell("no key of the issuer in the log has this id now")
-
-
-def _require_signers(envelope: Envelope, rules: IssuerRules) -> None:
-    signed = set()
-    for signature in envelope.signatures:
-        public = rules.signers.keys.get(signature.keyid)
-        if public is None:
-            continue
-        try:
-            verify(public, signature, envelope.payload)
-        except InvalidSignature:
-            raise Rejected("issuer key", "a signature that does not hold", "valid ones") from None
-        signed.add(signature.keyid)
-    if len(signed) < rules.signers.threshold:
-        raise Rejected("issuer key", f"{len(signed)} signatures by its signers", str(rules.signers.threshold))
 
 
 def _key(notice: Notice, index: int) -> IssuerKey:

@@ -129,6 +129,17 @@ class IssuerRules:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyServiceRules:
+    """Whose nodes release keys to attested enclaves (docs/formats/kms.md).
+
+    service: the key service's name in the log; signers: whose signatures an epoch of its needs, its nodes'
+    """
+
+    service: str
+    signers: KeySet
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A parsed policy.
 
@@ -141,6 +152,7 @@ class Policy:
     rebuilders:   who must have rebuilt a release; None is the written ``none``
     devices:      what GPUs must show; None: a release that demands any is refused
     issuer:       whose token each answer costs; None: answers cost none
+    kms:          who keeps keys for the services' enclaves; None: nobody
     """
 
     digest: bytes
@@ -157,6 +169,7 @@ class Policy:
     devices: DeviceRules | None
     enclave: EnclaveRules | None
     issuer: IssuerRules | None
+    kms: KeyServiceRules | None
 
     @property
     def origin(self) -> str:
@@ -202,6 +215,7 @@ class Policy:
             ),
             enclave=fields.optional("enclave", lambda name: _enclave(fields.fields(name))),
             issuer=fields.optional("issuer", lambda name: _issuer(fields.fields(name))),
+            kms=fields.optional("kms", lambda name: _kms(fields.fields(name))),
         )
         minimum.done()
         fields.done()
@@ -352,6 +366,14 @@ def _issuer(fields: Fields) -> IssuerRules:
         fields.name("name", 253),
         parse_service(fields.text("service", 100)),
         _keys(fields.fields("signers"), "threshold"),
+    )
+    fields.done()
+    return rules
+
+
+def _kms(fields: Fields) -> KeyServiceRules:
+    rules = KeyServiceRules(
+        parse_service(fields.text("service", 100)), _keys(fields.fields("signers"), "threshold")
     )
     fields.done()
     return rules

@@ -2,9 +2,16 @@
 
 import pytest
 
+from simulator.pki import PKI
+from simulator.tdx import Platform
 from tests.fakes.machine import World, hardware
 
 
+@pytest.fixture(scope="session")
+def vendor(tmp_path_factory: pytest.TempPathFactory) -> tuple[PKI, Platform]:
+    return hardware(tmp_path_factory.mktemp("vendor"))
+
+
 @pytest.fixture
-def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    return World(*hardware(tmp_path_factory.mktemp("vendor"))).publish()
+def world(vendor: tuple[PKI, Platform]) -> World:
+    return World(*vendor).publish()

@@ -1,0 +1,1 @@
+"""``quotary kms``: one node of a key service, run by an operator of its own (docs/formats/kms.md)."""
