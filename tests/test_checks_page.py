@@ -36,6 +36,7 @@ SECTIONS = {
         ("test_nvidia", "test_rim", "test_devices", "test_ocsp"),
     ),
     "A token of NVIDIA's service": (("nras",), ("test_nras",)),
+    "An RA-TLS certificate": (("ratls",), ("test_ratls",)),
 }
 # Modules without named checks of evidence: formats, and what a builder makes before a log knows it.
 WITHOUT = {"binding", "measure/eif_signature", "measure/idblock", "measure/sigstruct"}

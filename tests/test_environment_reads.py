@@ -24,6 +24,7 @@ REVIEWED = {
         "QUOTARY_LOG",
     ): "which log is asked; what it answers is verified or called a hint",
     ("enclave/transformer.py", "CUBLAS_WORKSPACE_CONFIG"): "written, so that a GPU adds in one order",
+    ("enclave/api.py", "gunicorn.socket"): "of a request, not of the process: the socket it came in on",
     ("enclave/serve.py", "*"): "refuses every variable that is not on the short list",
     ("builder/apt.py", "QUOTARY_DEBIAN_MIRROR"): "where packages are fetched; each is compared with the lock",
     ("builder/apt.py", "*"): "handed on to apt, whose packages are compared with the lock",
