@@ -7,6 +7,7 @@ from flask import Blueprint, Response, json, request
 
 from quotary.canonical import b64, hexbytes, parse_canonical
 from quotary.errors import Malformed, QuotaryError
+from quotary.statements.cose import MEDIA_TYPE
 from quotary.statements.envelope import MAX_ENTRY
 from quotary.statements.keys import key_measurement, key_service
 from quotary.tlog.merkle import leaf_hash
@@ -16,6 +17,7 @@ from registry.body import read_body
 from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
 from registry.collateral import Collateral
+from registry.cose import CoseProofs
 from registry.errors import NotFound, TooLarge
 from registry.facts import COST, MAX_BODY, Bench
 from registry.quota import sender
@@ -117,6 +119,19 @@ def _reading(routes: Blueprint, site: Site) -> None:
         old, new = _index(request.args.get("old", "")), _index(request.args.get("new", str(size)))
         path = [b64(digest) for digest in public.consistency(old, new, size)]
         return _json({"old": old, "new": new, "path": path}, caching=IMMUTABLE)
+
+    cose = CoseProofs(public, site.signer)
+
+    @routes.get("/cose/inclusion/<name>")
+    def cose_inclusion(name: str) -> Response:
+        snapshot = public.snapshot()
+        by_hash = len(name) == 64
+        index = public.index_of(hexbytes(name, 32), snapshot.size) if by_hash else _index(name)
+        return cached(cose.inclusion(index, snapshot), MEDIA_TYPE, SHORT)
+
+    @routes.get("/cose/consistency/<size>")
+    def cose_consistency(size: str) -> Response:
+        return cached(cose.consistency(_index(size), public.snapshot()), MEDIA_TYPE, SHORT)
 
     @routes.get("/search")
     def search() -> Response:

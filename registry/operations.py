@@ -15,6 +15,7 @@ HTML = "text/html; charset=utf-8"
 ATOM = "application/atom+xml; charset=utf-8"
 NDJSON = "application/x-ndjson"
 BUNDLE = "application/vnd.quotary.bundle+json"
+COSE = 'application/cose; cose-type="cose-sign1"'
 
 EVERYWHERE = ("http", "internal", "method-not-allowed", "unavailable")
 """Problem types with which any route may answer."""
@@ -72,6 +73,12 @@ _API: dict[str, Operation] = {
         ("old", "new"),
         "Consistency",
         True,
+    ),
+    "api.cose_inclusion": Operation(
+        "A COSE receipt (RFC 9942) of an entry's inclusion, by index or leaf hash", COSE, _ABSENT, cached=True
+    ),
+    "api.cose_consistency": Operation(
+        "A COSE receipt (RFC 9942) that the published log continues an older size", COSE, _LATER, cached=True
     ),
     "api.search": Operation(
         "Exact search, newest first",

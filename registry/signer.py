@@ -18,10 +18,14 @@ from contextlib import AbstractContextManager, closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PrivateKey
+
 from quotary.canonical import Fields, b64, unb64
-from quotary.errors import InvalidProof, Malformed, QuotaryError
+from quotary.errors import InvalidProof, InvalidSignature, Malformed, QuotaryError
+from quotary.statements.cose import CoseHead
 from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import verify_consistency
+from quotary.tlog.note import ED25519, Note
 from quotary.token.errors import TokenRefused, TokenUnavailable
 from registry import flush, wire
 from registry.errors import FlushFailed, SignerRefused
@@ -64,7 +68,7 @@ class Signer:
         """Answer one request; a refusal is an answer with the member ``error``."""
         try:
             fields = Fields(message, "request")
-            op = fields.choice("op", "head", "keys", "promises", "reload", "sign")
+            op = fields.choice("op", "cose", "head", "keys", "promises", "reload", "sign")
             if op == "head":
                 found = self._head
             elif op == "keys":
@@ -73,6 +77,8 @@ class Signer:
                 found = self._reload
             elif op == "sign":
                 found = self._sign_request(fields)
+            elif op == "cose":
+                found = self._cose_request(fields)
             else:
                 found = self._promises_request(fields)
             fields.done()
@@ -153,6 +159,26 @@ class Signer:
         except (InvalidProof, Malformed) as error:
             wanted = f"a proof that size {checkpoint.size} continues the signed {last.size}"
             raise SignerRefused("consistency", str(error), wanted) from error
+
+    def _cose_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
+        note = Note.parse(fields.base64("note"))
+        return lambda: self._cose(note)
+
+    def _cose(self, note: Note) -> dict[str, object]:
+        """Say of a head in COSE's words what this very key has said of it in a note, and nothing else."""
+        names = {(line.name, line.key_id) for line in note.signatures}
+        keys = [key for key in self._keys.signing if key.alg == ED25519]
+        signed = [key for key in keys if (key.name, key.verifier.key_id) in names]
+        try:
+            key = signed[-1]
+            note.verify([key.verifier])
+        except (IndexError, InvalidSignature) as error:
+            raise SignerRefused("signed note", "one without this signer's line", "its own note") from error
+        checkpoint = Checkpoint.parse(note.text)
+        head = CoseHead.of(checkpoint.origin, checkpoint.size, key.verifier.public)
+        assert not isinstance(key.private, MLDSA44PrivateKey)  # its type byte says so
+        signature = key.private.sign(head.signed_bytes(checkpoint.root))
+        return {"key": head.key.hex(), "signature": b64(signature)}
 
     def _promises_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
         promises = [self._promise(item) for item in fields.items("promises", MAX_PROMISES, low=1)]

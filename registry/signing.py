@@ -46,6 +46,15 @@ class SignerClient:
         request = {"op": "sign", "size": size, "root": root.hex(), "proof": [b64(digest) for digest in proof]}
         return _bytes(self._ask({**request, "final": True} if final else request), "note")
 
+    def cose(self, note: bytes) -> tuple[bytes, bytes]:
+        """Get a COSE signature over the head of a note that the signer itself signed: key (SHA-256 of its
+        SubjectPublicKeyInfo) and 64 bytes.
+        """
+        fields = self._ask({"op": "cose", "note": b64(note)})
+        found = fields.hexbytes("key", 32), fields.base64("signature", length=64)
+        fields.done()
+        return found
+
     def vkeys(self) -> tuple[VerifierKey, ...]:
         """Ask which keys sign checkpoints."""
         return self._ask_vkeys("keys")

@@ -39,6 +39,7 @@ COMMANDS = {
     "get": Lazy("quotary.cli.read:get", "Fetch one entry of a log.", _READ),
     "search": Lazy("quotary.cli.read:search", "List what a log says of a service (a hint).", _READ),
     "proof": Lazy("quotary.cli.read:proof", "Fetch and check an entry's inclusion proof.", _READ),
+    "cose": Lazy("quotary.cli.cose:cose", "Fetch and check proofs as COSE receipts.", _READ),
     "bundle": Lazy("quotary.cli.read:bundle", "Fetch and check the bundle of a measurement.", _READ),
     "quote": Lazy("quotary.cli:evidence", "Look at or verify hardware evidence.", _READ),
     "receipt": Lazy("quotary.cli.receipt:receipt", "Check what an enclave signed about an answer.", _READ),

@@ -10,6 +10,7 @@ from urllib.parse import quote, urlencode
 
 from quotary.errors import CannotTell, Malformed, NotAuthorised, QuotaryError, Unsupported
 from quotary.net.transport import Limits, Reply, Request, Transport
+from quotary.statements.cose import MAX_RECEIPT
 
 MAX_BUNDLE = 1 << 20
 MAX_NOTE = 1 << 17
@@ -44,6 +45,15 @@ class LogClient:
     def proof(self, name: int | bytes) -> bytes:
         """Fetch the proof (tlog-proof@v1) of an entry by index or leaf hash."""
         return self._get(f"/api/v1/proofs/{name.hex() if isinstance(name, bytes) else name}", MAX_NOTE)
+
+    def cose_inclusion(self, name: int | bytes) -> bytes:
+        """Fetch a COSE receipt of an entry's inclusion, by index or leaf hash."""
+        shown = name.hex() if isinstance(name, bytes) else name
+        return self._get(f"/api/v1/cose/inclusion/{shown}", MAX_RECEIPT)
+
+    def cose_consistency(self, old: int) -> bytes:
+        """Fetch a COSE receipt that the published log continues the one of ``old`` entries."""
+        return self._get(f"/api/v1/cose/consistency/{old}", MAX_RECEIPT)
 
     def service(self, name: str) -> Mapping[str, object]:
         """Fetch what the log says of a service: a hint, not proof."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from quotary.client.policy import Policy
+from quotary.tlog.merkle import leaf_hash
 from tests.cli.conftest import Run, run
 from tests.fakes import authority
 from tests.fakes.log import policy_bytes
@@ -71,6 +72,32 @@ def test_entries_are_found_fetched_and_proven(log: Log, policy: Path, run: Run, 
     ran = run("verify", tmp_path / "release.entry", "--policy", policy, "--simulation", "--url", log.address)
     assert ran.code == 0, ran.err
     assert "is active" in ran.out
+
+
+def test_cose_receipts_are_fetched_and_verified_again_offline(
+    log: Log, policy: Path, run: Run, tmp_path: Path
+) -> None:
+    judged = ("--policy", policy, "--simulation")
+    asked = (*judged, "--url", log.address)
+    entry, other, old = tmp_path / "1.entry", tmp_path / "2.entry", tmp_path / "checkpoint"
+    old.write_bytes(log.get("/checkpoint"))
+    assert run("get", "1", "--url", log.address, "--out", entry).code == 0
+    assert run("get", "2", "--url", log.address, "--out", other).code == 0
+    ran = run("cose", "inclusion", "1", *asked, "--out", tmp_path / "1.cose")
+    assert ran.code == 0, ran.err
+    assert "not checked: witnesses" in ran.out
+    digest = leaf_hash(entry.read_bytes()).hex()
+    assert run("cose", "inclusion", digest, *asked, "--out", tmp_path / "hash.cose").code == 0
+    ran = run("cose", "verify", tmp_path / "hash.cose", *judged, "--entry", entry, "--json")
+    assert (ran.code, json.loads(ran.out)["index"]) == (0, 1)
+    assert run("cose", "verify", tmp_path / "1.cose", *judged, "--entry", other).code == 10
+    assert run("cose", "verify", tmp_path / "1.cose", *judged).code == 2
+    assert run("cose", "inclusion", "one", *asked, "--out", tmp_path / "no.cose").code == 2
+    assert run("cose", "inclusion", "9999", *asked, "--out", tmp_path / "no.cose").code == 40
+    ran = run("cose", "consistency", "--old", old, *asked, "--out", tmp_path / "new.cose")
+    assert ran.code == 0, ran.err
+    assert run("cose", "verify", tmp_path / "new.cose", *judged, "--old", old).code == 0
+    assert run("cose", "verify", tmp_path / "1.cose", *judged, "--old", old).code == 10
 
 
 def test_a_bundle_is_fetched_kept_and_verified_again_offline(

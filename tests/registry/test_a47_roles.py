@@ -47,6 +47,8 @@ READS = {
     "/api/v1/bundles/<path:service>/<measurement>": f"/api/v1/bundles/{SERVICE}/{ID}",
     "/api/v1/collateral/<platform>/<product>": "/api/v1/collateral/tdx/b0c06f000000",
     "/api/v1/consistency": "/api/v1/consistency?old=2",
+    "/api/v1/cose/consistency/<size>": "/api/v1/cose/consistency/2",
+    "/api/v1/cose/inclusion/<name>": "/api/v1/cose/inclusion/0",
     "/api/v1/entries/<index>": "/api/v1/entries/0",
     "/api/v1/entries/by-hash/<digest>": "/api/v1/entries/by-hash/GENESIS",
     "/api/v1/log": "/api/v1/log",

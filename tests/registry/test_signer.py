@@ -11,8 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from quotary import ed25519
 from quotary.canonical import b64, unb64
 from quotary.errors import CannotTell, InvalidSignature, Malformed, Refused
+from quotary.statements.cose import CoseHead
 from quotary.tlog.checkpoint import Checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
@@ -323,3 +325,33 @@ def test_nothing_is_signed_after_a_final_head_also_by_the_next_process(tmp_path:
         refused = ask(again, 7, root(7), growth(3, 7))
         assert refused["check"] == "end of the log"
         assert refused["wanted"] == "the final size 3"
+
+
+def cose(signer: Signer, note: bytes) -> dict[str, object]:
+    return signer.answer({"op": "cose", "note": b64(note)})
+
+
+def test_a_head_that_was_signed_is_signed_in_cose_too_and_no_other(tmp_path: Path, keys: LogKeys) -> None:
+    signer = signer_of(tmp_path)
+    note = ask_note(signer, 5, root(5))
+    key = keys.signing[0].verifier.public
+    found, head = cose(signer, note), CoseHead.of(ORIGIN, 5, key)
+    ed25519.verify(key, unb64(str(found["signature"])), head.signed_bytes(root(5)))
+    assert found["key"] == head.key.hex()
+    ask_note(signer, 9, root(9), growth(5, 9))
+    (tmp_path / "other").mkdir()
+    assert cose(signer, note) == found  # what was signed once may be said again
+    for other in (
+        note.replace(b"\n5\n", b"\n6\n", 1),
+        note.replace(ORIGIN.encode(), b"log.example.org/other/simulation", 1),
+        create_log_keys(tmp_path / "other", ORIGIN).signing[0].line(Note.parse(note).text, 1).encode(),
+    ):
+        foreign = other if b"\n\n" in other else Note.parse(note).text.encode() + b"\n" + other
+        assert cose(signer, foreign)["error"] == "refused"
+    assert cose(signer, b"no note")["error"] == "malformed"
+
+
+def test_no_bytes_that_are_signed_for_cose_are_a_notes_text() -> None:
+    signed = CoseHead.of(ORIGIN, 5, bytes(32)).signed_bytes(root(5))
+    with pytest.raises(UnicodeDecodeError):
+        signed.decode("utf-8")
