@@ -17,7 +17,7 @@ from quotary.cli.replaying import FINDINGS, files_of, origin_folder, progress
 from quotary.client.finding import Finding, keep
 from quotary.client.monitor import Looked, Monitor
 from quotary.client.opener import Opener
-from quotary.client.outputs import Mail, Output, Webhook
+from quotary.client.outputs import Mail, Output, Webhook, webhook_key
 from quotary.client.policy import Policy
 from quotary.client.replay_store import ReplayStore
 from quotary.client.watch import MAX_WATCH, MailAccount, Watch
@@ -105,7 +105,11 @@ def monitor(
 
 def _outputs(watch: Watch, policy: Policy) -> list[Output]:
     transport = HTTP(plain_http=policy.simulation)
-    found: list[Output] = [Webhook(transport, url, number) for number, url in enumerate(watch.webhooks, 1)]
+    key = None if watch.secret is None else webhook_key(read_bytes(Path(watch.secret), 256))
+    found: list[Output] = [
+        Webhook(transport, url, number, key, lambda: datetime.now(UTC))
+        for number, url in enumerate(watch.webhooks, 1)
+    ]
     if watch.mail is not None:
         found.append(Mail(watch.mail, partial(_post, _server(watch.mail))))
     return found

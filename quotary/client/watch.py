@@ -98,6 +98,7 @@ class Watch:
     witnesses:     whether each witness of the policy is missed, not only their quorum
     peers:         other places that show the same log
     webhooks:      addresses that take alerts; mail: None where no mail is sent; feed: path of an Atom file
+    secret:        file with the key that signs what webhooks get; None where nothing does
     """
 
     rules: tuple[Rule, ...]
@@ -105,6 +106,7 @@ class Watch:
     witnesses: bool
     peers: tuple[str, ...]
     webhooks: tuple[str, ...]
+    secret: str | None
     mail: MailAccount | None
     feed: str | None
 
@@ -125,6 +127,7 @@ class Watch:
             log.boolean("each_witness"),
             _texts(log, "peers") or (),
             _texts(outputs, "webhooks") or (),
+            outputs.optional("webhook_secret_file", outputs.text),
             outputs.optional("mail", lambda name: _mail(outputs.fields(name))),
             outputs.optional("feed", outputs.text),
         )

@@ -1,5 +1,8 @@
 """The watch file is read strictly, and alerts reach a webhook and a mail server as documents and as mail."""
 
+import base64
+import hashlib
+import hmac
 import http.server
 import json
 import threading
@@ -10,12 +13,13 @@ from typing import Any
 import pytest
 
 from quotary.client.outbox import Alert
-from quotary.client.outputs import Mail, Webhook
+from quotary.client.outputs import Mail, Webhook, signature, webhook_key
 from quotary.client.watch import MailAccount, Watch
 from quotary.errors import CannotTell, Malformed, Usage
 from quotary.net.mail import MailServer, send_mail
 from quotary.net.transport import HTTP
 from tests.conftest import ROOT
+from tests.fakes.authority import NOW
 from tests.fakes.mail import mail_server
 
 FACTS = {"origin": "log.example.org/m", "event": "release", "at": "2026-11-21T12:00:00Z"}
@@ -91,12 +95,14 @@ def test_what_a_watch_file_must_say_is_not_left_out(place: tuple[str | int, ...]
 
 
 @contextmanager
-def receiver(status: int) -> Iterator[tuple[str, list[bytes]]]:
+def receiver(status: int, headers: list[dict[str, str]] | None = None) -> Iterator[tuple[str, list[bytes]]]:
     taken: list[bytes] = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             taken.append(self.rfile.read(int(self.headers["Content-Length"])))
+            if headers is not None:
+                headers.append({name.lower(): value for name, value in self.headers.items()})
             self.send_response(status)
             self.send_header("Content-Length", "0")
             self.end_headers()
@@ -113,9 +119,9 @@ def receiver(status: int) -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
-def hook(url: str) -> Iterator[Webhook]:
+def hook(url: str, key: bytes | None = None) -> Iterator[Webhook]:
     transport = HTTP()
-    yield Webhook(transport, url, 1)
+    yield Webhook(transport, url, 1, key, lambda: NOW)
     transport.close()
 
 
@@ -126,6 +132,55 @@ def test_a_webhook_gets_each_alert_as_a_document() -> None:
     assert [json.loads(body) for body in taken] == [
         {**alert.document, "number": alert.number} for alert in ALERTS
     ]
+
+
+def test_a_webhook_with_a_secret_can_tell_who_sent_what_and_when() -> None:
+    key, headers = bytes(range(32)), list[dict[str, str]]()
+    with receiver(204, headers) as (url, taken):
+        for output in hook(url, key):
+            output.send(ALERTS)
+    names = [found["webhook-id"] for found in headers]
+    assert names == [f"msg_{hashlib.sha256(b'log.example.org/m').hexdigest()[:16]}_{n}" for n in (1, 2)]
+    for found, body in zip(headers, taken, strict=True):
+        assert found["webhook-timestamp"] == str(int(NOW.timestamp()))
+        text = f"{found['webhook-id']}.{found['webhook-timestamp']}.".encode() + body
+        said = base64.b64encode(hmac.new(key, text, hashlib.sha256).digest()).decode()
+        assert found["webhook-signature"] == f"v1,{said}"
+
+
+def test_a_webhook_without_a_secret_has_no_signature() -> None:
+    headers = list[dict[str, str]]()
+    with receiver(204, headers) as (url, _):
+        for output in hook(url):
+            output.send(ALERTS)
+    assert not any(name.startswith("webhook-") for found in headers for name in found)
+
+
+def test_a_signature_is_that_of_the_specifications_example() -> None:
+    key = webhook_key(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\n")
+    body = b'{"test": 2432232314}'
+    assert signature(key, "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body) == {
+        "webhook-id": "msg_p5jXN8AQM9LWM0D4loKWxJek",
+        "webhook-timestamp": "1614265330",
+        "webhook-signature": "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=",
+    }
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"whsec_",
+        b"whsec_AAAA",
+        b"whsec_" + b"A" * 30,
+        b"A" * 44,
+        b"whsec_" + b"A" * 92,
+        b"whsec_" + b"\xff" * 44,
+    ],
+)
+def test_a_secret_of_another_form_is_malformed(text: bytes) -> None:
+    with pytest.raises(Malformed, match="webhooks' secret"):
+        webhook_key(text)
 
 
 def test_a_webhook_that_refuses_or_is_away_is_named_without_its_address() -> None:
