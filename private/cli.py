@@ -36,7 +36,7 @@ def serve(gateways: tuple[str, ...], bind: str, plain_http: bool) -> None:
     enclave's run it: one who runs both knows who asks.
     """
     from private.relay import create_app
-    from private.server import serve as run
+    from quotary.net.service import serve as run
     from quotary.net.transport import HTTP
 
     named = dict(_parse(text) for text in gateways)
@@ -119,7 +119,7 @@ def serve_issuer(folder: Path, bind: str) -> None:
     from private.issuer import create_app
     from private.issuing import LEDGER, load_accounts, load_keys
     from private.ledger import Ledger
-    from private.server import serve as run
+    from quotary.net.service import serve as run
 
     keys, accounts = load_keys(folder), load_accounts(folder)
     with closing(open_listener(bind, "--bind host:port")) as listener:

@@ -31,3 +31,8 @@ def test_the_readme_promises_the_two_commands() -> None:
     for command in ("make demo", "make test"):
         assert command in readme
         assert f"\n{command.removeprefix('make ')}:" in targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_no_page_was_left_half_merged(page) -> None:
+    assert re.findall(r"^(?:<{7}|={7}$|>{7})", page.read_text("utf-8"), re.MULTILINE) == []

@@ -1,29 +1,10 @@
-"""What the verifier answers when it has no verdict: RFC 9457 problem documents, each type a page."""
+"""The problems of a verifier that has no verdict."""
 
-import logging
-import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
 
-from flask import Flask, Response, json, request
-from werkzeug.exceptions import HTTPException
-
 from quotary.errors import CannotTell, Malformed, QuotaryError, Unsupported
-
-MEDIA_TYPE = "application/problem+json"
-
-log = logging.getLogger("verifier")
-
-
-@dataclass(frozen=True, slots=True)
-class Kind:
-    """One problem type; ``advice`` is what the caller can do."""
-
-    status: int
-    title: str
-    advice: str
-
+from quotary.net.problems import Kind, Problems
 
 KINDS: Mapping[str, Kind] = MappingProxyType(
     {
@@ -51,37 +32,4 @@ _BY_ERROR: tuple[tuple[type[QuotaryError], str], ...] = (
     (Unsupported, "unsupported"),
     (CannotTell, "unavailable"),
 )
-
-
-def register(app: Flask) -> None:
-    """Answer every error of ``app`` with a problem, and serve the pages that the types name."""
-    app.register_error_handler(Exception, _answer)
-    app.add_url_rule("/problems/<name>", "problem", _page, methods=["GET"])
-
-
-def _answer(error: Exception) -> Response:
-    if isinstance(error, HTTPException):
-        status = error.code or 500
-        allowed = getattr(error, "valid_methods", None)
-        headers = {"Allow": ", ".join(sorted(allowed))} if allowed else {}
-        return _problem(_BY_STATUS.get(status, "http"), error.name.lower(), status, headers)
-    name = next((name for kind, name in _BY_ERROR if isinstance(error, kind)), "internal")
-    if name != "internal":
-        return _problem(name, str(error), KINDS[name].status, {})
-    request_id = secrets.token_hex(8)
-    log.error("request.failed", extra={"request_id": request_id, "path": request.path}, exc_info=error)
-    return _problem(name, "see the verifier's own log", 500, {}, request_id=request_id)
-
-
-def _problem(name: str, detail: str, status: int, headers: Mapping[str, str], **more: str) -> Response:
-    document = {"type": f"/problems/{name}", "title": KINDS[name].title, "status": status, "detail": detail}
-    body = json.dumps({**document, "instance": request.path, **more}) + "\n"
-    return Response(body, status, {"Cache-Control": "no-store", **headers}, content_type=MEDIA_TYPE)
-
-
-def _page(name: str) -> Response:
-    kind = KINDS.get(name)
-    if kind is None:
-        return _problem("not-found", "no problem type has this name", 404, {})
-    text = f"{kind.title}\n\nstatus: {kind.status}\n\n{kind.advice}\n"
-    return Response(text, content_type="text/plain; charset=utf-8")
+register = Problems("verifier", KINDS, _BY_STATUS, _BY_ERROR, traceback=True).register

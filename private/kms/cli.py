@@ -232,7 +232,7 @@ def serve(
     """
     from private.kms.folder import TRUST, NodeFolder
     from private.kms.node import announcer, open_node
-    from private.server import serve as run_server
+    from quotary.net.service import serve as run_server
     from quotary.client.clock import SystemClock
     from quotary.client.trust import FileMemory
 

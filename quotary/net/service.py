@@ -12,18 +12,20 @@ from quotary.errors import CannotTell
 WORKERS, THREADS = 2, 32
 
 
-def serve(make: Callable[[], Flask], listener: socket.socket, *, workers: int = WORKERS) -> None:
+def serve(
+    make: Callable[[], Flask], listener: socket.socket, *, workers: int = WORKERS, threads: int = THREADS
+) -> None:
     """Serve what ``make`` builds in each worker, on a bound socket, until told to stop."""
     try:
-        _Server(make, listener.detach(), workers).run()
+        _Server(make, listener.detach(), workers, threads).run()
     except SystemExit as stop:
         if stop.code not in (0, None):
             raise CannotTell(f"the server stopped with {stop.code}; its own lines say why") from None
 
 
 class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
-    def __init__(self, make: Callable[[], Flask], descriptor: int, workers: int) -> None:
-        self._make, self._descriptor, self._workers = make, descriptor, workers
+    def __init__(self, make: Callable[[], Flask], descriptor: int, workers: int, threads: int) -> None:
+        self._make, self._descriptor, self._workers, self._threads = make, descriptor, workers, threads
         super().__init__()
 
     def load_config(self) -> None:
@@ -31,7 +33,7 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
             "bind": [f"fd://{self._descriptor}"],
             "workers": self._workers,
             "worker_class": "gthread",
-            "threads": THREADS,
+            "threads": self._threads,
             "timeout": 120,
             "graceful_timeout": 20,
             "keepalive": 5,
