@@ -232,9 +232,9 @@ def serve(
     """
     from private.kms.folder import TRUST, NodeFolder
     from private.kms.node import announcer, open_node
-    from quotary.net.service import serve as run_server
     from quotary.client.clock import SystemClock
     from quotary.client.trust import FileMemory
+    from quotary.net.service import serve as run_server
 
     policy, node = read_policy(policy_file, simulation=simulation), NodeFolder(folder)
     node.keys()
