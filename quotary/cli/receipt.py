@@ -1,18 +1,21 @@
 """``quotary receipt``: check what an enclave signed about an answer, and log by when it was there."""
 
+import threading
 from pathlib import Path
 
 import click
 
 from quotary.canonical import hexbytes, time_text
 from quotary.cli.files import read_bytes
-from quotary.cli.options import policy_option, read_policy, simulation_option
+from quotary.cli.options import log_client, policy_option, read_policy, simulation_option
 from quotary.cli.output import emit, json_option, summary, table
 from quotary.cli.provers import is_joint, show_joint
 from quotary.cli.verify import refuse
 from quotary.client.clock import SystemClock
 from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile, verify_file, verify_receipt
+from quotary.client.keys import open_signer
+from quotary.client.log import LogClient
 from quotary.client.policy import Policy
 from quotary.client.receipt import Receipt
 from quotary.client.receipt_root import (
@@ -23,6 +26,7 @@ from quotary.client.receipt_root import (
     verify_logged,
     verify_place,
 )
+from quotary.client.root_log import RootBook, RootLogger, Round
 from quotary.client.trust import ProcessMemory
 from quotary.client.verdict import Trail, documents
 from quotary.client.verify import verify_proof
@@ -49,6 +53,8 @@ def receipt() -> None:
 @click.option("--place", "place_file", type=FILE, help="Its place under a root of receipts.")
 @click.option("--entry", "entry_file", type=FILE, help="Logged statement that names the root.")
 @click.option("--proof", "proof_file", type=FILE, help="That entry's proof under a checkpoint of now.")
+@click.option("--from", "enclave", help="Address of the enclave: fetch place, entry and proof instead.")
+@click.option("--log", "log_url", help="With --from: address of the log, if not the one in the policy.")
 @click.option("--tolerate", type=click.IntRange(0), help="How far apart two machines may be, in millionths.")
 @json_option
 def verify(
@@ -59,22 +65,25 @@ def verify(
     place_file: Path | None,
     entry_file: Path | None,
     proof_file: Path | None,
+    enclave: str | None,
+    log_url: str | None,
     tolerate: int | None,
     as_json: bool,
 ) -> None:
-    """Verify the receipt in the EVIDENCE file, and the machine that signed it, at their time; offline.
+    """Verify the receipt in the EVIDENCE file, and the machine that signed it, at their time; offline
+    unless --from.
 
     Of two machines (quotary chat --with) both receipts, and what they say together. With --place, --entry and
     --proof also that it was there before that entry was logged.
     """
     logged = [path for path in (place_file, entry_file, proof_file) if path is not None]
-    if len(logged) not in (0, 3):
-        raise Usage("--place, --entry and --proof belong together")
+    if len(logged) not in (0, 3) or (logged and enclave is not None):
+        raise Usage("--place, --entry and --proof belong together, or --from in their place")
     policy = read_policy(policy_file, simulation=simulation)
     kept = read_bytes(evidence)
     if is_joint(kept):
-        if logged or receipt_file is not None:
-            raise Usage("--receipt, --place, --entry and --proof are about one machine's receipt")
+        if logged or receipt_file is not None or enclave is not None:
+            raise Usage("--receipt, --from, --place, --entry and --proof are about one machine's receipt")
         show_joint(kept, policy, tolerate, as_json)
         return
     if tolerate is not None:
@@ -86,7 +95,10 @@ def verify(
         if data is None:
             raise Malformed(f"{evidence} holds no receipt", next_command="add --receipt FILE")
         found = Receipt.parse(data) if receipt_file is None else verify_receipt(data, verdict, trail)
-        before = _logged(found, verdict.service, policy, logged) if logged else {}
+        if enclave is not None:
+            before = _fetched(found, verdict.service, policy, enclave, log_url)
+        else:
+            before = _logged(found, verdict.service, policy, *map(read_bytes, logged)) if logged else {}
     except QuotaryError as error:
         refuse(error, trail.checks, as_json)
     document = {
@@ -137,9 +149,88 @@ def roots(url: str, service: str, origin: str, sequence: int, output: Path, as_j
     emit(document, text + f"next: quotary sign {output} --key KEY --out {output}.entry", as_json=as_json)
 
 
-def _logged(found: Receipt, service: str, policy: Policy, files: list[Path]) -> dict[str, object]:
+@receipt.command(
+    epilog="\b\nExample:\n  quotary receipt follow https://chat.example.org --service example.org/chat \\\n"
+    "    --origin log.example.org/main --log https://log.example.org --key receipt-root.key --dir roots\n\n"
+    "Exit codes: 0, 2, 30, 40, 41."
+)
+@click.argument("url")
+@click.option("--service", required=True, help="Whose receipts they are.")
+@click.option("--origin", required=True, help="Origin of the log, e.g. log.example.org/main.")
+@click.option("--log", "log_url", required=True, help="Address of the log.")
+@click.option("--key", type=FILE, required=True, help="Key with the service's role receipt-root.")
+@click.option(
+    "--dir", "folder", type=FILE, required=True, help="Where what was seen and sent is written down."
+)
+@click.option("--interval", type=click.FloatRange(1), default=60.0, show_default=True, help="Seconds.")
+@click.option("--once", is_flag=True, help="Look once; 40 where something could not be logged.")
+@json_option
+def follow(
+    url: str,
+    service: str,
+    origin: str,
+    log_url: str,
+    key: Path,
+    folder: Path,
+    interval: float,
+    once: bool,
+    as_json: bool,
+) -> None:
+    """Log the roots of the enclave at URL as it closes them; what could not be logged is tried again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    transport = HTTP(plain_http=origin.endswith("/simulation"))
+    book, log = RootBook(folder / "roots.db"), LogClient(transport, log_url)
+    logger = RootLogger(url, transport, log, book, origin, service, open_signer(key), SystemClock())
+    while True:
+        looked = logger.round()
+        for error in looked.errors:
+            click.echo(f"error: {error}", err=True)
+        _tell(looked, as_json)
+        if once:
+            if looked.errors:
+                raise looked.errors[-1]
+            return
+        threading.Event().wait(interval)
+
+
+def _tell(looked: Round, as_json: bool) -> None:
+    document = {
+        "schema": "quotary/receipt-follow/v1",
+        "seen": looked.seen,
+        "logged": [{"index": each.index, "roots": each.roots} for each in looked.logged],
+        "waiting": looked.waiting,
+        "errors": [str(error) for error in looked.errors],
+    }
+    lines = [f"entry {each.index}: {each.roots} roots" for each in looked.logged]
+    emit(document, "\n".join([*lines, f"{looked.waiting} roots wait"]), as_json=as_json)
+
+
+def _fetched(
+    found: Receipt, service: str, policy: Policy, enclave: str, log_url: str | None
+) -> dict[str, object]:
+    """Fetch where the receipt stands and the entry that names its root, and prove both."""
+    path = f"/v1/receipts/{found.served.receipt_id}/place"
+    limits = Limits(length=MAX_ANSWER)
+    reply = HTTP(plain_http=policy.simulation).send(Request(enclave.rstrip("/") + path, limits=limits))
+    if reply.status != 200:
+        raise CannotTell(
+            f"{enclave} answered {reply.status}", next_command="ask again a minute after the answer"
+        )
+    log, root = log_client(policy, log_url), ReceiptPlace.parse(reply.body).root
+    results = log.search(root.root.hex()).get("results")
+    # A hint: whatever the log names is verified, and what it hides could not be told from what is not there.
+    rows = [row for row in results if isinstance(row, dict)] if isinstance(results, list) else []
+    indices = [row.get("index") for row in rows if row.get("kind") == KIND]
+    if not indices or not isinstance(indices[-1], int):
+        raise CannotTell(f"{log.url} names no entry with the root of receipts {root.root.hex()}")
+    index = indices[-1]
+    return _logged(found, service, policy, reply.body, log.entry(index), log.proof(index))
+
+
+def _logged(
+    found: Receipt, service: str, policy: Policy, place: bytes, entry: bytes, proof: bytes
+) -> dict[str, object]:
     """Prove that the receipt was there before an entry of the log."""
-    place, entry, proof = (read_bytes(path) for path in files)
     shown = ReceiptPlace.parse(place)
     verify_place(found, shown)
     verify_logged(shown, entry, service)
