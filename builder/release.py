@@ -10,6 +10,7 @@ from builder.record import Record
 from builder.statement import Head
 from quotary.canonical import time_text
 from quotary.errors import Usage
+from quotary.statements.release import IRREPRODUCIBLE
 
 MAX_DAYS = 180
 NO_WEIGHTS = hashlib.sha256(b"").hexdigest()
@@ -25,11 +26,13 @@ def release_predicate(
     days: int,
     source_uri: str,
     provenance: str | None = None,
+    irreproducible: Mapping[str, str] | None = None,
 ) -> dict[str, object]:
     """Return the predicate of the image's release; its files are hashed again, ``build.json`` says from what.
 
     rows, material: as ``quotary measure run`` writes them
     provenance:     SHA-256 (hex) of its SLSA provenance, if there is one
+    irreproducible: outputs that cannot be made again to the same bytes, each with the reason
     """
     image = Image.load(folder)
     image.verify(folder)
@@ -40,6 +43,8 @@ def release_predicate(
     record = Record.load(folder)
     names = sorted([*image.files, "cmdline", BOOT])
     found = {name: file_of(folder / name) for name in names}
+    if unknown := sorted(set(irreproducible or {}) - found.keys()):
+        raise Usage(f"the image has no output {unknown[0]}, it has {', '.join(names)}")
     return head.members() | {
         "not_after": time_text(head.issued + timedelta(days=days)),
         "source": {"uri": source_uri, "revision": record.revision},
@@ -58,5 +63,6 @@ def release_predicate(
                 for name, one in record.derived.items()
             },
             **({"provenance_sha256": provenance} if provenance else {}),
+            **({IRREPRODUCIBLE: dict(irreproducible)} if irreproducible else {}),
         },
     }

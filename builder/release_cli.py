@@ -52,6 +52,14 @@ release_group.add_command(publish)
 @click.option(
     "--days", type=click.IntRange(1, MAX_DAYS), default=90, show_default=True, help="Until not_after."
 )
+@click.option(
+    "--not-reproducible",
+    "irreproducible",
+    type=(str, str),
+    multiple=True,
+    metavar="OUTPUT REASON",
+    help="An output that nobody can make again to the same bytes, and why; may be repeated.",
+)
 @origin_option
 @sequence_option
 @url_option
@@ -63,6 +71,7 @@ def new(
     service: str,
     source_uri: str,
     days: int,
+    irreproducible: tuple[tuple[str, str], ...],
     origin: str,
     sequence: int | None,
     url: str | None,
@@ -72,7 +81,10 @@ def new(
     """Write the unsigned release of the image in FOLDER; read it, then sign and submit it."""
     found, material = load_all_rows(rows)
     head = Head(origin, service, sequence_of(sequence, url, service, "release"), statement.now())
-    predicate = release_predicate(folder, found, material, head, days=days, source_uri=source_uri)
+    said = dict(irreproducible)
+    predicate = release_predicate(
+        folder, found, material, head, days=days, source_uri=source_uri, irreproducible=said
+    )
     show_unsigned(statement.write("release", predicate, out), out, as_json=as_json)
 
 

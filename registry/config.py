@@ -67,6 +67,11 @@ class Config:
         return self.folder / "scrub.json"
 
     @property
+    def cosignatures(self) -> Path:
+        """When each witness cosigned, for people (``registry/lag.py``)."""
+        return self.folder / "cosignatures.json"
+
+    @property
     def collateral_folder(self) -> Path:
         return self.folder / "collateral"
 

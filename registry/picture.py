@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from html import escape
 
 STEP = 64
@@ -146,6 +146,28 @@ def bars_picture(title: str, bars: Sequence[tuple[str, object]]) -> str:
         else:
             parts.append(f'<text x="10" y="{y + 17}">nothing</text>')
     return "".join([*parts, "</svg>"])
+
+
+def lag_picture(rows: Sequence[tuple[str, Sequence[int]]], now: int) -> str:
+    """Draw for each witness when it cosigned, on one line of time that ends now: a gap is a silence."""
+    first = min((times[0] for _, times in rows if times), default=now)
+    span = max(1, now - first)
+    said = f"{len(rows)} lines; each mark is a cosignature, as the table counts them."
+    parts = [_begin(640, 50 * len(rows) + 30, "When each witness cosigned", said, "lag")]
+    for number, (name, times) in enumerate(rows):
+        y = 50 * number + 16
+        parts.append(f'<text x="10" y="{y}">{escape(name[:60])}</text>')
+        parts.append(f'<line x1="10" y1="{y + 16}" x2="630" y2="{y + 16}"/>')
+        places = sorted({round(10 + 620 * (at - first) / span) for at in times if at <= now})
+        parts += [f'<rect class="mine" x="{x - 1}" y="{y + 8}" width="3" height="16"/>' for x in places]
+    end = 50 * len(rows) + 20
+    parts.append(f'<text x="10" y="{end}">{_moment(first)}</text>')
+    parts.append(f'<text x="630" y="{end}" text-anchor="end">{_moment(now)}</text>')
+    return "".join([*parts, "</svg>"])
+
+
+def _moment(seconds: int) -> str:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M}Z"
 
 
 def _begin(width: int, height: int, title: str, description: str, name: str) -> str:

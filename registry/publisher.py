@@ -11,6 +11,7 @@ from quotary.tlog.policy import MAX_AHEAD_SECONDS, TlogPolicy
 from quotary.tlog.tiles import consistency_path
 from registry.clock import MOST_OFF_SECONDS, WitnessedClock
 from registry.errors import ClockRefused
+from registry.lag import History
 from registry.metrics import Meters
 from registry.store import Published, Signed, Store
 from registry.tree import StoredTiles
@@ -46,8 +47,10 @@ class Publisher:
         clock: WitnessedClock,
         refresh_seconds: float,
         meters: Meters | None = None,
+        history: History | None = None,
     ) -> None:
         self._meters = meters or Meters()
+        self._history = history
         self._store = store
         self._rounds = rounds
         self._policy = policy
@@ -137,6 +140,8 @@ class Publisher:
         self._meters.witnesses((found.answer, found.at) for found in heard)
         missing = self._quorum(signed, heard, now)
         self._meters.quorum(missing is None)
+        if self._history is not None:
+            self._history.add((found.answer.url, found.at) for found in heard)
         if missing is not None:
             log.warning("quorum.missing", extra={"size": signed.size, "why": missing})
             return None

@@ -22,6 +22,7 @@ from registry.errors import (
     StoreUnavailable,
 )
 from registry.export import Exporter
+from registry.lag import History
 from registry.lock import only_one
 from registry.metrics import Meters
 from registry.public import PublicLog
@@ -145,7 +146,8 @@ def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: t
     sequencer = Sequencer(store, config.origin, SignerClient(config.socket), clock)
     rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
     meters = Meters()
-    publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds, meters)
+    history = History(config.cosignatures)
+    publisher = Publisher(store, rounds, policy, clock, config.refresh_seconds, meters, history)
     exporter = Exporter(PublicLog(store.read), config.public)
     sequencer.take_over()
     collect_rarely()

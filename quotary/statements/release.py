@@ -11,6 +11,8 @@ from quotary.statements.row import Row, parse_row
 
 MAX_OUTPUTS = 64
 MAX_ROWS = 256
+IRREPRODUCIBLE = "not_reproducible"
+"""Member of ``material``: a reason for each output that nobody can make again to the same bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,14 @@ class Release:
     policy_sha256: bytes
     rows: tuple[Row, ...]
     material: Mapping[str, object]
+
+    @property
+    def irreproducible(self) -> Mapping[str, str]:
+        """Give the outputs that nobody can make again, says the builder, each with why; F1 looks at none."""
+        said = self.material.get(IRREPRODUCIBLE)
+        names = {output.name for output in self.outputs}
+        pairs = said.items() if isinstance(said, dict) else ()
+        return {name: why for name, why in pairs if name in names and isinstance(why, str)}
 
     @property
     def claim(self) -> "ReleaseClaim":

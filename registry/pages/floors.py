@@ -1,6 +1,8 @@
 """The TCB floors: the oldest firmware that each product may run, what is coming, and until when it stands."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
 from quotary.canonical import time_text
 from quotary.statements.floor import TCBFloor
@@ -24,11 +26,31 @@ def floors(site: Site) -> dict[str, object]:
         found = statement_at(site, row.index, snapshot).predicate
         if isinstance(found, TCBFloor):
             products.add((found.platform, found.product))
+    said = [_floor(site, *product, snapshot, now) for product in sorted(products)]
     return {
         "size": snapshot.size,
-        "floors": [_floor(site, *product, snapshot, now) for product in sorted(products)],
+        "floors": said,
+        "matrix": _matrix(said),
         "complete": len(rows) < STATEMENTS,
     }
+
+
+def _matrix(found: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """Put the minima in force side by side: a line for each product, a column for each component."""
+    held = [line for line in found if line["floor"]]
+    components = sorted({name for line in held for name in line["floor"]["minimum"]})
+    lines = [
+        {
+            "platform": line["platform"],
+            "product": line["product"],
+            "state": "expired" if line["floor"]["expired"] else "in force",
+            "least": [line["floor"]["minimum"].get(name) for name in components],
+            "lower_from": line["next"]["from"] if line["next"] else None,
+            "lower": [line["next"]["minimum"].get(name) if line["next"] else None for name in components],
+        }
+        for line in held
+    ]
+    return {"components": components, "lines": lines}
 
 
 def _floor(site: Site, platform: str, product: str, snapshot: Snapshot, now: datetime) -> dict[str, object]:

@@ -10,13 +10,14 @@ from registry.public import Snapshot
 from registry.site import Site
 
 PAGE = 20
-UNCHECKED = "unchecked"
+UNCHECKED, BY_DESIGN = "unchecked", "not reproducible by design"
 
 
 def rebuilds(site: Site) -> dict[str, object]:
     """Say of each of the newest releases below ``before`` what each rebuilder found.
 
-    ``unchecked`` only says that the log has no rebuild of that organisation.
+    ``unchecked`` only says that the log has no rebuild of that organisation, ``not reproducible by design``
+    that it has none either, and that the builder names an output which nobody can make again.
     """
     snapshot = site.public.snapshot()
     before = before_of(snapshot)
@@ -30,7 +31,7 @@ def rebuilds(site: Site) -> dict[str, object]:
     for line in lines:
         newest = {one["organisation"]: one for one in line["rebuilds"]}
         line["cells"] = [
-            newest.get(name, {"organisation": name, "state": UNCHECKED, "index": None})
+            newest.get(name, {"organisation": name, "state": _unbuilt(line), "index": None})
             for name in organisations
         ]
         line["matched"] = sum(cell["state"] == "matched" for cell in line["cells"])
@@ -41,6 +42,10 @@ def rebuilds(site: Site) -> dict[str, object]:
         "newest": before == snapshot.size,
         "older": (rows[-1].index if len(rows) == PAGE else first) or None,
     }
+
+
+def _unbuilt(line: dict[str, Any]) -> str:
+    return BY_DESIGN if line["not_reproducible"] else UNCHECKED
 
 
 def rebuilds_of(site: Site, statement_id: str, snapshot: Snapshot) -> list[dict[str, Any]]:

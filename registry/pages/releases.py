@@ -66,7 +66,12 @@ def release(site: Site, index: int) -> dict[str, object]:
         "weights": found.weights_sha256.hex(),
         "policy_sha256": found.policy_sha256.hex(),
         "outputs": [
-            {"name": output.name, "sha256": output.sha256.hex(), "size": output.size}
+            {
+                "name": output.name,
+                "sha256": output.sha256.hex(),
+                "size": output.size,
+                "not_reproducible": found.irreproducible.get(output.name),
+            }
             for output in found.outputs
         ],
         "rows": [{**row, "inputs": _inputs(row)} for row in rows],
@@ -127,6 +132,7 @@ def release_line(site: Site, row: OutcomeRow, snapshot: Snapshot) -> dict[str, o
         "state": "expired" if worst == "active" and found.not_after <= site.now() else worst,
         "platforms": sorted({each.platform for each in found.rows}),
         "measurements": len(found.rows),
+        "not_reproducible": dict(found.irreproducible),
     }
 
 

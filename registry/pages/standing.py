@@ -1,14 +1,16 @@
 """How the log stands: its keys and how to pin them, its witnesses and how far they are, and its own state."""
 
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from markupsafe import Markup
 
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.policy import TlogPolicy
+from registry.lag import Times, longest_gap, read_history
 from registry.pages.history import signatures
 from registry.pages.lookup import iso
-from registry.picture import bars_picture
+from registry.picture import bars_picture, lag_picture
 from registry.public import Snapshot
 from registry.site import Site
 
@@ -22,6 +24,8 @@ def witnesses(site: Site) -> dict[str, object]:
     policy = TlogPolicy.parse(site.policy_text())
     lines = _witnesses(site, policy, snapshot, site.now())
     bars = [(str(line["name"]), line["age_seconds"]) for line in lines]
+    now = int(site.now().timestamp())
+    history = _history(policy, read_history(site.config.cosignatures), now)
     return {
         "origin": snapshot.checkpoint.origin,
         "size": snapshot.size,
@@ -32,7 +36,33 @@ def witnesses(site: Site) -> dict[str, object]:
         ],
         "witnesses": lines,
         "picture": Markup(bars_picture("Seconds since each witness signed", bars)),  # noqa: S704  escaped there
+        "history": history,
+        "history_picture": Markup(lag_picture([(line["name"], line["times"]) for line in history], now)),  # noqa: S704  escaped there
     }
+
+
+def _history(policy: TlogPolicy, kept: Times, now: int) -> list[dict[str, Any]]:
+    """Say when each witness cosigned, as far as this machine kept it, and its longest silence."""
+    found = []
+    for witness in policy.witnesses.values():
+        times = kept.get(witness.url, ())
+        gap = longest_gap(times, now)
+        found.append(
+            {
+                "name": witness.name,
+                "times": list(times),
+                "kept": len(times),
+                "since": _iso(times[0]) if times else None,
+                "silent_seconds": gap[0] if gap else None,
+                "silent_from": _iso(gap[1]) if gap else None,
+                "late": gap is not None and gap[0] > LATE_SECONDS,
+            }
+        )
+    return found
+
+
+def _iso(seconds: int) -> str:
+    return iso(datetime.fromtimestamp(seconds, UTC))
 
 
 def trust(site: Site) -> dict[str, object]:

@@ -89,6 +89,35 @@ def test_a_release_names_every_file_and_what_it_was_built_from(tmp_path: Path) -
     assert found.material["command_line"] == LINE
 
 
+def test_a_release_says_which_output_nobody_can_make_again_and_why(tmp_path: Path) -> None:
+    folder = image(tmp_path / "image")
+    why = {"rootfs.img": "signed by a service"}
+
+    def said(irreproducible: dict[str, str]) -> Release:
+        predicate = release_predicate(
+            folder, [row("a")], {}, HEAD, days=9, source_uri="https://x", irreproducible=irreproducible
+        )
+        found = parse_statement(statement_payload("release", predicate)).predicate
+        assert isinstance(found, Release)
+        return found
+
+    assert said(why).irreproducible == why
+    assert said({}).irreproducible == {}
+    with pytest.raises(Usage, match=r"no output other\.img"):
+        said({"other.img": "x"})
+
+
+@pytest.mark.parametrize(
+    "material", [{}, {"not_reproducible": "all"}, {"not_reproducible": {"absent.img": "x", "rootfs.img": 1}}]
+)
+def test_what_is_no_reason_for_an_output_says_nothing(tmp_path: Path, material: dict[str, object]) -> None:
+    folder = image(tmp_path / "image")
+    predicate = release_predicate(folder, [row("a")], material, HEAD, days=9, source_uri="https://x")
+    found = parse_statement(statement_payload("release", predicate)).predicate
+    assert isinstance(found, Release)
+    assert found.irreproducible == {}
+
+
 def test_an_image_without_a_policy_is_no_release(tmp_path: Path) -> None:
     with pytest.raises(Usage, match="no policy"):
         release(image(tmp_path / "image", policy="none"))

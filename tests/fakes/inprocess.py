@@ -16,6 +16,7 @@ from registry.clock import WitnessedClock
 from registry.config import Config
 from registry.export import Exporter
 from registry.identity import load_log_keys
+from registry.lag import History
 from registry.metrics import Meters
 from registry.public import PublicLog
 from registry.publisher import Publisher
@@ -121,7 +122,8 @@ def assemble(
     urls = [witness.url for witness in policy.witnesses.values()] if transport else []
     rounds = Rounds(transport, urls, policy.logs) if transport else Rounds(_nobody(), [], ())
     meters = Meters()
-    publisher = Publisher(store, rounds, policy, witnessed, config.refresh_seconds, meters)
+    history = History(config.cosignatures)
+    publisher = Publisher(store, rounds, policy, witnessed, config.refresh_seconds, meters, history)
     loop = Loop(sequencer, publisher, Exporter(PublicLog(store.read), config.public))
     sequencer.take_over()
     return Local(config, store, signer, clock, sequencer, loop, publisher, rounds, meters, authority)

@@ -9,9 +9,10 @@ ROWS = ("old", "new")
 
 
 def history(made: Authority) -> list[bytes]:
-    """One of everything that a page can show: two releases, rebuilds that match, differ and fail, a revocation."""
+    """One of everything that a page can show: two releases, of which one cannot be made again, rebuilds that match, differ and fail, a revocation."""
     old = made.release("old")
-    new = made.release("new", lock_sha256="0a" * 32)
+    material = {"not_reproducible": {"image.raw": "its driver comes signed by its vendor"}}
+    new = made.release("new", lock_sha256="0a" * 32, material=material)
     return [
         made.allocation(),
         made.delegation(),

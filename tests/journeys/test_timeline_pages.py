@@ -85,6 +85,11 @@ def test_a_floor_shows_its_expiry_and_the_lowering_that_waits(log: Log) -> None:
     assert found["next"]["weaker_in"] == ["evaluation_number"]
     page = log.get("/tcb").decode()
     assert "a lowering is pending" in page
+    (line,) = log.json("/tcb.json")["matrix"]["lines"]
+    assert (line["product"], line["state"]) == ("50806f000000", "in force")
+    assert line["lower_from"] == found["next"]["from"]
+    held = dict(zip(log.json("/tcb.json")["matrix"]["components"], line["least"], strict=True))
+    assert held == found["floor"]["minimum"]
     assert found["floor"]["expires"] in page
 
 

@@ -127,11 +127,16 @@ def test_a_release_says_who_rebuilt_it_and_what_became_of_it(client: FlaskClient
     assert client.get("/releases/0").status_code == 404
 
 
-def test_the_matrix_tells_matched_differed_failed_and_unchecked_apart(client: FlaskClient) -> None:
+def test_the_matrix_tells_what_rebuilders_found_from_what_the_builder_says(client: FlaskClient) -> None:
     found = said(client, "/rebuilds.json")
     assert found["organisations"] == ["Doubters", "Example Rebuilders", "Without a compiler"]
     states = [[cell["state"] for cell in line["cells"]] for line in found["releases"]]
-    assert states == [["differed", "unchecked", "failed"], ["unchecked", "matched", "unchecked"]]
+    by_design = "not reproducible by design"
+    assert states == [["differed", by_design, "failed"], ["unchecked", "matched", "unchecked"]]
+    why = {"image.raw": "its driver comes signed by its vendor"}
+    assert [line["not_reproducible"] for line in found["releases"]] == [why, {}]
+    page = client.get("/rebuilds").get_data(as_text=True)
+    assert "image.raw: its driver comes signed by its vendor" in page
 
 
 def test_a_service_shows_releases_events_and_keys(client: FlaskClient) -> None:
