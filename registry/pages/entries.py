@@ -1,38 +1,29 @@
 """The entries: a list, and one of them with its path to the root."""
 
+from collections.abc import Mapping, Sequence
+
 from flask import request
 from markupsafe import Markup
 
 from quotary.canonical import b64
 from quotary.errors import Malformed
-from registry.pages.lookup import before_of, described, listed, outcome_of, row_view
+from registry.pages.lookup import before_of, described, listed, listing, outcome_of, row_view
 from registry.picture import path_picture, path_steps
 from registry.public import Snapshot
 from registry.site import Site
-from registry.store.rows import OutcomeRow
 
 PAGE = 50
-WINDOW = 100_000
-"""A list of one kind or service looks at so many entries at most; the next page goes on where it stopped."""
-
 KINDS = ("delegation", "release", "rebuild", "revocation", "tcb-floor")
 
 
 def entries(site: Site) -> dict[str, object]:
     """Say what the newest entries below ``before`` are, perhaps only those of one kind that had effect."""
-    snapshot = site.public.snapshot()
-    before = before_of(snapshot)
     kind = request.args.get("kind", "")
     if kind and kind not in KINDS:
         raise Malformed(f"kind is one of {', '.join(KINDS)}")
-    indices, older = _kind(site, kind, before) if kind else _range(before)
-    return {
-        "size": snapshot.size,
-        "kind": kind,
-        "entries": listed(described(site, indices, snapshot)),
-        "newest": before == snapshot.size,
-        "older": older,
-    }
+    snapshot, indices, ends = _kind(site, kind) if kind else _range(site)
+    said = listed(described(site, indices, snapshot))
+    return {"size": snapshot.size, "kind": kind, "entries": said, **ends}
 
 
 def entry(site: Site, index: int) -> dict[str, object]:
@@ -61,15 +52,17 @@ def entry(site: Site, index: int) -> dict[str, object]:
     }
 
 
-def _range(before: int) -> tuple[list[int], int | None]:
+def _range(site: Site) -> tuple[Snapshot, Sequence[int], Mapping[str, object]]:
+    snapshot = site.public.snapshot()
+    before = before_of(snapshot)
     first = max(0, before - PAGE)
-    return list(range(before - 1, first - 1, -1)), first or None
+    ends = {"newest": before == snapshot.size, "older": first or None}
+    return snapshot, range(before - 1, first - 1, -1), ends
 
 
-def _kind(site: Site, kind: str, before: int) -> tuple[list[int], int | None]:
-    first = max(0, before - WINDOW)
-    rows: list[OutcomeRow] = site.store.read.newest_of_kind(kind, first, before, PAGE)
-    return [row.index for row in rows], (rows[-1].index if len(rows) == PAGE else first) or None
+def _kind(site: Site, kind: str) -> tuple[Snapshot, Sequence[int], Mapping[str, object]]:
+    found = listing(site, kind, PAGE)
+    return found.snapshot, [row.index for row in found.rows], found.ends
 
 
 def _related(site: Site, statement_id: str | None, index: int, snapshot: Snapshot) -> list[dict[str, object]]:

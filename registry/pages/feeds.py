@@ -8,14 +8,13 @@ from flask import Response, render_template, request
 
 from registry.errors import NotFound
 from registry.pages.checkpoints import checkpoints as checkpoint_lines
-from registry.pages.lookup import described, iso, listed, log_time, statement_at
+from registry.pages.lookup import WINDOW, described, iso, listed, log_time, statement_at
 from registry.pages.revocations import timeline
 from registry.public import Snapshot
 from registry.site import Site
 from registry.store.rows import OutcomeRow
 
 PAGE = 20
-WINDOW = 100_000
 
 _NOT_IN_XML = str.maketrans({"\ufffe": "\ufffd", "\uffff": "\ufffd"})
 

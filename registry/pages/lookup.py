@@ -1,6 +1,7 @@
 """What the pages look up in one published snapshot, ready for a template or for JSON."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,7 @@ from quotary.statements.state_entry import StateEntry
 from registry.describe import Description, describe
 from registry.public import Snapshot
 from registry.site import Site
+from registry.store.rows import OutcomeRow
 
 MAX_RECORD = 1 << 20
 ROWS = 20
@@ -29,6 +31,29 @@ def before_of(snapshot: Snapshot) -> int:
     if before < 1:
         raise Malformed("before is an index above 0")
     return before
+
+
+WINDOW = 100_000
+"""One answer looks at so many entries at most; the next page goes on where it stopped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One page of effective entries of a kind, newest first; ``ends`` says which pages stand beside it."""
+
+    snapshot: Snapshot
+    rows: Sequence[OutcomeRow]
+    ends: Mapping[str, object]
+
+
+def listing(site: Site, kind: str, count: int) -> Listing:
+    """Give the newest ``count`` effective entries of a kind below ``?before=``."""
+    snapshot = site.public.snapshot()
+    before = before_of(snapshot)
+    first = max(0, before - WINDOW)
+    rows = site.store.read.newest_of_kind(kind, first, before, count)
+    older = (rows[-1].index if len(rows) == count else first) or None
+    return Listing(snapshot, rows, {"newest": before == snapshot.size, "older": older})
 
 
 def described(site: Site, indices: Iterable[int], snapshot: Snapshot) -> list[Description]:

@@ -3,8 +3,7 @@
 from typing import Any
 
 from quotary.statements.revocation import Rebuild
-from registry.pages.entries import WINDOW
-from registry.pages.lookup import before_of, log_time, statement_at
+from registry.pages.lookup import listing, log_time, statement_at
 from registry.pages.releases import NAMING, rebuild_view, release_line
 from registry.public import Snapshot
 from registry.site import Site
@@ -19,12 +18,9 @@ def rebuilds(site: Site) -> dict[str, object]:
     ``unchecked`` only says that the log has no rebuild of that organisation, ``not reproducible by design``
     that it has none either, and that the builder names an output which nobody can make again.
     """
-    snapshot = site.public.snapshot()
-    before = before_of(snapshot)
-    first = max(0, before - WINDOW)
-    rows = site.store.read.newest_of_kind("release", first, before, PAGE)
-    lines: list[dict[str, Any]] = []
-    for row in rows:
+    shown = listing(site, "release", PAGE)
+    snapshot, lines = shown.snapshot, list[dict[str, Any]]()
+    for row in shown.rows:
         found = rebuilds_of(site, row.statement_id, snapshot)
         lines.append({**release_line(site, row, snapshot), "rebuilds": found})
     organisations = sorted({one["organisation"] for line in lines for one in line["rebuilds"]})
@@ -39,8 +35,7 @@ def rebuilds(site: Site) -> dict[str, object]:
         "size": snapshot.size,
         "organisations": organisations,
         "releases": lines,
-        "newest": before == snapshot.size,
-        "older": (rows[-1].index if len(rows) == PAGE else first) or None,
+        **shown.ends,
     }
 
 

@@ -9,8 +9,7 @@ from quotary.statements.revocation import Rebuild, Revocation
 from quotary.statements.schema import Statement
 from registry.errors import NotFound
 from registry.inputs import inputs_of
-from registry.pages.entries import WINDOW
-from registry.pages.lookup import before_of, iso, log_time, outcome_of, row_view, statement_at
+from registry.pages.lookup import iso, listing, log_time, outcome_of, row_view, statement_at
 from registry.picture import Mark, dependency_picture, timeline_picture
 from registry.public import Snapshot
 from registry.site import Site
@@ -23,16 +22,9 @@ NAMING = 100
 
 def releases(site: Site) -> dict[str, object]:
     """Say the newest effective releases of all services below ``before``."""
-    snapshot = site.public.snapshot()
-    before = before_of(snapshot)
-    first = max(0, before - WINDOW)
-    rows = site.store.read.newest_of_kind("release", first, before, PAGE)
-    return {
-        "size": snapshot.size,
-        "releases": [release_line(site, row, snapshot) for row in rows],
-        "newest": before == snapshot.size,
-        "older": (rows[-1].index if len(rows) == PAGE else first) or None,
-    }
+    found = listing(site, "release", PAGE)
+    said = [release_line(site, row, found.snapshot) for row in found.rows]
+    return {"size": found.snapshot.size, "releases": said, **found.ends}
 
 
 def release(site: Site, index: int) -> dict[str, object]:

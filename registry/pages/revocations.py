@@ -4,28 +4,19 @@ from quotary.errors import Malformed
 from quotary.statements.release import Release
 from quotary.statements.revocation import Revocation
 from quotary.statements.sentence import sentence
-from registry.pages.lookup import before_of, index_of, iso, log_time, statement_at
+from registry.pages.lookup import index_of, iso, listing, log_time, statement_at
 from registry.public import Snapshot
 from registry.site import Site
 from registry.store.rows import OutcomeRow
 
 PAGE = 20
-SEARCHED = 100_000
-"""One answer looks at so many entries at most; the next page goes on where it stopped."""
 
 
 def timeline(site: Site) -> dict[str, object]:
     """Say which revocations had effect, what each touched, and what to use instead."""
-    snapshot = site.public.snapshot()
-    before = before_of(snapshot)
-    first = max(0, before - SEARCHED)
-    rows = site.store.read.newest_of_kind("revocation", first, before, PAGE)
-    return {
-        "size": snapshot.size,
-        "revocations": [_said(site, row, snapshot) for row in rows],
-        "newest": before == snapshot.size,
-        "older": (rows[-1].index if len(rows) == PAGE else first) or None,
-    }
+    found = listing(site, "revocation", PAGE)
+    said = [_said(site, row, found.snapshot) for row in found.rows]
+    return {"size": found.snapshot.size, "revocations": said, **found.ends}
 
 
 def _said(site: Site, row: OutcomeRow, snapshot: Snapshot) -> dict[str, object]:

@@ -6,8 +6,7 @@ from markupsafe import Markup
 from quotary.statements.predicates import LOG_SERVICE
 from registry.errors import NotFound
 from registry.pages.builders import service_view
-from registry.pages.entries import WINDOW
-from registry.pages.lookup import before_of, described, listed, log_time, newest_release, statement_at
+from registry.pages.lookup import WINDOW, before_of, described, listed, log_time, newest_release, statement_at
 from registry.pages.releases import release_line
 from registry.picture import Mark, timeline_picture
 from registry.public import Snapshot

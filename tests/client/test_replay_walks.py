@@ -7,8 +7,9 @@ import subprocess
 import pytest
 
 from tests.client.test_replay_state import compare, database
+from tests.conftest import ROOT
+from tests.fakes.node import LEAST_NODE, node_version
 from tests.registry.test_state import LENGTH, WALKS
-from tests.web.test_second_implementation import LEAST_NODE, REPOSITORY, node_version
 
 __all__ = ["database"]
 
@@ -21,6 +22,6 @@ def test_both_states_give_the_same_changes_and_answers_on_random_logs(
         pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
     monkeypatch.setattr("quotary.client.replay_state._KEPT", 3)
     program = ["node", "tests/web/walks.mjs", str(seed), "1", str(LENGTH)]
-    done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, check=True, timeout=60)
     (case,) = json.loads(done.stdout)["cases"]
     compare(case, database)

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+import web
+
 CHROMIUM = shutil.which("chromium")
 FLAGS = (
     "--no-sandbox",
@@ -50,6 +52,28 @@ def chromium() -> Iterator[Any]:
             yield started
         finally:
             started.close()
+
+
+def chromium_says(harness: Path, call: str, questions: Any) -> Any:
+    """Let a function that a script of ours exports answer in the browser, beside the site's modules."""
+
+    def serve(route: Any) -> None:
+        name = route.request.url.removeprefix("http://localhost/")
+        path = harness if name == harness.name else web.FOLDER / "static" / name
+        body = path.read_text("utf-8") if name else "<!doctype html>"
+        route.fulfill(body=body, content_type="text/javascript" if name else "text/html")
+
+    with chromium() as started:
+        page = started.new_page()
+        page.route("**/*", serve)
+        page.goto("http://localhost/")
+        return page.evaluate(
+            """async ([name, call, questions]) => {
+                globalThis.QUOTARY_STATIC = "/";
+                return (await import(`/${name}`))[call](questions);
+            }""",
+            [harness.name, call, questions],
+        )
 
 
 @dataclass(slots=True)

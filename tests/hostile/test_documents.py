@@ -1,9 +1,7 @@
 """Bar A44: the same verdict on every document of ``documents.py``, in Python, in node and in Chromium."""
 
 import base64
-import json
 import random
-import subprocess
 from collections import Counter
 
 import pytest
@@ -17,9 +15,9 @@ from quotary.tlog.proof import TlogProof
 from registry.admission import parse_entry
 from registry.errors import TooLarge
 from tests.conftest import ROOT
+from tests.fakes.browser import chromium_says
+from tests.fakes.node import node_says
 from tests.hostile.documents import BAD, GOOD, UNKNOWN, Document, documents
-from tests.journeys.test_pages import CHROMIUM, FLAGS
-from tests.web.test_second_implementation import LEAST_NODE, NODE, node_version
 
 CASES = documents()
 ODD = b'\x00\n\r "\\{}[]0-+.,:=/\x7f\x80\xc2\xa0\xff'
@@ -53,18 +51,12 @@ def verdict(case: Document) -> str:
     return GOOD
 
 
-def asked(cases: list[Document]) -> str:
-    return json.dumps([{"kind": case.kind, "data": base64.b64encode(case.data).decode()} for case in cases])
+def asked(cases: list[Document]) -> list[dict[str, str]]:
+    return [{"kind": case.kind, "data": base64.b64encode(case.data).decode()} for case in cases]
 
 
-def node_says(cases: list[Document]) -> list[str]:
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    words = [str(NODE), "tests/hostile/verdicts.mjs", "run"]
-    done = subprocess.run(words, input=asked(cases), cwd=ROOT, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert isinstance(found, list)
+def node_answers(cases: list[Document]) -> list[str]:
+    found: list[str] = node_says("tests/hostile/verdicts.mjs", asked(cases), "run")
     return found
 
 
@@ -105,7 +97,7 @@ def test_a44_python_gives_each_document_its_verdict() -> None:
 
 
 def test_a44_the_browsers_code_gives_each_document_the_same_verdict() -> None:
-    assert differences(node_says(CASES)) == []
+    assert differences(node_answers(CASES)) == []
 
 
 @pytest.mark.parametrize(
@@ -113,34 +105,11 @@ def test_a44_the_browsers_code_gives_each_document_the_same_verdict() -> None:
 )
 def test_a44_changed_bytes_get_the_same_verdict_from_both(count: int) -> None:
     cases = changed(count)
-    said = [(case, verdict(case), found) for case, found in zip(cases, node_says(cases), strict=True)]
+    said = [(case, verdict(case), found) for case, found in zip(cases, node_answers(cases), strict=True)]
     assert [(case.kind, case.name, case.data) for case, ours, theirs in said if ours != theirs] == []
     assert {ours for _, ours, _ in said} >= {GOOD, BAD}
 
 
 @pytest.mark.browser
 def test_a44_chromium_gives_each_document_the_same_verdict() -> None:
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    from playwright.sync_api import Route, sync_playwright
-
-    def serve(route: Route) -> None:
-        name = route.request.url.removeprefix("http://localhost/")
-        path = ROOT / ("tests/hostile/verdicts.mjs" if name == "verdicts.mjs" else f"web/static/{name}")
-        body = path.read_text("utf-8") if name else "<!doctype html>"
-        route.fulfill(body=body, content_type="text/javascript" if name else "text/html")
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = started.new_page()
-        page.route("**/*", serve)
-        page.goto("http://localhost/")
-        found = page.evaluate(
-            """async (cases) => {
-                globalThis.QUOTARY_STATIC = "/";
-                return (await import("/verdicts.mjs")).verdicts(cases);
-            }""",
-            json.loads(asked(CASES)),
-        )
-        started.close()
-    assert differences(found) == []
+    assert differences(chromium_says(ROOT / "tests/hostile/verdicts.mjs", "verdicts", asked(CASES))) == []

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,22 +12,13 @@ from quotary.canonical import b64
 from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.tiles import decode_entry_bundle
 from tests.fakes.authority import measurement
+from tests.fakes.browser import chromium
 from tests.fakes.log import FakeLog, policy_document, tlog_policy
 from tests.fakes.processes import Log, start_log
 from tests.fakes.site import addresses
 from tests.vectors.make_orders import FREEZE, order
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "tlog"
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 
 
 @pytest.fixture(scope="module")
@@ -44,14 +34,8 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Log]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[object]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 def paths(log: Log) -> list[str]:

@@ -21,7 +21,8 @@ from quotary.tlog.merkle import leaf_hash
 from registry.batch import Intervals
 from registry.store import EMPTY_HEAD, States, Store, Waiting, create_store, open_store
 from registry.store import state as stored_state
-from tests.web.test_second_implementation import LEAST_NODE, REPOSITORY, node_version
+from tests.conftest import ROOT
+from tests.fakes.node import LEAST_NODE, node_version
 
 VECTORS = [
     pytest.param(case, id=f"{path.stem}: {case['about']}")
@@ -62,7 +63,7 @@ def test_both_states_give_the_same_outcomes_and_answers_on_random_logs(
     monkeypatch.setattr(stored_state, "PAGE", 2)
     monkeypatch.setattr(stored_state, "KEPT", 20)
     program = ["node", "tests/web/walks.mjs", str(seed), "1", str(LENGTH)]
-    done = subprocess.run(program, cwd=REPOSITORY, capture_output=True, check=True, timeout=60)
+    done = subprocess.run(program, cwd=ROOT, capture_output=True, check=True, timeout=60)
     (case,) = json.loads(done.stdout)["cases"]
     compare(case, store)
 

@@ -20,3 +20,9 @@ export async function outcomes(cases) {
   }
   return found;
 }
+
+if (globalThis.process?.argv?.[2] === "run") {
+  const chunks = [];
+  for await (const chunk of process.stdin) chunks.push(chunk);
+  console.log(JSON.stringify(await outcomes(JSON.parse(Buffer.concat(chunks).toString()))));
+}

@@ -1,7 +1,6 @@
 """web/enclave/evidence.js on good and on broken documents: each check is the one that stops what it is for."""
 
 import json
-import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
@@ -12,11 +11,10 @@ import pytest
 from quotary.attestation.document import AttestationDocument
 from quotary.canonical import b64, time_text, unb64
 from quotary.client.policy import Policy
-from tests.conftest import ROOT
 from tests.fakes import authority
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import NONCE, SEED, World, hardware, keyset, registers
-from tests.web.test_second_implementation import LEAST_NODE, NODE, node_version
+from tests.fakes.node import node_says
 
 # Offsets into a quote of version 4: a register, its signature, the attestation key, the quoting enclave's report and its signature.
 MRTD, SIGNATURE, KEY, REPORT, REPORT_SIGNATURE = 48 + 136, 636, 700, 770 + 100, 770 + 384
@@ -38,14 +36,7 @@ def asked(world: World, document: AttestationDocument | None = None, **changes: 
 
 
 def rows(*questions: Asked) -> list[list[dict[str, str]]]:
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    done = subprocess.run(
-        [str(NODE), "tests/web/enclave.mjs"], input=json.dumps(questions), cwd=ROOT, capture_output=True, text=True,
-        timeout=60, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: list[list[dict[str, str]]] = json.loads(done.stdout)
+    found: list[list[dict[str, str]]] = node_says("tests/web/enclave.mjs", questions)
     return found
 
 

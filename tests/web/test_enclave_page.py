@@ -2,7 +2,6 @@
 
 import hashlib
 import re
-import shutil
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,17 +32,9 @@ from quotary.errors import CannotTell
 from tests.conftest import ROOT
 from tests.enclave.door_site import Quiet
 from tests.fakes import authority
+from tests.fakes.browser import chromium
 from tests.fakes.log import FakeLog, policy_bytes
 from tests.fakes.machine import SEED, World, hardware
-
-CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-sync",
-]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,14 +107,8 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+    with chromium() as started:
         yield started
-        started.close()
 
 
 def measured() -> bytes:

@@ -5,8 +5,6 @@ the chain of certificates to a pinned root. That the rest is named as not checke
 """
 
 import hashlib
-import json
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -27,10 +25,9 @@ from quotary.errors import Judged, Malformed, Rejected, Unsupported
 from quotary.statements.measurement import measurement_id
 from tests.attestation import manifest
 from tests.attestation.manifest import NOW, Entry
-from tests.conftest import ROOT
 from tests.fakes import authority
 from tests.fakes.machine import hardware, registers
-from tests.web.test_second_implementation import LEAST_NODE, NODE, node_version
+from tests.fakes.node import node_says
 
 # AMD gives every VCEK the serial number 0, which the library that parses them announces to refuse one day.
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
@@ -59,14 +56,7 @@ LAYOUTS: Mapping[str, Layout] = MappingProxyType(
 
 def answers(questions: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """What the browser's module says of each, in node."""
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    done = subprocess.run(
-        [str(NODE), "tests/web/quote.mjs"], input=json.dumps(questions), cwd=ROOT, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = node_says("tests/web/quote.mjs", questions)
     return found
 
 

@@ -2,16 +2,15 @@
 
 import base64
 import json
-import subprocess
 
 import pytest
 
 from quotary.client.receipt import Exchange, Receipt, verify_exchange, verify_origin, verify_signature
 from quotary.errors import InvalidSignature, Malformed, Refused, Rejected
 from tests.conftest import ROOT
-from tests.journeys.test_pages import CHROMIUM, FLAGS
+from tests.fakes.browser import chromium_says
+from tests.fakes.node import node_says
 from tests.vectors import make_receipts
-from tests.web.test_second_implementation import LEAST_NODE, NODE, node_version
 
 CASES = json.loads(make_receipts.FILE.read_text())["cases"]
 WANTED = [case["outcome"] for case in CASES]
@@ -64,41 +63,9 @@ def test_the_library_gives_each_receipt_its_outcome() -> None:
 
 
 def test_node_gives_each_receipt_the_same_outcome() -> None:
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    code = """import("./tests/web/receipts.mjs").then(async ({ outcomes }) => {
-        const { cases } = JSON.parse(require("fs").readFileSync("tests/vectors/receipt/receipts.json", "utf8"));
-        console.log(JSON.stringify(await outcomes(cases)));
-    });"""
-    words = [str(NODE), "-e", code]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    assert differences(json.loads(done.stdout)) == []
+    assert differences(node_says("tests/web/receipts.mjs", CASES, "run")) == []
 
 
 @pytest.mark.browser
 def test_chromium_gives_each_receipt_the_same_outcome() -> None:
-    if CHROMIUM is None:
-        pytest.skip("no chromium: apt-get install chromium")
-    from playwright.sync_api import Route, sync_playwright
-
-    def serve(route: Route) -> None:
-        name = route.request.url.removeprefix("http://localhost/")
-        path = ROOT / ("tests/web/receipts.mjs" if name == "receipts.mjs" else f"web/static/{name}")
-        body = path.read_text("utf-8") if name else "<!doctype html>"
-        route.fulfill(body=body, content_type="text/javascript" if name else "text/html")
-
-    with sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        page = started.new_page()
-        page.route("**/*", serve)
-        page.goto("http://localhost/")
-        found = page.evaluate(
-            """async (cases) => {
-                globalThis.QUOTARY_STATIC = "/";
-                return (await import("/receipts.mjs")).outcomes(cases);
-            }""",
-            CASES,
-        )
-        started.close()
-    assert differences(found) == []
+    assert differences(chromium_says(ROOT / "tests/web/receipts.mjs", "outcomes", CASES)) == []

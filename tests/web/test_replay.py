@@ -1,7 +1,5 @@
 """web/static/replay.js: a whole log replayed as a browser does it, under what it remembers and what others were shown."""
 
-import json
-import subprocess
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -11,12 +9,11 @@ from quotary.canonical import b64
 from quotary.client.source import CHECKPOINT
 from quotary.tlog.tiles import entries_path, tile_path
 from tests.client.test_lying_logs import LIES, honest
-from tests.conftest import ROOT
 from tests.fakes.authority import TS, keys
 from tests.fakes.files import files_of
 from tests.fakes.log import FakeLog, policy_bytes, policy_document
+from tests.fakes.node import node_says
 from tests.vectors.make_orders import FREEZE, order
-from tests.web.test_second_implementation import LEAST_NODE, NODE, node_version
 from tests.web.test_verify import ed25519_policy
 
 MAP = "status map, by every entry replayed"
@@ -41,14 +38,7 @@ def asked(files: Files, **given: Any) -> dict[str, Any]:
 
 
 def answers(*questions: dict[str, Any]) -> list[dict[str, Any]]:
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    done = subprocess.run(
-        [str(NODE), "tests/web/replay.mjs"], input=json.dumps(questions), cwd=ROOT, capture_output=True, text=True,
-        timeout=120, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    found: list[dict[str, Any]] = json.loads(done.stdout)
+    found: list[dict[str, Any]] = node_says("tests/web/replay.mjs", questions)
     return found
 
 

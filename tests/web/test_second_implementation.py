@@ -5,15 +5,14 @@ records byte for byte, and map roots with ``tests/vectors``.
 """
 
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.fakes.node import LEAST_NODE, NODE, node_version
+
 REPOSITORY = Path(__file__).parents[2]
-LEAST_NODE = 20
-NODE = shutil.which("node")
 
 
 @pytest.mark.parametrize("path", sorted(Path(__file__).parent.glob("*.test.mjs")), ids=lambda path: path.name)
@@ -26,12 +25,3 @@ def test_the_second_implementation_agrees(path: Path) -> None:
     passed = re.search(r"^(?:#|ℹ) pass (\d+)$", done.stdout, re.MULTILINE)
     assert passed is not None, done.stdout
     assert int(passed[1]) > 0, done.stdout
-
-
-def node_version() -> int:
-    """The major version of node, 0 where there is none."""
-    if NODE is None:
-        return 0
-    said = subprocess.run([NODE, "--version"], capture_output=True, text=True).stdout
-    found = re.match(r"v(\d+)\.", said)
-    return int(found[1]) if found else 0

@@ -1,15 +1,11 @@
 """web/static/verify.js about a log that has ended: never shown as one that goes on, and what was not seen as not checked."""
 
-import json
-import subprocess
-
 import pytest
 
 from quotary.canonical import b64
-from tests.conftest import ROOT
 from tests.fakes.log import FakeLog, tlog_policy
+from tests.fakes.node import node_says
 from tests.vectors.make_orders import FREEZE, order
-from tests.web.test_second_implementation import LEAST_NODE, NODE, node_version
 
 GOES_ON = "the log goes on"
 
@@ -24,13 +20,7 @@ def log_of(*, frozen: bool) -> FakeLog:
 
 
 def said(call: str, *given: object) -> object:
-    if node_version() < LEAST_NODE:
-        pytest.skip(f"node >= {LEAST_NODE} is not on this machine")
-    asked = json.dumps([{"call": call, "arguments": given}])
-    words = [str(NODE), "tests/web/verify.mjs"]
-    done = subprocess.run(words, input=asked, cwd=ROOT, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    (found,) = json.loads(done.stdout)
+    (found,) = node_says("tests/web/verify.mjs", [{"call": call, "arguments": given}])
     return found
 
 
