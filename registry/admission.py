@@ -4,7 +4,8 @@ Admission protects the log from noise and builders from mistakes; it decides not
 on.
 """
 
-from collections.abc import Callable, Container, Sequence
+import threading
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,16 +15,14 @@ from quotary.statements.opened import Opened
 from quotary.statements.schema import Statement, parse_statement
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
+from registry.config import Config
 from registry.errors import Busy, LogEnded, NotAdmitted, ReservedRecord, TooLarge
-from registry.group import Group
-from registry.promise import MAX_PROMISES
 from registry.quota import Quota
 from registry.replica import Replica
-from registry.signing import SignerClient
+from registry.seal import Seal
 from registry.store import Store
 
 MAX_WAITING = 16_384
-MAX_GROUP = 256
 RETRY_SECONDS = 5
 
 
@@ -35,6 +34,10 @@ class Parsed:
     leaf_hash: bytes
     envelope: Envelope
     statement: Statement
+
+    @property
+    def opened(self) -> Opened:
+        return Opened(self.envelope, self.statement)
 
     @property
     def statement_id(self) -> str:
@@ -63,54 +66,52 @@ class Accepted:
     at: int
 
 
+Answer = Logged | Accepted | QuotaryError
+Keys = Mapping[bytes, tuple[bytes, ...]]
+"""Public keys by leaf hash."""
+
+
 class Admission:
-    """Judges and enqueues entries; one per worker process."""
+    """Judges and enqueues entries, one request after the other, so that each counts those before it.
+
+    seal: what was found out about a release goes to the sequencer under it
+    """
 
     def __init__(
         self,
         store: Store,
         replica: Replica,
-        signer: SignerClient,
         now: Callable[[], datetime],
-        promise_seconds: int,
         builders: Quota,
+        seal: Seal | None = None,
     ) -> None:
         self._builders = builders
+        self._seal = seal
+        self._turn = threading.Lock()
         self._store = store
         self._replica = replica
-        self._signer = signer
         self._now = now
-        self._promise_seconds = promise_seconds
-        self._group = Group(self._admit, MAX_GROUP)
-        self._promising = Group(self.promises, MAX_PROMISES)
 
-    def submit(self, entry: bytes) -> Logged | Accepted:
-        """Take one entry, together with what other threads bring; the same bytes again get the same place."""
-        found = self._group.do(parse_entry(entry))
-        if isinstance(found, QuotaryError):
-            raise found
-        return found
+    def submit_all(self, entries: Sequence[bytes]) -> list[Answer]:
+        """Take entries in their order, each judged as if those before it were logged; one write for all.
 
-    def submit_all(self, entries: Sequence[bytes]) -> list[Logged | Accepted | QuotaryError]:
-        """Take entries in their order, each judged as if those before it were logged; one write for all."""
-        return self._admit([_parsed_or_error(entry) for entry in entries])
+        The same bytes again get the same place.
+        """
+        parsed = [_parsed_or_error(entry) for entry in entries]
+        with self._turn:
+            return self._admit(parsed)
 
-    def promise(self, accepted: Accepted) -> bytes:
-        """Give one, asked for together with what other threads ask."""
-        return self._promising.do(accepted)
+    def check(self) -> None:
+        """Raise the error for which nothing is taken."""
+        self._store.write.check()
 
-    def promises(self, accepted: Sequence[Accepted]) -> list[bytes]:
-        """Give the log's signed word for each that it will be published in time."""
-        wanted = [(item.leaf_hash, item.at, item.at + self._promise_seconds) for item in accepted]
-        return self._signer.promises(wanted)
-
-    def _admit(self, parsed: Sequence[Parsed | QuotaryError]) -> list[Logged | Accepted | QuotaryError]:
+    def _admit(self, parsed: Sequence[Parsed | QuotaryError]) -> list[Answer]:
         now = int(self._now().timestamp())
         good = [item for item in parsed if isinstance(item, Parsed)]
         size = self._store.read.published_size()
         known = self._store.read.find_all([item.leaf_hash for item in good])
         fresh = self._fresh(good, known)
-        refused = self._judge(fresh, now)
+        refused, keys = self._judge(fresh, now)
         if refused:
             # Others may have brought the same entry since the first look; then it was refused for itself.
             # What waits comes first: it can move from there among the logged, and not back.
@@ -123,8 +124,9 @@ class Admission:
         admitted = [item for item in fresh if item.leaf_hash not in refused]
         if admitted:
             self._check_room(len(admitted))
-            self._store.write.enqueue([(item.leaf_hash, item.entry) for item in admitted], now)
-        answers: list[Logged | Accepted | QuotaryError] = []
+            rows = [(item.leaf_hash, item.entry) for item in admitted]
+            self._store.write.enqueue(rows, now, self._seals(admitted, keys))
+        answers: list[Answer] = []
         for item in parsed:
             if isinstance(item, QuotaryError):
                 answers.append(item)
@@ -156,26 +158,44 @@ class Admission:
                 refused[item.leaf_hash] = error
         return refused
 
-    def _judge(self, items: Sequence[Parsed], now: int) -> dict[bytes, QuotaryError]:
+    def _judge(self, items: Sequence[Parsed], now: int) -> tuple[dict[bytes, QuotaryError], Keys]:
+        """Give why entries are refused, and the keys that signed the others, by leaf hash."""
         if not items:
-            return {}
-        opened = {item.leaf_hash: Opened(item.envelope, item.statement) for item in items}
-        outcomes = self._replica.judge(opened, now)
+            return {}, {}
+        found = self._replica.judge({item.leaf_hash: item.opened for item in items}, now)
         if end := self._replica.ended:
-            found, wanted = f"ended by a {end}", "a log that takes entries"
-            return {item.leaf_hash: LogEnded("log", found, wanted) for item in items}
-        return {
+            ended = LogEnded("log", f"ended by a {end}", "a log that takes entries")
+            return dict.fromkeys(found, ended), {}
+        refused: dict[bytes, QuotaryError] = {
             name: NotAdmitted(
                 f"this entry would have no effect: {outcome.detail or outcome.code}", outcome.code
             )
-            for name, outcome in outcomes.items()
+            for name, (outcome, _) in found.items()
             if not outcome.admissible
         }
+        return refused, {name: keys for name, (_, keys) in found.items() if name not in refused}
+
+    def _seals(self, items: Sequence[Parsed], keys: Keys) -> dict[bytes, bytes]:
+        if self._seal is None:
+            return {}
+        made = {
+            item.leaf_hash: self._seal.close(item.leaf_hash, item.opened, keys[item.leaf_hash])
+            for item in items
+        }
+        return {name: sealed for name, sealed in made.items() if sealed is not None}
 
     def _check_room(self, more: int) -> None:
         waiting = self._store.read.waiting_count()
         if waiting + more > MAX_WAITING:
             raise Busy(f"{waiting} entries wait, at most {MAX_WAITING} may", RETRY_SECONDS)
+
+
+def admission_of(
+    config: Config, store: Store, now: Callable[[], datetime], seal: Seal | None = None
+) -> Admission:
+    """Make the admission of one registry."""
+    builders = Quota("builder", config.builder_burst, config.builder_per_second)
+    return Admission(store, Replica(config.origin, store.read), now, builders, seal)
 
 
 def parse_entry(entry: bytes) -> Parsed:

@@ -59,14 +59,14 @@ def _writing(routes: Blueprint, site: Site) -> None:
     def submit() -> Response:
         who = _sender()
         site.addresses.take([who])
-        found = site.admission.submit(read_body(MAX_ENTRY))
+        found = site.desk.submit(read_body(MAX_ENTRY))
         waits = request.args.get("wait", "accepted")
         if waits not in ("accepted", "published"):
             raise Malformed("wait is accepted or published")
         if isinstance(found, Accepted) and waits == "published":
             index = waiters.wait(found.leaf_hash, WAIT_SECONDS, who)
             found = found if index is None else Logged(found.leaf_hash, found.statement_id, index)
-        promises = (site.admission.promise(item) for item in [found] if isinstance(item, Accepted))
+        promises = (site.desk.promise(item) for item in [found] if isinstance(item, Accepted))
         return _json(_answer(found, promises), 200 if isinstance(found, Logged) else 202)
 
     @routes.post("/batches")
@@ -75,7 +75,7 @@ def _writing(routes: Blueprint, site: Site) -> None:
         if len(lines) > MAX_BATCH_LINES:
             raise TooLarge(f"a batch has {len(lines)} lines, at most {MAX_BATCH_LINES}", MAX_BATCH_LINES)
         site.addresses.take([_sender()], len(lines))
-        found = site.admission.submit_all(lines)
+        found = site.desk.submit_all(lines)
         answers = map(_with_status, found, _answers(site, found))
         body = "".join(json.dumps(answer) + "\n" for answer in answers)
         return Response(body, 200, {"Cache-Control": "no-store"}, content_type=NDJSON)
@@ -181,7 +181,7 @@ def _sender() -> str:
 def _answers(site: Site, found: Sequence[Logged | Accepted | QuotaryError]) -> list[dict[str, object]]:
     """Say what became of each entry; what waits comes with a promise."""
     accepted = [item for item in found if isinstance(item, Accepted)]
-    promises = iter(site.admission.promises(accepted) if accepted else ())
+    promises = iter(site.desk.promises(accepted) if accepted else ())
     return [_answer(item, promises) for item in found]
 
 

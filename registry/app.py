@@ -9,6 +9,8 @@ from flask import Flask, Response
 from quotary.garbage import collect_rarely
 from registry import api, c2sp, health, logs, metrics, openapi, pages, problems
 from registry.config import Config, load_config
+from registry.desk import Judge
+from registry.judging import JudgeClient
 from registry.site import open_site
 
 # Entry bytes are shown to nobody's browser as a page, and no page of ours runs foreign code.
@@ -25,9 +27,9 @@ def utc_now() -> datetime:
     return datetime.now(UTC)
 
 
-def create_app(config: Config, now: Callable[[], datetime] = utc_now) -> Flask:
-    """Make the application of one registry."""
-    site = open_site(config, now)
+def create_app(config: Config, now: Callable[[], datetime] = utc_now, judge: Judge | None = None) -> Flask:
+    """Make the application of one registry; without a judge it admits entries by itself."""
+    site = open_site(config, now, judge)
     app = Flask("registry", static_folder=None)
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask's default provider has it
     app.config["MAX_CONTENT_LENGTH"] = api.MAX_BATCH
@@ -48,7 +50,8 @@ def create_app(config: Config, now: Callable[[], datetime] = utc_now) -> Flask:
 def wsgi(folder: str) -> Flask:
     """What gunicorn calls in each worker."""
     logs.set_up()
-    app = create_app(load_config(Path(folder)))
+    config = load_config(Path(folder))
+    app = create_app(config, judge=JudgeClient(config.judge_socket))
     collect_rarely()
     return app
 

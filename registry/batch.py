@@ -5,15 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from quotary.statements.f1 import F1, Closed
-from quotary.statements.opened import Opened, open_entry
+from quotary.statements.opened import Opened
 from quotary.statements.outcome import Outcome
 from quotary.statements.records import MeasurementRecord
 from quotary.statements.state import State
-from quotary.statements.state_entry import StateEntry, is_reserved
-from quotary.statements.terms import terms_in
+from quotary.statements.state_entry import StateEntry
 from quotary.tlog import trie
 from quotary.tlog.frontier import Frontier
 from quotary.tlog.merkle import leaf_hash
+from registry.opening import Opening
+from registry.seal import Seal
 from registry.store import Batch, Head, OutcomeRow, Reader, States, Waiting
 from registry.tree import StoredNodes
 
@@ -21,9 +22,13 @@ SIGNED_KINDS = ("release", "rebuild")
 
 
 class Intervals:
-    """Closes intervals of one log over its database, whose state F1 reads as it needs it."""
+    """Closes intervals of one log over its database, whose state F1 reads as it needs it.
 
-    def __init__(self, origin: str, read: Reader) -> None:
+    seal: opens what this registry's judge says of entries; without one every entry is read and verified here
+    """
+
+    def __init__(self, origin: str, read: Reader, seal: Seal | None = None) -> None:
+        self._seal = seal
         self._origin = origin
         self._read = read
         self._states = States(read)
@@ -36,11 +41,12 @@ class Intervals:
         first, state_index = old.state_index + 1, old.size + len(waiting)
         # Whoever stopped between two transactions of one interval left entries that are not decided yet.
         entries = self._read.entries(first, old.size) if first < old.size else []
-        entries += [row.data for row in waiting]
-        opened = open_all(entries, first)
+        opening = Opening.of(entries, first)
+        opening.take(waiting, old.size, self._seal)
         known = self._states.at(first)
-        known.warm([item.statement for item in opened.values() if item.statement])
-        closed = F1(self._origin, State(known), first).decide(opened.items(), ts)
+        known.warm([item.statement for item in opening.opened.values() if item.statement])
+        f1 = F1(self._origin, State(known), first, opening.held.verify)
+        closed = f1.decide(opening.opened.items(), ts)
         self._nodes.begin()
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
         trie_root = trie.update(self._nodes, old.trie_root, values)
@@ -48,7 +54,7 @@ class Intervals:
         state = StateEntry(state_index, {"F1": trie_root}, ts, previous, end).encode()
         batch = _grown(old, [*_hashed(waiting), (leaf_hash(state), state)], waiting)
         head = replace(batch.head, trie_root=trie_root, ts=ts, state_index=state_index)
-        return with_meaning(replace(batch, head=head, nodes=self._nodes.new), closed, opened, first)
+        return with_meaning(replace(batch, head=head, nodes=self._nodes.new), closed, opening, first)
 
 
 def append_only(old: Head, waiting: Sequence[Waiting]) -> Batch:
@@ -56,29 +62,20 @@ def append_only(old: Head, waiting: Sequence[Waiting]) -> Batch:
     return _grown(old, _hashed(waiting), waiting)
 
 
-def open_all(entries: Sequence[bytes], first: int) -> dict[int, Opened]:
-    """Open the entries that are no reserved records, by their index."""
-    return {index: open_entry(entry) for index, entry in enumerate(entries, first) if not is_reserved(entry)}
-
-
-def with_meaning(batch: Batch, closed: Closed, opened: Mapping[int, Opened], first: int) -> Batch:
+def with_meaning(batch: Batch, closed: Closed, opening: Opening, first: int) -> Batch:
     """Add what F1 made of the entries from index ``first`` on to a batch that closes their interval."""
+    opened = opening.opened
     closed_by = batch.head.state_index
     outcomes = tuple(outcome_row(found, opened[found.index], closed_by) for found in closed.outcomes)
     return replace(
         batch,
         records=closed.changes,
         outcomes=outcomes,
-        terms=terms_of_all(opened),
+        terms=frozenset(opening.terms),
         holders=holders_in(closed, first),
         denied=closed.denied,
         signers=signers_in(closed, opened),
     )
-
-
-def terms_of_all(opened: Mapping[int, Opened]) -> frozenset[tuple[str, int]]:
-    """Give the rows of the search index that some entries have."""
-    return frozenset((term, index) for index, item in opened.items() for term in terms_in(item))
 
 
 def holders_in(closed: Closed, first: int) -> frozenset[tuple[bytes, str]]:

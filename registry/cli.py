@@ -96,7 +96,7 @@ def init(
 @click.option("--metrics", help="host:port for /metrics (Prometheus); keep it private.")
 @without_option
 def serve(folder: Path, bind: str | None, metrics: str | None, without: tuple[str, ...]) -> None:
-    """Run signer, sequencer and HTTP server until SIGTERM; the address is the first line on stdout.
+    """Run signer, sequencer, judge and HTTP server until SIGTERM; the address is the first line on stdout.
 
     On PostgreSQL a sequencer stands by while another machine's leads.
     """
@@ -112,7 +112,8 @@ def serve(folder: Path, bind: str | None, metrics: str | None, without: tuple[st
 
 @registry.command(epilog="Example: quotary registry sequence --dir log\n\n" + EXITS)
 @folder_option
-def sequence(folder: Path) -> None:
+@click.option("--key", type=int, hidden=True, help="Descriptor of the key of the judge's seals, from serve.")
+def sequence(folder: Path, key: int | None) -> None:
     """Run the sequencer alone; on PostgreSQL it stands by while another one leads."""
     from registry import logs
     from registry.config import load_config
@@ -121,7 +122,23 @@ def sequence(folder: Path) -> None:
     logs.set_up()
     config = load_config(folder)
     with ending_with_words():
-        run_sequencer(config)
+        run_sequencer(config, key)
+
+
+@registry.command(epilog="Example: quotary registry judge --dir log\n\n" + EXITS)
+@folder_option
+@click.option("--listener", type=int, hidden=True, help="Descriptor of the socket, from serve.")
+@click.option("--key", type=int, hidden=True, help="Descriptor of the key of its seals, from serve.")
+def judge(folder: Path, listener: int | None, key: int | None) -> None:
+    """Run the judge alone, which admits entries for the workers, on the socket judge.sock of the folder."""
+    from registry import logs
+    from registry.config import load_config
+    from registry.judge import run_judge
+
+    logs.set_up()
+    config = load_config(folder)
+    with ending_with_words():
+        run_judge(config, listener, key)
 
 
 @registry.command(epilog="Example: quotary registry sign --dir log\n\n" + EXITS)

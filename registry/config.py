@@ -24,11 +24,11 @@ NUMBERS = {
 class Config:
     """One registry.
 
-    folder:   holds registry.toml, policy.tlog, keys/, log.db, public/ and signer.sock
+    folder:   holds registry.toml, policy.tlog, keys/, log.db, public/, signer.sock and judge.sock
     database: SQLAlchemy URL; a relative SQLite path is relative to the folder
     bind:     ``host:port`` where the HTTP server listens; port 0 takes a free one
-    *_burst, *_per_second: entries that one address and one builder may send (``registry/quota.py``), for
-    each worker
+    *_burst, *_per_second: entries that one address may send to each worker, and one builder to the judge
+    (``registry/quota.py``)
     upload: ``s3://BUCKET/PREFIX`` that the published log is written to; empty for none
     collateral: vendors' documents that are kept and served
     """
@@ -60,6 +60,10 @@ class Config:
     @property
     def socket(self) -> Path:
         return self.folder / "signer.sock"
+
+    @property
+    def judge_socket(self) -> Path:
+        return self.folder / "judge.sock"
 
     @property
     def scrub(self) -> Path:

@@ -61,6 +61,10 @@ class SignerUnavailable(CannotTell):
     """No signer answers on the socket."""
 
 
+class JudgeUnavailable(CannotTell):
+    """No judge answers on the socket; what was handed on may or may not wait."""
+
+
 class NotPublished(QuotaryError):
     """The published log has not grown that far; carries the published size."""
 

@@ -15,7 +15,8 @@ from quotary.tlog.merkle import leaf_hash
 from quotary.tlog.note import Note
 from quotary.tlog.policy import TlogPolicy
 from quotary.tlog.tiles import parse_tile_path, width_at
-from registry.batch import holders_in, open_all, outcome_row, signers_in, terms_of_all
+from registry.batch import holders_in, outcome_row, signers_in
+from registry.opening import Opening
 from registry.public import PublicLog
 from registry.store import Head, Published, Reader, Signed, StateRows
 
@@ -123,7 +124,8 @@ class _Walk:
 
     def _interval(self, state: StateEntry) -> None:
         first, closed_by = state.index - len(self.interval), state.index
-        opened = open_all(self.interval, first)
+        opening = Opening.of(self.interval, first)
+        opened = opening.opened
         closed = self.f1.decide(opened.items(), state.ts)
         self.interval = []
         values = {key: hashlib.sha256(record).digest() for key, record in closed.changes.items()}
@@ -139,7 +141,7 @@ class _Walk:
         self.state.holder |= {(*item, closed_by) for item in holders_in(closed, first)}
         self.state.denied |= {(*item, closed_by) for item in closed.denied.items()}
         self.state.signer |= signers_in(closed, opened)
-        self.terms |= terms_of_all(opened)
+        self.terms |= opening.terms
         if closed_by + 1 - self.terms_from >= TERMS_WINDOW:
             self._compare_terms(closed_by + 1)
         for outcome in closed.outcomes:

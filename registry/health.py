@@ -23,7 +23,7 @@ def blueprint(site: Site) -> Blueprint:
     def readyz() -> Response:
         size, age = _published(site)
         site.signer.head()
-        site.store.write.check()
+        site.desk.check()
         free = check_room(site.config.folder, READY_BYTES)
         if damage := recall(site.config.scrub).damage:
             raise CannotTell(f"not ready: the log was read again, and {damage}")

@@ -58,6 +58,14 @@ class Problem:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+class Told(QuotaryError):
+    """A problem that another process of the registry found."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.detail)
+        self.problem = problem
+
+
 KINDS = {
     kind.name: kind
     for kind in (
@@ -133,6 +141,8 @@ KINDS = {
 
 def of(error: QuotaryError) -> Problem:
     """Give the problem that an exception of ours means; the first match decides."""
+    if isinstance(error, Told):
+        return error.problem
     for kind, name in _TYPES:
         if isinstance(error, kind):
             return Problem(KINDS[name], str(error), _members(error), _headers(error, KINDS[name]))

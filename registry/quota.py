@@ -1,7 +1,7 @@
-"""How much one address and one builder may send: token buckets in each worker's memory.
+"""How much one address and one builder may send: token buckets in memory.
 
-The address pays for every entry that it sends, before anything is read; the builder pays, by the keys that
-signed, for what was admitted. A revocation is never refused for a builder's quota.
+The address pays each worker for every entry that it sends, before anything is read; the builder pays the
+judge, by the keys that signed, for what was admitted. A revocation is never refused for a builder's quota.
 """
 
 import ipaddress

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from quotary.errors import CannotTell
-from registry.batch import open_all, terms_of_all
+from registry.opening import Opening
 from registry.store import Reader, Store
 
 CHUNK = 1024
@@ -22,4 +22,4 @@ def reindex(store: Store) -> int:
 def _terms(read: Reader, stop: int) -> Iterator[list[tuple[str, int]]]:
     for start in range(0, stop, CHUNK):
         entries = read.entries(start, min(start + CHUNK, stop))
-        yield sorted(terms_of_all(open_all(entries, start)))
+        yield sorted(Opening.of(entries, start).terms)

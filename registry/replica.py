@@ -10,11 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
-from quotary.statements.envelope import Signature
+from quotary.statements.envelope import Signature, verify
 from quotary.statements.f1 import F1
 from quotary.statements.opened import Opened, open_entry
 from quotary.statements.outcome import Outcome
-from quotary.statements.state import State
+from quotary.statements.state import Changes, State
 from quotary.statements.state_entry import is_reserved
 from quotary.tlog.merkle import leaf_hash
 from registry.glance import released_service
@@ -27,6 +27,12 @@ KEPT_ENTRIES = 8192
 ASIDE_BYTES = 16 << 20
 
 
+Verdict = tuple[Outcome, tuple[bytes, ...]]
+"""What would become of an entry, and the public keys (32 bytes) under which its signatures hold; there is one
+for each signature of what is admissible.
+"""
+
+
 class Replica:
     """What F1 would make of a new entry now, counting those that wait; shared by a worker's threads."""
 
@@ -37,6 +43,7 @@ class Replica:
         self._lock = threading.Lock()
         self._opened: Kept[bytes, Opened] = Kept(KEPT_ENTRIES)
         self._ahead = self._begin(EMPTY_HEAD)
+        self._trial: _Trial | None = None
         self._ended = ended(read, read.head())
 
     @property
@@ -44,8 +51,8 @@ class Replica:
         """Say by which order the log has ended, or will have when what waits is logged."""
         return self._ended
 
-    def judge(self, entries: Mapping[bytes, Opened], ts: int) -> dict[bytes, Outcome]:
-        """Give the outcome of each entry, by leaf hash, as if it were appended next, those before it
+    def judge(self, entries: Mapping[bytes, Opened], ts: int) -> dict[bytes, Verdict]:
+        """Say of each entry, by leaf hash, what would become of it if it were appended next, those before it
         included.
         """
         with self._lock:
@@ -53,8 +60,12 @@ class Replica:
             self._take(ahead.aside.out(_asked(entries.values())), ts)
             self._opened.fill(entries)
             _warm(ahead, entries.values())
-            trial = F1(self._origin, State(ahead.state), ahead.next_index)
-            return {name: trial.admit(entry, ts) for name, entry in entries.items()}
+            trial, keys = State(ahead.state), _Keys()
+            f1 = F1(self._origin, trial, ahead.next_index, keys.verify)
+            found = {name: (f1.admit(entry, ts), keys.taken()) for name, entry in entries.items()}
+            admitted = tuple(name for name, (outcome, _) in found.items() if outcome.admissible)
+            self._trial = _Trial(ahead, admitted, trial.new)
+            return found
 
     def _caught_up(self, ts: int) -> "_Ahead":
         """Take over what waits, on the newest state entry where nothing that was taken waits any more."""
@@ -68,9 +79,23 @@ class Replica:
                 self._take([Waiting(0, leaf_hash(entry), entry) for entry in left], ts)
             self._ahead.size = head.size
             self._ended = self._ended or ended(self._read, head)
+        self._adopt()
         if rows := self._read.waiting_after(self._ahead.last_id, MAX_AHEAD):
             self._see(rows, ts)
         return self._ahead
+
+    def _adopt(self) -> None:
+        """Go on from the newest trial, where just what it admitted waits behind what was taken before it."""
+        trial, ahead = self._trial, self._ahead
+        self._trial = None
+        if trial is None or trial.ahead is not ahead or not trial.admitted:
+            return
+        rows = self._read.waiting_names(ahead.last_id, len(trial.admitted) + 1)
+        if tuple(name for _, name in rows) == trial.admitted:
+            ahead.state.new.add(trial.changes)
+            ahead.last_id = rows[-1][0]
+            ahead.next_index += len(rows)
+            ahead.taken += len(rows)
 
     def _see(self, rows: Sequence[Waiting], ts: int) -> None:
         ahead = self._ahead
@@ -143,6 +168,31 @@ class _Ahead:
     aside: _Aside = field(default_factory=_Aside)
     last_id: int = 0
     taken: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Trial:
+    """What a judgement would change if all that it found admissible were appended in its order."""
+
+    ahead: _Ahead
+    admitted: tuple[bytes, ...]
+    changes: Changes
+
+
+class _Keys:
+    """Verifies signatures, and remembers by which keys."""
+
+    def __init__(self) -> None:
+        self._found: list[bytes] = []
+
+    def verify(self, key: bytes, signature: Signature, payload: bytes) -> None:
+        verify(key, signature, payload)
+        self._found.append(key)
+
+    def taken(self) -> tuple[bytes, ...]:
+        """Give those of the entry that was judged last."""
+        found, self._found = tuple(self._found), []
+        return found
 
 
 def _asked(entries: Iterable[Opened]) -> set[str] | None:

@@ -1,8 +1,9 @@
-"""Start a whole registry: signer, sequencer and gunicorn as supervised children of this process.
+"""Start a whole registry: signer, sequencer, judge and gunicorn as supervised children of this process.
 
 A child that crashes, or lost its database or its leadership (exit code 40), is started again, a few times a
 minute at most; one that refuses (rolled back, another one runs) stops everything with its own code. SIGTERM
-and SIGINT stop the children in order: HTTP first, then the sequencer, then the signer.
+and SIGINT stop the children in order: HTTP first, then judge, sequencer
+and signer.
 """
 
 import logging
@@ -26,6 +27,7 @@ from registry.lock import only_one
 from registry.metrics_app import prepare
 from registry.quota import is_loopback
 from registry.reload import Standing, replace_all
+from registry.seal import new_key
 from registry.signer import only_signer
 from registry.signing import SignerClient
 from registry.worker import most
@@ -59,8 +61,12 @@ def serve(
         application = f"registry.app:wsgi({str(config.folder)!r})"
         web = _gunicorn(application, listener.fileno(), config.workers, config.threads)
         children = [_signer(config, asked)] if asked else []
+        key = None
         if "sequencer" not in without:
-            children.append(Child("sequencer", _ours(config, "sequence"), environment=environment))
+            key = stack.enter_context(new_key())
+            words = [*_ours(config, "sequence"), "--key", str(key)]
+            children.append(Child("sequencer", words, (key,), environment))
+        children.append(_judge(config, stack.enter_context(closing(wire.listen(config.judge_socket))), key))
         children.append(Child("http", web, (listener.fileno(),), environment, application))
         if config.collateral.products:
             children.append(Child("collateral", _ours(config, "collateral")))
@@ -120,6 +126,13 @@ def _listen_for_signer(config: Config) -> socket.socket:
 def _signer(config: Config, listener: socket.socket) -> Child:
     command = [*_ours(config, "sign"), "--listener", str(listener.fileno())]
     return Child("signer", command, (listener.fileno(),))
+
+
+def _judge(config: Config, listener: socket.socket, key: int | None) -> Child:
+    command = [*_ours(config, "judge"), "--listener", str(listener.fileno())]
+    if key is None:
+        return Child("judge", command, (listener.fileno(),))
+    return Child("judge", [*command, "--key", str(key)], (listener.fileno(), key))
 
 
 class _Signals:

@@ -28,6 +28,7 @@ from registry.metrics import Meters
 from registry.public import PublicLog
 from registry.publisher import Publisher
 from registry.scrub import Scrubber
+from registry.seal import Seal, take_key
 from registry.sequencer import Sequencer
 from registry.signing import SignerClient
 from registry.store import Lease, Store, open_store
@@ -43,8 +44,12 @@ SCRUB_SHARE = 0.05
 LEAST_PAUSE_SHARE = 0.1
 
 
-def run_sequencer(config: Config) -> None:
-    """Take over the log and keep it going; raises what must not be retried (rolled back, head moved)."""
+def run_sequencer(config: Config, key: int | None = None) -> None:
+    """Take over the log and keep it going; raises what must not be retried (rolled back, head moved).
+
+    key: descriptor of the key of the judge's seals; without one nothing that a judge says is believed
+    """
+    seal = None if key is None else take_key(key)
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     signal.signal(signal.SIGINT, lambda *_: stop.set())
@@ -55,7 +60,7 @@ def run_sequencer(config: Config) -> None:
         led = _await_leadership(config, stop)
         if led is not None:
             with closing(led[0]) as store, closing(led[1]) as lease:
-                _run(config, policy, store, lease, stop)
+                _run(config, policy, store, lease, stop, seal)
     log.info("sequencer.stopped")
 
 
@@ -141,9 +146,16 @@ def _await_leadership(config: Config, stop: threading.Event) -> tuple[Store, Lea
     return None
 
 
-def _run(config: Config, policy: TlogPolicy, store: Store, lease: Lease, stop: threading.Event) -> None:
+def _run(
+    config: Config,
+    policy: TlogPolicy,
+    store: Store,
+    lease: Lease,
+    stop: threading.Event,
+    seal: Seal | None,
+) -> None:
     clock = WitnessedClock(_now)
-    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), clock)
+    sequencer = Sequencer(store, config.origin, SignerClient(config.socket), clock, seal)
     rounds = Rounds(HTTP(), [witness.url for witness in policy.witnesses.values()], policy.logs)
     meters = Meters()
     history = History(config.cosignatures)

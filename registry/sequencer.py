@@ -16,6 +16,7 @@ from registry import orders
 from registry.batch import Intervals
 from registry.errors import ClockRefused, HeadMoved, RolledBack, SignerRefused
 from registry.reread import check_committed, check_waiting
+from registry.seal import Seal
 from registry.signing import RememberedHead, SignerClient
 from registry.store import Batch, Head, Signed, Store, Waiting
 from registry.tree import StoredTiles
@@ -34,10 +35,17 @@ class Sequencer:
     What it knows between rounds is a copy of the database; ``load`` reads it again after every error.
     """
 
-    def __init__(self, store: Store, origin: str, signer: SignerClient, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        origin: str,
+        signer: SignerClient,
+        now: Callable[[], datetime],
+        seal: Seal | None = None,
+    ) -> None:
         self._store = store
         self._origin = origin
-        self._intervals = Intervals(origin, store.read)
+        self._intervals = Intervals(origin, store.read, seal)
         self._signer = signer
         self._now = now
         self._tiles = StoredTiles(store.read)

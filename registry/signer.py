@@ -8,13 +8,11 @@ Its keys are read at the start and again on ``reload``; a round waits for that a
 """
 
 import logging
-import select
 import signal
 import socket
 import threading
-import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, closing, suppress
+from contextlib import AbstractContextManager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,6 +26,7 @@ from quotary.tlog.merkle import verify_consistency
 from quotary.tlog.note import ED25519, Note
 from quotary.token.errors import TokenRefused, TokenUnavailable
 from registry import flush, wire
+from registry.conversations import converse
 from registry.errors import FlushFailed, SignerRefused
 from registry.identity import LogKeys, load_log_keys
 from registry.lock import only_one
@@ -37,7 +36,6 @@ from registry.promise import MAX_PROMISES, Promise, sign_promise
 log = logging.getLogger("registry")
 
 MAX_PROOF = 63
-END_SECONDS = 5.0
 
 
 class Signer:
@@ -208,47 +206,18 @@ def run_signer(folder: Path, origin: str, socket_path: Path, inherited: int | No
         listener = wire.listen(socket_path) if inherited is None else socket.socket(fileno=inherited)
         with closing(listener):
             log.info("signer.ready", extra={"socket": str(socket_path), "origin": origin})
-            _converse(signer, listener, stopped)
+            converse(lambda connection: serve(connection, signer), listener, stopped)
         if signer.failed is not None:
             raise signer.failed
 
 
-class Conversations:
-    """Connections to one signer, each with a thread of its own; an asker closes his after his last answer."""
-
-    def __init__(self, signer: Signer) -> None:
-        self._signer = signer
-        self._running: list[threading.Thread] = []
-
-    def begin(self, connection: socket.socket) -> None:
-        """Answer what comes on a connection until its other end is done."""
-        thread = threading.Thread(target=_serve, args=(connection, self._signer), daemon=True)
-        thread.start()
-        self._running = [thread, *(other for other in self._running if other.is_alive())]
-
-    def end(self) -> None:
-        """Wait until every asker is done; whoever hangs is left behind."""
-        deadline = time.monotonic() + END_SECONDS
-        for thread in self._running:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-
-def _converse(signer: Signer, listener: socket.socket, stopped: socket.socket) -> None:
-    listener.setblocking(False)
-    conversations = Conversations(signer)
-    while stopped not in select.select([listener, stopped], [], [])[0]:
-        with suppress(BlockingIOError):  # who hung up before his turn
-            conversations.begin(listener.accept()[0])
-    conversations.end()
-
-
-def _serve(connection: socket.socket, signer: Signer) -> None:
-    with closing(connection):
-        try:
-            while (message := wire.receive(connection)) is not None:
-                wire.send(connection, signer.answer(message))
-        except (OSError, Malformed) as error:
-            log.warning("signer.connection", extra={"why": str(error)})
+def serve(connection: socket.socket, signer: Signer) -> None:
+    """Answer what comes on one connection."""
+    try:
+        while (message := wire.receive(connection)) is not None:
+            wire.send(connection, signer.answer(message))
+    except (OSError, Malformed) as error:
+        log.warning("signer.connection", extra={"why": str(error)})
 
 
 def only_signer(folder: Path) -> AbstractContextManager[None]:

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from registry.admission import Admission
+from registry.admission import admission_of
 from registry.config import Config
+from registry.desk import Desk, Judge
 from registry.identity import PublicKeys, read_public
 from registry.public import PublicLog
 from registry.quota import Quota
-from registry.replica import Replica
 from registry.signing import SignerClient
 from registry.store import Store, open_store
 
@@ -21,7 +21,7 @@ class Site:
     config: Config
     store: Store
     public: PublicLog
-    admission: Admission
+    desk: Desk
     signer: SignerClient
     addresses: Quota
     now: Callable[[], datetime]
@@ -36,12 +36,10 @@ class Site:
         return self.config.policy.read_text("utf-8")
 
 
-def open_site(config: Config, now: Callable[[], datetime]) -> Site:
-    """Open the database and the signer's socket for one worker."""
+def open_site(config: Config, now: Callable[[], datetime], judge: Judge | None = None) -> Site:
+    """Open the database for one worker; without a judge this process admits by itself."""
     store = open_store(config.database_url)
     signer = SignerClient(config.socket)
-    replica = Replica(config.origin, store.read)
-    builders = Quota("builder", config.builder_burst, config.builder_per_second)
-    admission = Admission(store, replica, signer, now, config.promise_seconds, builders)
+    desk = Desk(judge or admission_of(config, store, now), signer, config.promise_seconds)
     addresses = Quota("address", config.address_burst, config.address_per_second)
-    return Site(config, store, PublicLog(store.read), admission, signer, addresses, now)
+    return Site(config, store, PublicLog(store.read), desk, signer, addresses, now)

@@ -1,5 +1,6 @@
-"""Messages on the signer's unix socket: four bytes of length (big-endian), then canonical JSON
-(docs/formats/signer.md).
+"""Messages on the registry's unix sockets: four bytes of length (big-endian), then so many bytes.
+
+To and from the signer they are canonical JSON (docs/formats/signer.md), to the judge entries.
 """
 
 import os
@@ -17,22 +18,32 @@ MOST_WAITING = 1024
 
 def send(connection: socket.socket, message: object) -> None:
     """Send one message."""
-    body = canonical(message)
-    connection.sendall(len(body).to_bytes(4) + body)
+    send_bytes(connection, canonical(message))
 
 
 def receive(connection: socket.socket) -> object | None:
     """Receive one message; None when the other side is done."""
+    body = receive_bytes(connection, MAX_MESSAGE)
+    return None if body is None else parse_canonical(body, MAX_MESSAGE)
+
+
+def send_bytes(connection: socket.socket, body: bytes) -> None:
+    """Send some bytes with their length before them."""
+    connection.sendall(_framed(body))
+
+
+def receive_bytes(connection: socket.socket, limit: int) -> bytes | None:
+    """Receive such bytes, at most ``limit``; None when the other side is done."""
     header = _exactly(connection, 4)
     if not header:
         return None
     length = int.from_bytes(header)
-    if len(header) != 4 or not 0 < length <= MAX_MESSAGE:
-        raise Malformed(f"a message has 1 to {MAX_MESSAGE} bytes")
+    if len(header) != 4 or not 0 < length <= limit:
+        raise Malformed(f"a message has 1 to {limit} bytes")
     body = _exactly(connection, length)
     if len(body) != length:
         raise Malformed(f"the message ends after {len(body)} of {length} bytes")
-    return parse_canonical(body, MAX_MESSAGE)
+    return body
 
 
 def connect(path: Path, timeout_seconds: float) -> socket.socket:
@@ -80,8 +91,12 @@ class _Folder:
             os.close(self._descriptor)
 
 
+def _framed(body: bytes) -> bytes:
+    return len(body).to_bytes(4) + body
+
+
 def _exactly(connection: socket.socket, length: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < length and (more := connection.recv(length - len(data))):
         data += more
-    return data
+    return bytes(data)

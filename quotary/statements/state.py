@@ -140,6 +140,17 @@ class Changes:
             set(self.effective),
         )
 
+    def add(self, later: "Changes") -> None:
+        """Take over what changed after these."""
+        self.held.update(later.held)
+        self.records.update(later.records)
+        for measurement, services in later.holders.items():
+            self.holders[measurement] = (*self.holders.get(measurement, ()), *services)
+        self.releases.update(later.releases)
+        self.denied.update(later.denied)
+        self.sequences.update(later.sequences)
+        self.effective |= later.effective
+
     def store(self, record: Record) -> None:
         """Put a record in its place."""
         self.records[record.key] = record

@@ -18,7 +18,8 @@ _HEAD = "SELECT epoch, size, root, frontier, trie_root, ts, state_index FROM hea
 _SIGNED = "SELECT size, root, note FROM checkpoint ORDER BY size DESC LIMIT 1"
 _PUBLISHED = "SELECT size, note, at FROM published"
 _ENTRIES = "SELECT data FROM entry WHERE idx >= {start} AND idx < {stop} ORDER BY idx"
-_WAITING = "SELECT id, leaf_hash, data FROM pending WHERE id > {last} ORDER BY id LIMIT {limit}"
+_WAITING = "SELECT id, leaf_hash, data, seal FROM pending WHERE id > {last} ORDER BY id LIMIT {limit}"
+_NAMES = "SELECT id, leaf_hash FROM pending WHERE id > {last} ORDER BY id LIMIT {limit}"
 _PLACE = "SELECT idx FROM entry WHERE leaf_hash = {leaf_hash}"
 _LEAVES = "SELECT leaf_hash FROM entry WHERE idx >= {start} AND idx < {stop} ORDER BY idx"
 _COUNT = "SELECT count(*) FROM pending"
@@ -99,6 +100,12 @@ class Reader:
         with self._reading() as connection:
             found = bulk.run(connection, _WAITING, {"last": last_id, "limit": limit})
             return [Waiting(*row) for row in found]
+
+    def waiting_names(self, last_id: int, limit: int) -> list[tuple[int, bytes]]:
+        """Give id and leaf hash of those that arrived after the row ``last_id``."""
+        with self._reading() as connection:
+            found = bulk.run(connection, _NAMES, {"last": last_id, "limit": limit})
+            return [(int(row[0]), row[1]) for row in found]
 
     def waiting_count(self) -> int:
         row = self._first(_COUNT)

@@ -31,7 +31,7 @@ def script(prefix: str) -> str:
     ]
     tables = ", ".join(sorted((*schema.metadata.tables, "alembic_version")))
     lines += [f"REVOKE ALL ON {tables} FROM PUBLIC, {everybody}", f"GRANT SELECT ON {tables} TO {everybody}"]
-    lines += [f"GRANT INSERT (leaf_hash, data, received) ON pending TO {roles['web']}"]
+    lines += [f"GRANT INSERT (leaf_hash, data, received, seal) ON pending TO {roles['web']}"]
     lines += [f"GRANT USAGE ON SEQUENCE pending_id_seq TO {roles['web']}"]
     lines += _sequencers(roles["sequencer"])
     return ";\n".join([*lines, "COMMIT"]) + ";\n"

@@ -34,11 +34,15 @@ EMPTY_HEAD = Head(0, 0, EMPTY_ROOT, bytes(Frontier()), EMPTY, 0, -1)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """An admitted entry that the sequencer has not taken yet."""
+    """An admitted entry that the sequencer has not taken yet.
+
+    seal: what a judge found out about it (``registry/seal.py``); None where nobody says anything
+    """
 
     id: int
     leaf_hash: bytes
     data: bytes
+    seal: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ public sees. What stands between them is committed or signed, and not yet cosign
 
 from sqlalchemy import BigInteger, Column, Index, Integer, LargeBinary, MetaData, Table, Text
 
-REVISION = "0002"
+REVISION = "0003"
 
 metadata = MetaData()
 
@@ -22,6 +22,7 @@ pending = Table(
     Column("leaf_hash", LargeBinary, nullable=False, unique=True),
     Column("data", LargeBinary, nullable=False),
     Column("received", _number(), nullable=False),
+    Column("seal", LargeBinary),
     sqlite_strict=True,
 )
 

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 from quotary.statements.envelope import Envelope
 from quotary.statements.keys import key_measurement, key_service
 from quotary.statements.records import MeasurementRecord, Record, ServiceRecord, parse_record
-from quotary.statements.release import Release
+from quotary.statements.release import Release, ReleaseClaim
 from quotary.statements.revocation import Rebuild
 from quotary.statements.schema import Statement, parse_statement
 from quotary.statements.state import Held, Released, held_by
@@ -58,6 +58,7 @@ class StoredState:
         self._denials: Kept[bytes, str | None] = Kept(KEPT)
         self._releases: Kept[str, Released | None] = Kept(KEPT)
         self._sequences: Kept[tuple[str, str], int] = Kept(KEPT)
+        self._held: Kept[str, Held | None] = Kept(KEPT_DELEGATIONS)
 
     def warm(self, statements: Sequence[Statement]) -> None:
         """Fetch what deciding these statements asks for, in few queries."""
@@ -66,10 +67,9 @@ class StoredState:
         effective = self._read.effective(ids, self.size)
         self._effective.fill({name: name in effective for name in ids})
         rows = [
-            (statement.service, row.measurement)
+            (statement.service, measurement)
             for statement in statements
-            if isinstance(statement.predicate, Release)
-            for row in statement.predicate.rows
+            for measurement in _released_by(statement)
         ]
         keys = [key_measurement(service, measurement) for service, measurement in rows]
         services = [key_service(service) for service in {statement.service for statement in statements}]
@@ -93,6 +93,9 @@ class StoredState:
             self._sequences.fill({(name, kind): found.get(name, 0) for name in names})
 
     def held(self, service: str) -> Held | None:
+        return self._held.get(service, lambda: self._read_held(service))
+
+    def _read_held(self, service: str) -> Held | None:
         record = self.record(key_service(service))
         if record is None:
             return None
@@ -170,6 +173,12 @@ class StoredState:
 
     def _entry(self, index: int) -> bytes:
         return self._read.entries(index, index + 1)[0]
+
+
+def _released_by(statement: Statement) -> tuple[bytes, ...]:
+    found = statement.predicate
+    claim = found.claim if isinstance(found, Release) else found
+    return claim.measurements if isinstance(claim, ReleaseClaim) else ()
 
 
 class Kept(Generic[K, V]):

@@ -51,9 +51,15 @@ class Writer:
         with self._transaction() as connection:
             connection.execute(insert(schema.head).values(id=1, **_head_values(head)))
 
-    def enqueue(self, items: Sequence[tuple[bytes, bytes]], received: int) -> None:
-        """Add entries (leaf hash, bytes) to those that wait; one that waits already stays as it is."""
-        rows = [(leaf, data, received) for leaf, data in items]
+    def enqueue(
+        self, items: Sequence[tuple[bytes, bytes]], received: int, seals: Mapping[bytes, bytes] | None = None
+    ) -> None:
+        """Add entries (leaf hash, bytes) to those that wait; one that waits already stays as it is.
+
+        seals: what a judge says of them, by leaf hash
+        """
+        said = seals or {}
+        rows = [(leaf, data, received, said.get(leaf)) for leaf, data in items]
         with self._transaction() as connection:
             bulk.insert_new(connection, schema.pending, rows)
 

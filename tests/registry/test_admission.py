@@ -9,10 +9,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from quotary.statements.opened import Opened
-from quotary.statements.outcome import Outcome
 from registry.admission import Accepted, Admission, Logged
 from registry.quota import Quota
-from registry.replica import Replica
+from registry.replica import Replica, Verdict
 from tests.fakes.inprocess import Local, local
 
 
@@ -34,7 +33,7 @@ class Overtaken(Replica):
     registry: Local
     logged: bool
 
-    def judge(self, entries: Mapping[bytes, Opened], ts: int) -> dict[bytes, Outcome]:
+    def judge(self, entries: Mapping[bytes, Opened], ts: int) -> dict[bytes, Verdict]:
         brought = [(name, written(item)) for name, item in entries.items()]
         self.registry.store.write.enqueue(brought, ts)
         if self.logged:
@@ -55,8 +54,8 @@ def test_an_entry_that_somebody_else_brings_during_the_judgement_is_no_mistake(
     replica = Overtaken(registry.config.origin, registry.store.read)
     replica.registry, replica.logged = registry, logged
     quota = Quota("builder", 9, 9.0)
-    admission = Admission(registry.store, replica, registry.signer, registry.clock, 600, quota)
-    found = admission.submit(entry)
+    admission = Admission(registry.store, replica, registry.clock, quota)
+    (found,) = admission.submit_all([entry])
     assert isinstance(found, Logged if logged else Accepted)
     waiting = [row.data for row in registry.store.read.waiting(9)]
     assert waiting == ([] if logged else [entry])

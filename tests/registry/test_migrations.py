@@ -46,14 +46,15 @@ def test_a15_a_golden_log_migrates_to_the_same_bytes_also_after_a_cut_at_each_st
     url = new_url()
     with closing_engine(url) as engine:
         fill(engine, golden)
+        before = columns(engine)
     cuts = 0
     while cut_off(url, cuts):
         cuts += 1
         with closing_engine(url) as engine:
-            assert {"holder", "denied", "signer"}.isdisjoint(inspect(engine).get_table_names())
+            assert columns(engine) == before
         with pytest.raises(WrongSchema, match=golden["revision"]):
             open_store(url)
-    assert cuts >= 10
+    assert cuts >= 2
     with closing(open_store(url)) as store:
         found = rows(store)
         assert {name: found[name] for name in KEPT} == {name: golden["tables"][name] for name in KEPT}
@@ -79,14 +80,20 @@ def fill(engine: Engine, golden: dict[str, Any]) -> None:
     """Make a database of an older schema with the golden rows."""
     upgrade(engine, golden["revision"])
     with engine.execution_options(writes=True).begin() as connection:
-        for name in TABLES:
+        for name, rows_of_table in golden["tables"].items():
             values = [
                 {key: unb64(value["b64"]) if isinstance(value, dict) else value for key, value in row.items()}
-                for row in golden["tables"][name]
+                for row in rows_of_table
             ]
-            names = list(values[0])
-            marks = ", ".join(f":{key}" for key in names)
-            connection.execute(text(f"INSERT INTO {name} ({', '.join(names)}) VALUES ({marks})"), values)
+            if values:
+                names = list(values[0])
+                marks = ", ".join(f":{key}" for key in names)
+                connection.execute(text(f"INSERT INTO {name} ({', '.join(names)}) VALUES ({marks})"), values)
+
+
+def columns(engine: Engine) -> set[tuple[str, str]]:
+    found = inspect(engine)
+    return {(name, column["name"]) for name in found.get_table_names() for column in found.get_columns(name)}
 
 
 def cut_off(url: str, after: int) -> bool:

@@ -65,7 +65,7 @@ def test_a61_of_those_who_ask_for_promises_together_each_gets_his_own(log: Local
     site = log.client().application.extensions["registry"]
     items = [Accepted(bytes([number]) * 32, "", TS) for number in range(32)]
     with ThreadPoolExecutor(len(items)) as pool:
-        notes = list(pool.map(site.admission.promise, items))
+        notes = list(pool.map(site.desk.promise, items))
     found = [verify_promise(note, site.keys.promise).leaf_hash for note in notes]
     assert found == [item.leaf_hash for item in items]
 

@@ -2,20 +2,21 @@
 
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 import pytest
 
 from quotary.errors import Malformed
-from quotary.statements.envelope import Envelope
+from quotary.statements.envelope import Envelope, key_id, raw_public_key
+from quotary.statements.f1 import F1
 from quotary.statements.opened import open_entry
 from quotary.tlog.merkle import leaf_hash
 from registry import replica as module
 from registry.glance import released_service
 from registry.replica import Replica
-from tests.fakes.authority import ORIGIN, SERVICE, TS, Authority
+from tests.fakes.authority import ORIGIN, SERVICE, TS, Authority, key
 from tests.fakes.inprocess import Local, local
 
 OTHER = "other/service"
@@ -36,13 +37,22 @@ def log(tmp_path: Path) -> Iterator[Local]:
         yield found
 
 
-@contextmanager
-def opened() -> Iterator[list[None]]:
+def opened() -> AbstractContextManager[list[None]]:
     """Collect one item for each entry that is opened inside."""
+    return calls_of(open_entry.__code__)
+
+
+def judged() -> AbstractContextManager[list[None]]:
+    """Collect one item for each entry that F1 is asked about inside."""
+    return calls_of(F1.admit.__code__)
+
+
+@contextmanager
+def calls_of(code: CodeType) -> Iterator[list[None]]:
     found: list[None] = []
 
     def note(frame: FrameType, event: str, _: object) -> None:
-        if event == "call" and frame.f_code is open_entry.__code__:
+        if event == "call" and frame.f_code is code:
             found.append(None)
 
     sys.setprofile(note)
@@ -58,7 +68,7 @@ def wait(log: Local, *entries: bytes) -> None:
 
 def codes(replica: Replica, *entries: bytes) -> list[str]:
     named = {leaf_hash(entry): open_entry(entry) for entry in entries}
-    return [outcome.code for outcome in replica.judge(named, TS).values()]
+    return [outcome.code for outcome, _ in replica.judge(named, TS).values()]
 
 
 def test_releases_of_other_services_are_read_when_their_service_is_asked_for(log: Local) -> None:
@@ -127,3 +137,54 @@ def test_material_that_looks_like_the_end_of_a_release_does_not_name_its_service
     assert released_service(entry) == SERVICE
     with pytest.raises(Malformed, match="member name"):
         Authority().release("x", material={"predicateType": "https://quotary.dev/release/v1"})
+
+
+def admit(replica: Replica, log: Local, *entries: bytes) -> list[str]:
+    """Judge entries, and let those wait that may, as admission does."""
+    named = {leaf_hash(entry): entry for entry in entries}
+    found = replica.judge({name: open_entry(entry) for name, entry in named.items()}, TS)
+    wait(log, *(named[name] for name, (outcome, _) in found.items() if outcome.admissible))
+    return [outcome.code for outcome, _ in found.values()]
+
+
+def test_what_a_judgement_let_wait_is_not_judged_again(log: Local) -> None:
+    made, replica = log.authority, Replica(ORIGIN, log.store.read)
+    first, second = made.release("x"), made.revocation(["x"])
+    assert admit(replica, log, first, made.release("late", sequence=1), second) == [
+        "effective",
+        "sequence",
+        "effective",
+    ]
+    with judged() as entries:
+        assert admit(replica, log, made.release("y"), second) == ["effective", "replay"]
+    assert len(entries) == 2
+    assert codes(replica, made.revocation(["x"]), made.release("z")) == ["already-revoked", "effective"]
+    log.loop.round()
+    assert codes(replica, made.revocation(["x"]), first) == ["already-revoked", "replay"]
+
+
+def test_what_somebody_else_let_wait_beside_a_judgement_counts_as_well(log: Local) -> None:
+    made, replica = log.authority, Replica(ORIGIN, log.store.read)
+    mine, theirs = made.release("x"), made.revocation(["x"])
+    assert codes(replica, mine) == ["effective"]
+    wait(log, mine, theirs)
+    assert codes(replica, made.revocation(["x"])) == ["already-revoked"]
+
+
+def test_what_a_judgement_found_admissible_and_does_not_wait_does_not_count(log: Local) -> None:
+    made, replica = log.authority, Replica(ORIGIN, log.store.read)
+    first, second = made.release("x"), made.release("y")
+    assert codes(replica, first, second) == ["effective"] * 2
+    assert codes(replica, first, second) == ["effective"] * 2
+    wait(log, second)
+    assert codes(replica, second) == ["replay"]
+
+
+def test_a_judgement_says_which_keys_signed_what_it_admits(log: Local) -> None:
+    made, replica = log.authority, Replica(ORIGIN, log.store.read)
+    entries = [made.release("x"), made.delegation(), made.release("y", sequence=1)]
+    found = list(replica.judge({leaf_hash(entry): open_entry(entry) for entry in entries}, TS).values())
+    assert found[0][1] == (raw_public_key(key("builder1")),)
+    signatures = Envelope.parse(entries[1]).signatures
+    assert [key_id(public) for public in found[1][1]] == [signature.keyid for signature in signatures]
+    assert [outcome.admissible for outcome, _ in found] == [True, True, False]

@@ -20,6 +20,7 @@ from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note
 from registry import flush as flush_notes
 from registry import wire
+from registry.conversations import converse
 from registry.errors import FlushFailed, SignerRefused, SignerUnavailable
 from registry.identity import (
     FIRST_KEYS,
@@ -34,7 +35,8 @@ from registry.identity import (
 )
 from registry.memory import create_memory, recall
 from registry.promise import Promise, verify_promise
-from registry.signer import Conversations, Signer
+from registry.signer import Signer
+from registry.signer import serve as answering
 from registry.signing import SignerClient
 from tests.fakes.reboot import restart_machine
 from tests.fakes.signer import served
@@ -253,18 +255,22 @@ def test_no_socket_is_an_error_that_names_the_command(tmp_path: Path) -> None:
 
 
 def test_a_signer_that_ends_answers_those_who_are_asking(tmp_path: Path, keys: LogKeys) -> None:
-    conversations = Conversations(signer_of(tmp_path))
-    left, right = socket.socketpair()
-    conversations.begin(right)
-    ending = threading.Thread(target=conversations.end)
-    ending.start()
-    with closing(left):
-        for _ in range(2):
-            wire.send(left, {"op": "head"})
-            assert wire.receive(left) == {"size": 0, "root": root_of([]).hex()}
-        assert ending.is_alive()
-    ending.join(10)
-    assert not ending.is_alive()
+    signer = signer_of(tmp_path)
+    stop, stopped = socket.socketpair()
+    with closing(wire.listen(tmp_path / "s")) as listener, closing(stop), closing(stopped):
+        serving = threading.Thread(
+            target=converse, args=(lambda connection: answering(connection, signer), listener, stopped)
+        )
+        serving.start()
+        with closing(wire.connect(tmp_path / "s", 10.0)) as left:
+            for last in (False, True):
+                wire.send(left, {"op": "head"})
+                assert wire.receive(left) == {"size": 0, "root": root_of([]).hex()}
+                if not last:
+                    stop.send(b"x")
+            assert serving.is_alive()
+        serving.join(10)
+        assert not serving.is_alive()
 
 
 def test_the_socket_is_for_its_owner_only(tmp_path: Path) -> None:
