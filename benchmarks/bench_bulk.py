@@ -106,7 +106,7 @@ def post(address: str, body: bytes) -> None:
         time.sleep(0.1)
     connection.close()
     assert answer.status == 200, text[:300]
-    assert text.count(b'"status": 202') == body.count(b"\n") + 1, text[:300]
+    assert text.count(b'"status":202') == body.count(b"\n") + 1, text[:300]
 
 
 def reach(store: Store, statements: int) -> None:

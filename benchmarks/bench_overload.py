@@ -187,7 +187,7 @@ def prepare(log: Log, folder: Path, counts: Sequence[int]) -> list[Path]:
     made = synthetic.entries(setup + sum(counts), now, SERVICES)
     first = list(islice(made, setup))[1:]
     answer = log.request("POST", "/api/v1/batches", b"\n".join(first))
-    assert b'"status": 4' not in answer.data, answer.data
+    assert b'"status":4' not in answer.data, answer.data
     log.submit(log.authority.allocation("honest"), log.authority.delegation("honest"))
     paths = [folder / f"bodies{number}" for number in range(len(counts))]
     for path, size in zip(paths, counts, strict=True):

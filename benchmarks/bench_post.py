@@ -88,7 +88,7 @@ def prepare(log: Log, folder: Path, posts: Sequence[int]) -> list[Path]:
     made = synthetic.entries(setup + sum(posts), now, SERVICES)
     first = list(islice(made, setup))[1:]
     answer = log.request("POST", "/api/v1/batches", b"\n".join(first))
-    assert b'"status": 4' not in answer.data, answer.data
+    assert b'"status":4' not in answer.data, answer.data
     until(lambda: int(str(log.json("/api/v1/log")["published"])) > len(first), "the builders are known")
     paths = [folder / f"bodies{number}" for number in range(len(posts))]
     for path, count in zip(paths, posts, strict=True):

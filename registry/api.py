@@ -6,13 +6,14 @@ from collections.abc import Iterator, Sequence
 from flask import Blueprint, Response, json, request
 
 from quotary.canonical import b64, hexbytes, parse_canonical
+from quotary.codec import CODEC
 from quotary.errors import Malformed, QuotaryError
 from quotary.statements.cose import MEDIA_TYPE
 from quotary.statements.envelope import MAX_ENTRY
 from quotary.statements.keys import key_measurement, key_service
 from quotary.tlog.merkle import leaf_hash
 from registry import problems
-from registry.admission import Accepted, Logged
+from registry.admission import Accepted, Answer, Logged
 from registry.body import read_body
 from registry.bundles import Bundles
 from registry.c2sp import BYTES, IMMUTABLE, SHORT, TEXT, cached
@@ -66,8 +67,9 @@ def _writing(routes: Blueprint, site: Site) -> None:
         if isinstance(found, Accepted) and waits == "published":
             index = waiters.wait(found.leaf_hash, WAIT_SECONDS, who)
             found = found if index is None else Logged(found.leaf_hash, found.statement_id, index)
-        promises = (site.desk.promise(item) for item in [found] if isinstance(item, Accepted))
-        return _json(_answer(found, promises), 200 if isinstance(found, Logged) else 202)
+        if isinstance(found, Logged):
+            return _json(_logged(found))
+        return _json({**_accepted(found), "promise": site.desk.promise(found).decode("utf-8")}, 202)
 
     @routes.post("/batches")
     def batch() -> Response:
@@ -76,8 +78,7 @@ def _writing(routes: Blueprint, site: Site) -> None:
             raise TooLarge(f"a batch has {len(lines)} lines, at most {MAX_BATCH_LINES}", MAX_BATCH_LINES)
         site.addresses.take([_sender()], len(lines))
         found = site.desk.submit_all(lines)
-        answers = map(_with_status, found, _answers(site, found))
-        body = "".join(json.dumps(answer) + "\n" for answer in answers)
+        body = b"".join(CODEC.write(answer) + b"\n" for answer in _answers(site, found))
         return Response(body, 200, {"Cache-Control": "no-store"}, content_type=NDJSON)
 
 
@@ -178,29 +179,30 @@ def _sender() -> str:
     return sender(request.remote_addr, request.headers.get("X-Real-IP"))
 
 
-def _answers(site: Site, found: Sequence[Logged | Accepted | QuotaryError]) -> list[dict[str, object]]:
-    """Say what became of each entry; what waits comes with a promise."""
-    accepted = [item for item in found if isinstance(item, Accepted)]
-    promises = iter(site.desk.promises(accepted) if accepted else ())
-    return [_answer(item, promises) for item in found]
+def _answers(site: Site, found: Sequence[Answer]) -> Iterator[dict[str, object]]:
+    """Say what became of each entry, and promise all that wait with one word behind them."""
+    accepted: list[Accepted] = []
+    for item in found:
+        if isinstance(item, QuotaryError):
+            yield problems.members(problems.of(item))
+        elif isinstance(item, Logged):
+            yield {"status": 200, **_logged(item)}
+        else:
+            yield {"status": 202, **_accepted(item), "promised": len(accepted)}
+            accepted.append(item)
+    if accepted:
+        yield {"promise": site.desk.promise_all(accepted).decode("utf-8")}
 
 
-def _with_status(found: object, answer: dict[str, object]) -> dict[str, object]:
-    """A problem says its status itself."""
-    if isinstance(found, QuotaryError):
-        return answer
-    return {"status": 200 if isinstance(found, Logged) else 202, **answer}
+def _logged(found: Logged) -> dict[str, object]:
+    answer: dict[str, object] = {"leaf_hash": found.leaf_hash.hex(), "statement_id": found.statement_id}
+    return {**answer, "index": found.index, "published": True, "proof": f"/api/v1/proofs/{found.index}"}
 
 
-def _answer(found: Logged | Accepted | QuotaryError, promises: Iterator[bytes]) -> dict[str, object]:
-    if isinstance(found, QuotaryError):
-        return problems.members(problems.of(found))
+def _accepted(found: Accepted) -> dict[str, object]:
     digest = found.leaf_hash.hex()
-    answer: dict[str, object] = {"leaf_hash": digest, "statement_id": found.statement_id}
-    if isinstance(found, Logged):
-        return {**answer, "index": found.index, "published": True, "proof": f"/api/v1/proofs/{found.index}"}
     location = f"/api/v1/entries/by-hash/{digest}"
-    return {**answer, "promise": next(promises).decode("utf-8"), "location": location}
+    return {"leaf_hash": digest, "statement_id": found.statement_id, "location": location}
 
 
 def _entry(site: Site, index: int) -> Response:

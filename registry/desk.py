@@ -52,6 +52,12 @@ class Desk:
         """Give one, asked for together with what other threads ask."""
         return self._promising.do(accepted)
 
+    def promise_all(self, accepted: Sequence[Accepted]) -> bytes:
+        """Give one for all entries of a batch that were accepted, in their order."""
+        at = accepted[0].at
+        leaf_hashes = [item.leaf_hash for item in accepted]
+        return self._signer.batch_promise(leaf_hashes, at, at + self._promise_seconds)
+
     def promises(self, accepted: Sequence[Accepted]) -> list[bytes]:
         """Give the log's signed word for each that it will be published in time."""
         wanted = [(item.leaf_hash, item.at, item.at + self._promise_seconds) for item in accepted]

@@ -31,7 +31,7 @@ from registry.errors import FlushFailed, SignerRefused
 from registry.identity import LogKeys, load_log_keys
 from registry.lock import only_one
 from registry.memory import NAME, SignedHead, keep, recall
-from registry.promise import MAX_PROMISES, Promise, sign_promise
+from registry.promise import MAX_PROMISES, BatchPromise, Promise, sign_promise
 
 log = logging.getLogger("registry")
 
@@ -66,7 +66,7 @@ class Signer:
         """Answer one request; a refusal is an answer with the member ``error``."""
         try:
             fields = Fields(message, "request")
-            op = fields.choice("op", "cose", "head", "keys", "promises", "reload", "sign")
+            op = fields.choice("op", "batch-promise", "cose", "head", "keys", "promises", "reload", "sign")
             if op == "head":
                 found = self._head
             elif op == "keys":
@@ -77,6 +77,8 @@ class Signer:
                 found = self._sign_request(fields)
             elif op == "cose":
                 found = self._cose_request(fields)
+            elif op == "batch-promise":
+                found = self._batch_request(fields)
             else:
                 found = self._promises_request(fields)
             fields.done()
@@ -181,6 +183,12 @@ class Signer:
     def _promises_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
         promises = [self._promise(item) for item in fields.items("promises", MAX_PROMISES, low=1)]
         return lambda: {"promises": [b64(sign_promise(item, self._keys.promise)) for item in promises]}
+
+    def _batch_request(self, fields: Fields) -> Callable[[], dict[str, object]]:
+        count, root = fields.integer("count", 1), fields.hexbytes("root", 32)
+        accepted, deadline = fields.integer("accepted", 1), fields.integer("deadline", 1)
+        promise = BatchPromise(self._origin, count, root, accepted, deadline)
+        return lambda: {"promise": b64(sign_promise(promise, self._keys.promise))}
 
     def _promise(self, value: object) -> Promise:
         fields = Fields(value, "promise")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from quotary.canonical import Fields, b64, unb64
 from quotary.errors import Malformed, QuotaryError
+from quotary.tlog.merkle import root_of
 from quotary.tlog.note import VerifierKey
 from registry import wire
 from registry.errors import SignerRefused, SignerUnavailable
@@ -77,6 +78,12 @@ class SignerClient:
         if len(found) != len(wanted):
             raise Malformed(f"the signer gave {len(found)} promises for {len(wanted)} entries")
         return found
+
+    def batch_promise(self, leaf_hashes: Sequence[bytes], accepted: int, deadline: int) -> bytes:
+        """Get one signed promise for entries that came together, times in Unix seconds."""
+        root = root_of(leaf_hashes).hex()
+        request = {"op": "batch-promise", "count": len(leaf_hashes), "root": root}
+        return _bytes(self._ask({**request, "accepted": accepted, "deadline": deadline}), "promise")
 
     def _ask_vkeys(self, op: str) -> tuple[VerifierKey, ...]:
         fields = self._ask({"op": op})

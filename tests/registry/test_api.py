@@ -15,7 +15,7 @@ from quotary.tlog.merkle import leaf_hash
 from registry import problems
 from registry.errors import Busy, FlushFailed, SignerUnavailable, StoreFull, StoreUnavailable
 from registry.machine import READY_BYTES
-from registry.promise import Promise
+from registry.promise import BatchPromise, Promise
 from tests.fakes.authority import Authority, measurement
 from tests.fakes.inprocess import Local, local
 
@@ -315,6 +315,7 @@ def test_the_examples_of_the_page_are_what_the_code_makes(client: FlaskClient) -
     text = (PAGES / "api.md").read_text("utf-8")
     examples = dict(re.findall(r"```\w+ example=(\w+)\n(.*?)```", text, re.S))
     assert str(Promise.parse(examples["promise"])) == examples["promise"]
+    assert str(BatchPromise.parse(examples["batch_promise"])) == examples["batch_promise"]
     problem = check_problem(client.get("/api/v1/proofs/50"), 404, "not-yet-published")
     assert set(json.loads(examples["problem"])) == set(problem)
     assert {"promise", "location"} <= set(json.loads(examples["accepted"]))

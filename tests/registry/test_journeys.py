@@ -18,7 +18,7 @@ from quotary.tlog.note import Note
 from quotary.tlog.proof import TlogProof
 from quotary.tlog.tiles import decode_entry_bundle, entries_path, tile_path
 from registry.identity import read_public
-from registry.promise import verify_promise
+from registry.promise import verify_batch_promise, verify_promise
 from tests.fakes.authority import measurement
 from tests.fakes.processes import Log, command, start_log, until
 
@@ -231,11 +231,17 @@ def test_a_batch_is_judged_line_by_line_and_in_order(own_log: Log) -> None:
     ]
     answer = own_log.request("POST", "/api/v1/batches", b"\n".join(lines) + b"\n")
     assert answer.headers["Content-Type"] == "application/x-ndjson"
-    found = [json.loads(line) for line in answer.data.splitlines()]
+    *found, last = [json.loads(line) for line in answer.data.splitlines()]
     assert [item["status"] for item in found] == [202, 202, 202, 400, 403]
+    assert [item.get("promised") for item in found] == [0, 1, 2, None, None]
+    key = read_public(own_log.folder / "keys" / "public").promise
+    promise = verify_batch_promise(last["promise"].encode(), key, [leaf_hash(entry) for entry in lines[:3]])
+    assert promise.deadline - promise.accepted == 600
     assert found[3]["type"] == "/problems/malformed"
     assert found[4]["type"] == "/problems/not-admitted"
     until(lambda: own_log.request("GET", found[2]["location"]).status == 200, "the batch is published")
+    again = own_log.request("POST", "/api/v1/batches", b"\n".join(lines)).data.splitlines()
+    assert [json.loads(line)["status"] for line in again] == [200, 200, 200, 400, 403]
 
 
 def test_everything_is_there_after_a_restart_and_the_log_goes_on(own_log: Log) -> None:

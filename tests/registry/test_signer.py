@@ -13,10 +13,10 @@ import pytest
 
 from quotary import ed25519
 from quotary.canonical import b64, unb64
-from quotary.errors import CannotTell, InvalidSignature, Malformed, Refused
+from quotary.errors import CannotTell, InvalidProof, InvalidSignature, Malformed, Refused
 from quotary.statements.cose import CoseHead
 from quotary.tlog.checkpoint import Checkpoint
-from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
+from quotary.tlog.merkle import leaf_hash, path_in, proof_ranges, root_of, verify_inclusion
 from quotary.tlog.note import Note
 from registry import flush as flush_notes
 from registry import wire
@@ -34,9 +34,8 @@ from registry.identity import (
     write_signing,
 )
 from registry.memory import create_memory, recall
-from registry.promise import Promise, verify_promise
-from registry.signer import Signer
-from registry.signer import serve as answering
+from registry.promise import BatchPromise, Promise, verify_batch_promise, verify_promise
+from registry.signer import Signer, serve
 from registry.signing import SignerClient
 from tests.fakes.reboot import restart_machine
 from tests.fakes.signer import served
@@ -196,6 +195,9 @@ def test_t22_after_a_flush_that_failed_a_signer_gives_up_and_signs_nothing(
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "origin": "other"},
         {"op": "sign", "size": 1, "root": "00" * 32, "proof": [], "final": 1},
         {"op": "promises", "promises": []},
+        {"op": "batch-promise", "count": 0, "root": "00" * 32, "accepted": 1, "deadline": 2},
+        {"op": "batch-promise", "count": 1, "root": "00" * 31, "accepted": 1, "deadline": 2},
+        {"op": "batch-promise", "count": 1, "root": "00" * 32, "accepted": 1},
         {"op": "promises", "promises": [{"leaf_hash": "00" * 32, "accepted": 1}]},
         {"op": "promises", "promises": [{"leaf_hash": "00" * 32, "accepted": 1, "deadline": 2, "more": 3}]},
         {"op": "promises", "promises": [{"leaf_hash": "00" * 32, "accepted": 1, "deadline": 2}] * 129},
@@ -243,6 +245,36 @@ def test_a_promise_is_signed_under_its_own_key(client: SignerClient, keys: LogKe
             verify_promise(broken, public.promise)
 
 
+def test_one_promise_of_a_batch_speaks_of_each_of_its_entries_and_of_no_other(
+    client: SignerClient, keys: LogKeys
+) -> None:
+    note, key = client.batch_promise(HASHES[:7], 100, 700), keys.promise.verifier
+    found = verify_batch_promise(note, key, HASHES[:7])
+    assert found == BatchPromise(ORIGIN, 7, root(7), 100, 700)
+    for index, leaf in enumerate(HASHES[:7]):
+        verify_inclusion(index, found.count, leaf, path_in(HASHES[:7], index), found.root)
+    for others in (HASHES[:6], HASHES[:8], [*HASHES[1:7], HASHES[0]], []):
+        with pytest.raises(InvalidProof, match="not these"):
+            verify_batch_promise(note, key, others)
+    for at in range(len(note)):
+        broken = note[:at] + bytes([note[at] ^ 1]) + note[at + 1 :]
+        with pytest.raises((InvalidSignature, Malformed)):
+            verify_batch_promise(broken, key, HASHES[:7])
+    with pytest.raises(Malformed):
+        verify_batch_promise(client.promises([(HASHES[0], 100, 700)])[0], key, HASHES[:1])
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [(0, "quotary.dev/promise/v1"), (1, ""), (2, "0"), (2, "07"), (3, "AA=="), (4, "-1"), (5, "x")],
+)
+def test_a_promise_of_a_batch_has_one_form(line: int, text: str) -> None:
+    lines = str(BatchPromise(ORIGIN, 7, root(7), 100, 700)).split("\n")
+    assert str(BatchPromise.parse("\n".join(lines))) == "\n".join(lines)
+    with pytest.raises(Malformed):
+        BatchPromise.parse("\n".join([*lines[:line], text, *lines[line + 1 :]]))
+
+
 def test_many_promises_are_asked_for_in_few_messages_and_come_in_their_order(client: SignerClient) -> None:
     found = client.promises([(HASHES[0], at, at + 600) for at in range(1, 301)])
     assert [Promise.parse(Note.parse(note).text).accepted for note in found] == list(range(1, 301))
@@ -259,7 +291,7 @@ def test_a_signer_that_ends_answers_those_who_are_asking(tmp_path: Path, keys: L
     stop, stopped = socket.socketpair()
     with closing(wire.listen(tmp_path / "s")) as listener, closing(stop), closing(stopped):
         serving = threading.Thread(
-            target=converse, args=(lambda connection: answering(connection, signer), listener, stopped)
+            target=converse, args=(lambda connection: serve(connection, signer), listener, stopped)
         )
         serving.start()
         with closing(wire.connect(tmp_path / "s", 10.0)) as left:

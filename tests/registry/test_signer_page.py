@@ -15,7 +15,7 @@ from quotary.token.place import TokenPlace
 from registry import wire
 from registry.identity import PROMISE_SUFFIX, LogKeys
 from registry.memory import create_memory
-from registry.signer import Signer
+from registry.signer import Signer, serve
 from tests.conftest import ROOT
 from tests.fakes.authority import ORIGIN
 from tests.fakes.signer import served
@@ -61,10 +61,9 @@ def test_what_is_no_message_ends_the_connection_unanswered(tmp_path: Path, body:
     with closing(left), closing(right):
         left.sendall(body)
         left.shutdown(socket.SHUT_WR)
-        from registry.signer import _serve
-
         create_memory(tmp_path / "memory")
-        _serve(right, Signer(ORIGIN, keys, tmp_path / "memory", lambda: datetime.now(UTC)))
+        serve(right, Signer(ORIGIN, keys, tmp_path / "memory", lambda: datetime.now(UTC)))
+        right.close()
         assert left.recv(1) == b""
 
 
