@@ -117,3 +117,21 @@ def test_a_statement_says_what_it_is_and_not_that_it_is_believed(log: FakeLog) -
     broken = said("checkStatement", log.entries[4].decode().replace("payloadType", "payloadTypes"))
     assert isinstance(broken, dict)
     assert [row["outcome"] for row in broken["results"]] == ["not checked"]
+
+
+@pytest.mark.parametrize(
+    ("shown", "why"),
+    [(4, "its newest release is"), (5, "its newest release is"), (7, "")],
+    ids=["old", "other", "newest"],
+)
+def test_a_release_that_is_not_the_records_newest_is_a_mismatch(log: FakeLog, shown: int, why: str) -> None:
+    log.append(log.maker.release("a"))
+    log.close()
+    found, entry = json.loads(log.bundle(measurement("a")).encode()), log.included(shown)
+    path = [b64(item) for item in entry.path]
+    found["release"] = {"index": shown, "entry": b64(entry.entry), "path": path}
+    said_of = said("checkBundle", canonical(found).decode(), ed25519_policy(), TS)
+    assert isinstance(said_of, dict)
+    bad = [(row["name"], row["detail"]) for row in said_of["results"] if row["outcome"] == "failed"]
+    assert [name for name, _ in bad] == (["record"] if why else [])
+    assert all(why in detail for _, detail in bad)

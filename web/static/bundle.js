@@ -8,7 +8,7 @@ import { NotFound, NotHere, Refused, Rejected, checkPasted, hex, kinds, leafHash
 import { Malformed, base64, isObject, parseDocument } from "./documents.js";
 import { checkOwners, readPolicy } from "./owners.js";
 import { InvalidProof, sha256, verifyAbsence, verifyPresence } from "./trie.js";
-import { checkState, mapKey, parseStatement, signatureHolds, utf8 } from "./statements.js";
+import { checkState, mapKey, measurementId, parseStatement, signatureHolds, utf8 } from "./statements.js";
 
 const KEYS_OF = {
   measurement: (record) => mapKey("measurement", [record.service, record.id]),
@@ -85,6 +85,7 @@ async function checkHeld({ authority, release, records, checkpoint }, root, now,
     const bytes = base64(record), found = parseDocument(bytes);
     if (!Object.hasOwn(KEYS_OF, found.kind)) throw new Malformed(`a record of kind ${found.kind}`);
     await verifyPresence(root, bytesOf(await KEYS_OF[found.kind](found)), await sha256(bytes), base64(proof));
+    if (found.kind === "measurement" && release) await requireRelease(found, release);
     return statusOf(found, now);
   });
   if (release) await check("who may sign for the service", () => checkOwners({ authority, release }, checkpoint.origin, readPolicy(policyText).pinned));
@@ -102,6 +103,14 @@ async function checkRelease(release, delegation) {
   }
   if (signed.length < builders.threshold) throw new Refused(`${signed.length} builder(s) of the delegation signed, ${builders.threshold} must`);
   return `${signed.length} builder(s) that entry ${delegation.index} names signed ${statement.id}`;
+}
+
+/** A measurement's record names its newest release; that one is shown, and has a row for it. */
+async function requireRelease(record, release) {
+  const { id, kind, predicate } = await parseStatement(base64(release.entry));
+  if (kind !== "release" || record.release !== id) throw new Rejected(`its newest release is ${record.release}, the bundle shows ${id}`);
+  const ids = await Promise.all(predicate.rows.map(measurementId));
+  if (!ids.includes(record.id)) throw new Rejected(`the release has the measurements ${ids.join(", ")}, the record is of ${record.id}`);
 }
 
 function statusOf(record, now) {

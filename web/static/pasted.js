@@ -4,9 +4,9 @@
 // that logs the root, and that statement's proof (docs/formats/receipt.md, "Roots"). What is not beside it is "not checked".
 
 import { sheet } from "./bundle.js";
+import { checkKept, looksKept } from "./kept.js";
 import { array, base64, canonical, demand, hexOf, integer, object, parseDocument } from "./documents.js";
-import { readPolicy } from "./owners.js";
-import { VENDOR_ROOTS, bytesOfText, checkQuote, idOf, simulatorRoot } from "./quote.js";
+import { bytesOfText, checkQuote, idOf, rootsOf } from "./quote.js";
 import { parseReceipt, verifySignature } from "./receipt.js";
 import { parseStatement, utf8 } from "./statements.js";
 import { NotHere, Rejected, checkPasted, hex, kinds, leafHash, rootFromPath, sha256, verdictOf } from "./verify.js";
@@ -19,13 +19,6 @@ export function partsOf(text) {
   const at = text.indexOf(PROOF), lines = text.split("\n").map((line) => line.trim()), pem = text.match(/-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----\s*/g) ?? [];
   const signed = at < 0 ? [] : text.slice(at).split("\n"), last = signed.findLastIndex((line) => line.startsWith("— "));
   return { pem: pem.join(""), proof: at < 0 ? null : `${signed.slice(0, last + 1).join("\n")}\n`, documents: lines.filter((line) => LINE.test(line)) };
-}
-
-/** The roots that evidence may end in: the vendors', or those of the one simulator that a policy for simulation names. */
-function rootsOf(policyText) {
-  const { pinned } = readPolicy(policyText);
-  if (pinned?.environment !== "simulation") return VENDOR_ROOTS;
-  return Object.entries(pinned.platforms).map(([platform, rules]) => simulatorRoot(platform.replace(/^sim-/, ""), rules.simulator_root_sha256));
 }
 
 /** @param {string} text evidence in hex or base64 @param {string} policyText @param {string} beside @param {number} now */
@@ -100,5 +93,6 @@ async function loggedRoot({ first, size, root }, service, entry) {
 }
 
 const now = () => Date.now() / 1000;
+kinds.push({ matches: looksKept, check: (text, policy) => checkKept(text, policy, now()) });
 kinds.push({ matches: (text) => /^\s*\{.*"receipt_id"/s.test(text), check: checkReceipt });
 kinds.push({ matches: (text) => /^\s*(0x)?[0-9a-fA-F\s]{200,}$/.test(text) || /^\s*[A-Za-z0-9+/\s]{200,}=*\s*$/.test(text), check: (text, policy, beside) => checkEvidence(text, policy, beside, now()) });

@@ -9,6 +9,7 @@ import { sheet } from "./bundle.js";
 import { decode } from "./cbor.js";
 import { Malformed, demand } from "./documents.js";
 import { OPAQUE, Unsupported, little, parseDevice, parseSGX, parseSNP, parseTDX, read } from "./layouts.js";
+import { readPolicy } from "./owners.js";
 import { measurementId } from "./statements.js";
 import { Refused, Rejected, concat, fromBase64, hex, sha256 } from "./verify.js";
 import { holdsEcdsa, inside, items, parseCertificate, parseChain, simulated, verifyChain } from "./x509.js";
@@ -29,6 +30,13 @@ export function simulatorRoot(platform, fingerprint) {
   demand(/^[0-9a-f]{64}$/.test(fingerprint), "a root's fingerprint has 32 bytes in hex");
   demand(VENDOR_ROOTS.every((root) => root.fingerprint !== fingerprint), "a vendor's root cannot stand for a simulator");
   return { platform: `sim-${platform}`, fingerprint, name: `simulator ${fingerprint.slice(0, 16)}` };
+}
+
+/** The roots that evidence may end in: the vendors', or those of the one simulator that a policy for simulation names. */
+export function rootsOf(policyText) {
+  const { pinned } = readPolicy(policyText);
+  if (pinned?.environment !== "simulation") return VENDOR_ROOTS;
+  return Object.entries(pinned.platforms).map(([platform, rules]) => simulatorRoot(platform.replace(/^sim-/, ""), rules.simulator_root_sha256));
 }
 
 const INTEL_EXTENSION = "2a864886f84d010d01", FMSPC = "2a864886f84d010d0104", AMD_EXTENSION = "2b060104019c7801";
