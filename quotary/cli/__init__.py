@@ -44,6 +44,7 @@ COMMANDS = {
     "quote": Lazy("quotary.cli:evidence", "Look at or verify hardware evidence.", _READ),
     "receipt": Lazy("quotary.cli.receipt:receipt", "Check what an enclave signed about an answer.", _READ),
     "chat": Lazy("quotary.cli.chat:chat", "Verify a machine, then talk to it.", _READ),
+    "roster": Lazy("quotary.cli.roster:roster", "Log and list a service's instances.", _PRIVATE),
     "proxy": Lazy("quotary.cli.proxy:proxy", "Verify for any OpenAI client on this machine.", _READ),
     "policy": Lazy("quotary.cli.policy:policy", "Write, check and explain what is demanded.", _READ),
     "trust": Lazy("quotary.cli.trust:trust", "Show what this machine has accepted.", _READ),

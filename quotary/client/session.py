@@ -44,6 +44,7 @@ from quotary.statements.measurement import measurement_id
 
 if TYPE_CHECKING:
     from quotary.client.purse import Purse
+    from quotary.client.roster import Picked
 
 NONCE_LENGTH = 32
 REFRESH_SECONDS = 60.0
@@ -154,6 +155,7 @@ class Client:
     issuer:  where the tokens come from that answers cost under a policy with an ``issuer``
     ratls:   ``url`` is the enclave's second door (docs/formats/ratls.md)
     caller:  for an enclave that asks another one: what it calls with now
+    picked:  which instance it must be (``quotary.client.roster``)
     """
 
     def __init__(
@@ -171,7 +173,9 @@ class Client:
         issuer: TokenSource | None = None,
         ratls: bool = False,
         caller: Callable[[], Caller] | None = None,
+        picked: "Picked | None" = None,
     ) -> None:
+        self._picked = picked
         self.url = url.rstrip("/")
         self._sessions = sessions
         self.policy = policy if isinstance(policy, Policy) else read_policy(Path(policy))
@@ -198,6 +202,8 @@ class Client:
         verdict = judge(document, nonce, bundle, self.policy, self._memory, self._clock, trail)
         if verdict.service != self.service:
             raise Refused("service", verdict.service, self.service)
+        if self._picked is not None:
+            self._picked.check(verdict, bundle)
         if self._relayed is not None:
             self._relayed.believe(verdict.keyset)
         if self._door is not None:

@@ -70,6 +70,7 @@ class FakeEnclave:
     heads: list[Mapping[str, str]] = field(default_factory=list)
     session: SessionServer | None = None
     roots: bytes | None = None
+    files: Mapping[str, bytes] = field(default_factory=dict)
     tls: ec.EllipticCurvePrivateKey | None = None
 
     def send(self, request: Request) -> Reply:
@@ -91,6 +92,9 @@ class FakeEnclave:
             return Reply(200, {"content-type": KEYS_TYPE}, self.gateway.config.encode_list())
         if "/v1/receipt-roots" in request.url and self.roots is not None:
             return Reply(200, {}, self.roots)
+        for path, data in self.files.items():
+            if request.url.endswith(f"/{path}"):
+                return Reply(200, {}, data)
         return Reply(404, {}, b"{}")
 
     @property
