@@ -1,9 +1,9 @@
 """``quotary enclave check`` and ``quotary enclave serve``."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import click
 
@@ -13,6 +13,9 @@ from quotary.attestation.devices import MAX_DEVICES
 from quotary.cli.output import emit, json_option
 from quotary.client.verdict import Trail, documents
 from quotary.errors import QuotaryError, Refused
+
+if TYPE_CHECKING:
+    from enclave.second import Door
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
@@ -116,7 +119,6 @@ def serve(
     """Check this machine, then answer prompts for as long as the log says that it may."""
     from enclave.front import front
     from enclave.logs import forbid_dumps, start_logging
-    from enclave.secure import second_door
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
 
@@ -127,12 +129,20 @@ def serve(
         raise Refused("second door", "--ratls", "a policy with enclave.ratls offered")
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
-    with front(listen) as reached, second_door(ratls) if ratls else nullcontext() as door:
+    with front(listen) as reached, _door(ratls) as door:
         options = Options(setup, model, device, door)
         with _shown(trail):
             found = preflight(options, trail)
         click.echo(boot.report(found), err=True)
         run(options, reached)
+
+
+def _door(ratls: str | None) -> "AbstractContextManager[Door | None]":
+    if ratls is None:
+        return nullcontext()
+    from enclave.second import second_door
+
+    return second_door(ratls)
 
 
 @contextmanager

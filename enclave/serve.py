@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from gunicorn.app.base import BaseApplication
 
@@ -30,7 +30,6 @@ from enclave.logs import silence
 from enclave.network import restrict
 from enclave.placement import Placement, without_evidence
 from enclave.runtime import Enclave, Terms
-from enclave.secure import Door
 from enclave.tokens import TokenGate
 from enclave.watch import Watcher
 from enclave.weights import read_manifest, read_weights
@@ -38,6 +37,9 @@ from quotary.client.issuer import issuer_keys
 from quotary.client.log import LogClient
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
+
+if TYPE_CHECKING:
+    from enclave.second import Door
 
 THREADS = 64
 # After the order to stop: until then answers may finish, then they end with an error, then the server goes.
@@ -54,7 +56,7 @@ class Options:
     setup: Setup
     model: Path
     device: str
-    door: Door | None = None
+    door: "Door | None" = None
 
 
 class Outcome:

@@ -42,6 +42,8 @@ rec {
     candidate = "${inputs.seed}/bin/busybox";
   };
 
+  uki-files = lib.unpack "uki-files" (inputs.debs "uki");
+
   kernel = kernelOf.${chosen.kernel};
   kernel-compiled = own.compiled;
 
@@ -128,7 +130,7 @@ rec {
       inherit profile kernel initrd firmware rootfs runtime policySha256 settings;
       model = model-disk;
       inherit (image.kernels.${chosen.kernel}) words;
-      uki = lib.unpack "uki-files" (inputs.debs "uki");
+      uki = uki-files;
     };
   };
 }

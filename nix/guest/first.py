@@ -1,4 +1,4 @@
-#!/usr/bin/python3.13 -IB
+#!/usr/bin/python3.13 -IBS
 """PID 1 where the kernel opened the disks itself: do the ramdisk's work, then ``init.py``.
 
 The kernel mapped each disk under the hash tree that the measured command line names (``dm-mod.create=``) and

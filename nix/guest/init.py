@@ -1,4 +1,4 @@
-#!/usr/bin/python3.13 -IB
+#!/usr/bin/python3.13 -IBS
 """PID 1 of the root file system: read the measured command line, fetch the policy it names, run the enclave.
 
 The command line is measured, so a host that changes a word changes the measurement; the allow list here is
@@ -230,6 +230,7 @@ def text(path):
 for line in text("/proc/self/mounts").splitlines(): print("found mount", *line.split()[1:4])
 for name in LOCKS: print("found", name, text("/proc/sys/" + name))
 print("found lockdown", text("/sys/kernel/security/lockdown"))
+print("found modules", "known" if os.path.exists("/proc/modules") else "unknown")
 print("found sig_enforce", text("/sys/module/module/parameters/sig_enforce"))
 print("found core", resource.getrlimit(resource.RLIMIT_CORE))
 print("found ways", way(socket.SOCK_STREAM, "192.0.2.1", 443), way(socket.SOCK_DGRAM, "10.0.2.2", 53))

@@ -380,6 +380,7 @@ def boot(folder: Path, disk: Path) -> str:
 # What the service's user must find in a machine that runs; one line of the console each.
 LOCKED = {
     "lockdown": "none [integrity] confidentiality",
+    "modules": "known",
     "sig_enforce": "Y",
     "core": "(0, 0)",
     "environment": "HF_HUB_OFFLINE HOME LC_ALL LD_LIBRARY_PATH PATH PYTHONUNBUFFERED TOKENIZERS_PARALLELISM TRANSFORMERS_OFFLINE",

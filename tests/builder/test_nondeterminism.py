@@ -12,7 +12,7 @@ import shutil
 import subprocess
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -183,7 +183,8 @@ class Tools:
 
     folder: Path
 
-    def python(self, words: list[str], work: Path, variant: str) -> None:
+    def python(self, words: list[str], work: Path, variant: str, inside: Sequence[str] = ()) -> None:
+        """Run the locked Python as one of two machines, ``inside`` what these words start."""
         libraries = self.folder / "usr/lib/x86_64-linux-gnu"
         environment = {
             "TOOLS": str(self.folder),
@@ -197,7 +198,9 @@ class Tools:
         }
         loader = [str(libraries / "ld-linux-x86-64.so.2"), "--library-path", str(libraries)]
         program = ["--argv0", "python3.13", str(self.folder / "usr/bin/python3.13")]
-        subprocess.run([*loader, *program, *words], cwd=work, env=environment, check=True, timeout=60)
+        subprocess.run(
+            [*inside, *loader, *program, *words], cwd=work, env=environment, check=True, timeout=60
+        )
 
 
 @pytest.fixture(scope="module")

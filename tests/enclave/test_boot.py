@@ -35,6 +35,11 @@ def test_the_server_imports_no_model_library_before_it_loads_a_model() -> None:
     assert python(f"import sys, enclave.serve; print([m for m in {models} if m in sys.modules])") == "[]"
 
 
+def test_a_server_with_one_door_takes_nothing_of_what_the_second_needs() -> None:
+    """A start counts: under emulation each module costs ten milliseconds before the first answer."""
+    assert python("import sys, enclave.cli, enclave.serve; print('asyncio' in sys.modules)") == "False"
+
+
 def test_a_start_that_is_refused_stops_before_torch_is_imported(tmp_path: Path) -> None:
     from quotary.canonical import canonical
     from tests.fakes.log import policy_document

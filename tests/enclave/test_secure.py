@@ -13,7 +13,8 @@ from builder.model import MadeModel
 from enclave.api import create_app
 from enclave.keyset import ROTATE_SECONDS, LiveKeyset
 from enclave.runtime import Enclave, Terms
-from enclave.secure import Certificates, second_door
+from enclave.second import second_door
+from enclave.secure import Certificates
 from enclave.transformer import TransformerModel
 from quotary.attestation.ratls import AttestedCertificate
 from quotary.client.policy import EnclaveRules

@@ -4,6 +4,7 @@ The kernel is compiled in the user's store, once for a configuration (``QUOTARY_
 around it is the small one of ``ci``. Each machine is ended after a limit.
 """
 
+import io
 import json
 import os
 import shutil
@@ -28,11 +29,12 @@ from quotary.attestation.measure.profiles import tdx_profile
 from quotary.attestation.measure.shape import Shape
 from quotary.attestation.measure.tdx import TDXLaunch, measure
 from simulator.qemu import UNIFIED_PROFILE, Image, MeasuredMachine
+from tests.builder.test_images import LOCKED
 from tests.conftest import ROOT
 from tests.fakes import aml
 from tests.fakes.processes import until
 from tests.journeys.test_enclave import free_port
-from tests.journeys.test_vm import MIB, PROFILE, Ground, laid
+from tests.journeys.test_vm import MIB, PROFILE, Ground, laid, serving
 
 pytestmark = [
     pytest.mark.soak,
@@ -42,6 +44,12 @@ pytestmark = [
 MEMORY, LIMIT_SECONDS = 512, 300
 # Where QEMU leaves the command line of a kernel that it starts directly: memory that no other code writes.
 COMMAND_LINE = 0x20000
+# What Debian's kernel is asked to shut and ours does not have.
+WITHOUT = (
+    *("sig_enforce", "kernel/modules_disabled", "kernel/kexec_load_disabled"),
+    *("kernel/unprivileged_bpf_disabled", "kernel/sysrq", "user/max_user_namespaces"),
+    "vm/unprivileged_userfaultfd",
+)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +113,29 @@ def test_with_the_ramdisks_of_an_enclave_image_it_boots_without_disks(ground: Gr
         assert machine.wait(LIMIT_SECONDS) == 0
 
 
+def test_it_is_locked_down_and_says_so(ground: Ground) -> None:
+    """As the booted ``ci`` image does under Debian's kernel; what this kernel was built without has no file."""
+    console = io.BytesIO()
+    image = Image.load(ground.build("bare", {"run": "imports"}))
+    with MeasuredMachine(image, MEMORY, free_port(), ground.platform, console) as machine:
+        assert machine.wait(LIMIT_SECONDS) == 0
+    lines = console.getvalue().decode(errors="replace").splitlines()
+    found = [line.strip().removeprefix("found ") for line in lines if line.startswith("found ")]
+    absent = dict.fromkeys(WITHOUT, "No such file or directory")
+    for name, wanted in (LOCKED | absent | {"modules": "unknown"}).items():
+        assert f"{name} {wanted}" in found, (name, [line for line in found if line.startswith(name)])
+    assert [line for line in found if line.startswith("writable")] == []
+    assert "mount /sys/kernel/security securityfs ro,nosuid,nodev,noexec,relatime" in found
+
+
+def test_the_whole_cpu_image_answers_a_sealed_prompt(ground: Ground, capfd) -> None:  # type: ignore[no-untyped-def]
+    folder = serving(ground, "cpu", capfd)
+    assert [serial for serial, _ in Image.load(folder).disks] == ["rootfs", "runtime", "model", "policy"]
+
+
 def test_it_answers_within_ten_seconds_of_power_on(ground: Ground) -> None:
     """By the emulator's own processor time: other programs may have the cores."""
-    model = make_model(ground.folder / "model", source=ROOT / "quotary", steps=1)
+    model = make_model(ground.folder / "small", source=ROOT / "quotary", steps=1)
     folder = ground.build("bare", {"listen": "8080"}, model.folder)
     ground.log.submit(ground.release(folder, MEMORY))
     port, http, began = free_port(), urllib3.PoolManager(), time.monotonic()

@@ -138,8 +138,19 @@ class Place:
 
 @pytest.mark.soak
 def test_the_cpu_image_answers_a_sealed_prompt_in_a_measured_machine(ground: Ground, capfd) -> None:  # type: ignore[no-untyped-def]
+    folder = serving(ground, "cpu-debian", capfd)
+    capfd.readouterr()
+    with ground.start(with_another_runtime(folder), 2048, free_port()) as machine:
+        machine.wait(300)
+    said = capfd.readouterr().err
+    assert "is corrupted" in said
+    assert "quotary: " not in said
+
+
+def serving(ground: Ground, profile: str, capfd) -> Path:  # type: ignore[no-untyped-def]
+    """Build an image with a model, log it, start it, and let it answer a sealed prompt; give its folder."""
     model = make_model(ground.folder / "model", source=ROOT / "quotary", steps=1)
-    folder = ground.build("cpu-debian", {"listen": "8080"}, model.folder)
+    folder = ground.build(profile, {"listen": "8080"}, model.folder)
     ground.log.submit(ground.release(folder, 2048))
     port = free_port()
     caller = Caller(Place(f"127.0.0.1:{port}", ground.policy), urllib3.PoolManager())  # type: ignore[arg-type]  # the two members it reads
@@ -155,12 +166,7 @@ def test_the_cpu_image_answers_a_sealed_prompt_in_a_measured_machine(ground: Gro
         assert answer
         assert opener.receipt is not None
     caller.http.clear()
-    capfd.readouterr()
-    with ground.start(with_another_runtime(folder), 2048, free_port()) as machine:
-        machine.wait(300)
-    said = capfd.readouterr().err
-    assert "is corrupted" in said
-    assert "quotary: " not in said
+    return folder
 
 
 def with_another_runtime(folder: Path) -> Path:
