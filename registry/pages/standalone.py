@@ -12,7 +12,7 @@ import web
 
 MODULES = (
     "ed25519.js", "trie.js", "documents.js", "statements.js", "verify.js", "owners.js", "bundle.js",
-    "cbor.js", "x509.js", "layouts.js", "quote.js", "receipt.js", "kept.js", "pasted.js",
+    "cbor.js", "x509.js", "layouts.js", "quote.js", "receipt.js", "devices.js", "kept.js", "pasted.js",
 )  # fmt: skip
 """In the order of their imports."""
 REPLAY = ("f1.js", "orders.js", "replay.js", "audit.js")

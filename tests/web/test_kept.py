@@ -16,6 +16,7 @@ from tests.client import spoiled_machine, spoiled_release
 from tests.client.test_receipt import made
 from tests.fakes import authority
 from tests.fakes.attempt import Attempt
+from tests.fakes.gpus import GPUs, nvidia_vendor
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import World, hardware
 from tests.web.test_verify import ed25519_policy, said
@@ -146,6 +147,29 @@ def test_a_receipt_that_was_changed_or_is_of_another_machine_is_a_mismatch(attem
 def test_without_a_nonce_freshness_is_not_checked(attempt: Attempt) -> None:
     attempt.nonce = None
     assert judged(attempt)[1]["nonce"] == "not checked"
+
+
+@pytest.fixture(scope="module")
+def machines(tmp_path_factory: pytest.TempPathFactory) -> tuple[GPUs, GPUs]:
+    made = nvidia_vendor(tmp_path_factory.mktemp("nvidia"))
+    return GPUs.of(made, 2, 1, number=1), GPUs.of(made, 2, 1, number=2)
+
+
+def test_devices_are_held_to_their_root_and_to_the_keyset(
+    vendor: tuple[PKI, Platform], machines: tuple[GPUs, GPUs]
+) -> None:
+    world = World(*vendor, gpus=machines[0]).publish()
+    verdict, rows = judged(Attempt.of(world))
+    devices = [name for name in rows if name.startswith("device ")]
+    assert (verdict, len(devices), {rows[name] for name in devices}) == ("could-not-check", 3, {"passed"})
+    assert rows["one machine, modes, versions, confidential mode"] == "not checked"
+    old = machines[0].evidence(bytes(32))
+    attempt = Attempt.of(world)
+    attempt.document = world.document(devices=old)
+    verdict, rows = judged(attempt)
+    assert (verdict, rows["binding"], rows["device 0"]) == ("mismatch", "passed", "failed")
+    attempt.policy["devices"]["simulator_root_sha256"] = "ab" * 32
+    assert judged(attempt)[1]["device 0"] == "failed"
 
 
 @pytest.mark.parametrize("text", ["{", '{"type":"quotary/evidence/v1"}', '{"binding":"","cpu":{}}', "[]"])

@@ -5,6 +5,7 @@ the chain of certificates to a pinned root. That the rest is named as not checke
 """
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
@@ -17,10 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from quotary.attestation import amd, dcap, nitro, nvidia, sgx, snp, spdm, tdx
 from quotary.attestation.certificates import Certificate, verify_chain, verify_p256
+from quotary.attestation.devices import parse_evidence, verify_devices
 from quotary.attestation.facts import Facts
 from quotary.attestation.layout import Layout
 from quotary.attestation.roots import VENDOR_ROOTS, select_root
-from quotary.canonical import b64
+from quotary.canonical import b64, unb64
 from quotary.errors import Judged, Malformed, Rejected, Unsupported
 from quotary.statements.measurement import measurement_id
 from tests.attestation import manifest
@@ -28,6 +30,7 @@ from tests.attestation.manifest import NOW, Entry
 from tests.fakes import authority
 from tests.fakes.machine import hardware, registers
 from tests.fakes.node import node_says
+from tests.web.test_verify import said as said_by_page
 
 # AMD gives every VCEK the serial number 0, which the library that parses them announces to refuse one day.
 pytestmark = pytest.mark.filterwarnings("ignore:Parsed a serial number which wasn't positive")
@@ -265,3 +268,47 @@ def _all(answer: Mapping[str, Any]) -> dict[str, str]:
 def _fixed(kind: str, registers: Mapping[str, bytes]) -> dict[str, bytes]:
     names = {"snp": ("measurement",), "nitro": ("pcr0", "pcr1", "pcr2")}[kind]
     return {name: registers[name] for name in names}
+
+
+LISTS = ("hopper-570.86.10-cert-hold-sdk", "hopper-590.12-ppcie-sdk", "switch-ls10-single-sdk")
+
+
+def judged_list(text: str) -> tuple[str, dict[str, str], list[str]]:
+    found = said_by_page("checkDeviceList", text, "", NOW.timestamp())
+    assert isinstance(found, dict)
+    failed = [f"{row['name']}: {row['detail']}" for row in found["results"] if row["outcome"] == "failed"]
+    return found["verdict"], {row["name"]: row["outcome"] for row in found["results"]}, failed
+
+
+def verify_list(text: str) -> int:
+    evidence = parse_evidence(text.encode())
+    return len(verify_devices(evidence, [item.report.nonce for item in evidence], (), NOW, VENDOR_ROOTS))
+
+
+@pytest.mark.parametrize("name", LISTS)
+def test_a_real_list_of_devices_is_judged_as_the_library_does(vectors: Path, name: str) -> None:
+    text = (vectors / "nvidia" / f"{name}.json").read_text()
+    verdict, rows, failed = judged_list(text)
+    assert (verdict, rows["nonces"], rows["golden values"], failed) == (
+        "could-not-check",
+        *["not checked"] * 2,
+        [],
+    )
+    assert [rows[f"device {index}"] for index in range(verify_list(text))] == ["passed"]
+
+
+def test_a_real_list_that_shows_one_switch_four_times_is_a_mismatch(vectors: Path) -> None:
+    text = (vectors / "nvidia" / "switch-ls10-multi-sdk.json").read_text()
+    with pytest.raises(Rejected, match="device identity"):
+        verify_list(text)
+    verdict, rows, failed = judged_list(text)
+    assert (verdict, rows["device 0"], len(failed)) == ("mismatch", "passed", 3)
+    assert failed[0].startswith("device 1: device identity")
+
+
+def test_a_device_that_was_changed_is_a_mismatch(vectors: Path) -> None:
+    (one,) = json.loads((vectors / "nvidia" / f"{LISTS[1]}.json").read_text())
+    report = bytearray(unb64(one["evidence"]))
+    report[60] ^= 1
+    verdict, _, failed = judged_list(json.dumps([{**one, "evidence": b64(bytes(report))}]))
+    assert (verdict, [line[:28] for line in failed]) == ("mismatch", ["device 0: device signature: "])

@@ -6,6 +6,7 @@
 
 import { checkBundle, sheet } from "./bundle.js";
 import { Malformed, array, base64, demand, hexOf, integer, isObject, object, parseDocument, seconds } from "./documents.js";
+import { checkDevices } from "./devices.js";
 import { readPolicy } from "./owners.js";
 import { checkQuote, idOf, rootsOf } from "./quote.js";
 import { parseReceipt, verifyOrigin, verifySignature } from "./receipt.js";
@@ -35,7 +36,7 @@ export async function checkKept(text, policyText, now) {
   const row = file.bundle ? await bundleHolds(file, policyText, measurement, keyset, results, check) : null;
   if (!file.bundle) results.push({ name: "log", outcome: "not checked", detail: "no bundle is in the file" });
   await check("receipt", () => receiptHolds(file.receipt, keyset, measurement, row));
-  if (document.devices !== "none") results.push({ name: "devices", outcome: "not checked", detail: "their reports are bound, and not read here: paste each, or quotary verify" });
+  if (document.devices !== "none") results.push(...await checkDevices(base64(document.devices), { now: at, roots: policy.roots, nonceOf: keyset && ((index) => nonceOf(keyset.digest, index)) }));
   for (const [name, detail] of NOT_CHECKED) results.push({ name, outcome: "not checked", detail });
   return ended([["measurement id", measurement], ["platform", root.platform], ["judged at", new Date(at * 1000).toISOString()], ...(keyset ? [["service", keyset.service]] : [])]);
 }
@@ -67,6 +68,12 @@ async function bound({ binding, keyset, devices }, reportData, at, tlog) {
   const found = parseDocument(keys);
   if (at < seconds(found.not_before) || at >= seconds(found.not_after)) throw new Refused(`the keyset is in force from ${found.not_before} to ${found.not_after}`);
   return { ...found, digest, text: `the hardware signed the keyset ${digest.slice(7, 23)}… of ${found.service}` };
+}
+
+/** What the device at a place is asked with, so that its report is as fresh as the keyset. */
+function nonceOf(keyset, index) {
+  const digest = Uint8Array.from(keyset.slice("sha256:".length).match(/../g), (pair) => parseInt(pair, 16));
+  return sha256(concat(utf8.encode("quotary-gpu-nonce/v1\n"), digest, Uint8Array.of(0, 0, 0, index)));
 }
 
 /** The second half answers the client's nonce, perhaps with those of others. */

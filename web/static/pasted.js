@@ -4,8 +4,9 @@
 // that logs the root, and that statement's proof (docs/formats/receipt.md, "Roots"). What is not beside it is "not checked".
 
 import { sheet } from "./bundle.js";
-import { checkKept, looksKept } from "./kept.js";
+import { checkDeviceList } from "./devices.js";
 import { array, base64, canonical, demand, hexOf, integer, object, parseDocument } from "./documents.js";
+import { checkKept, looksKept } from "./kept.js";
 import { bytesOfText, checkQuote, idOf, rootsOf } from "./quote.js";
 import { parseReceipt, verifySignature } from "./receipt.js";
 import { parseStatement, utf8 } from "./statements.js";
@@ -94,5 +95,6 @@ async function loggedRoot({ first, size, root }, service, entry) {
 
 const now = () => Date.now() / 1000;
 kinds.push({ matches: looksKept, check: (text, policy) => checkKept(text, policy, now()) });
+kinds.push({ matches: (text) => /^\s*\[\s*\{/.test(text), check: (text, policy) => checkDeviceList(text, policy, now()) });
 kinds.push({ matches: (text) => /^\s*\{.*"receipt_id"/s.test(text), check: checkReceipt });
 kinds.push({ matches: (text) => /^\s*(0x)?[0-9a-fA-F\s]{200,}$/.test(text) || /^\s*[A-Za-z0-9+/\s]{200,}=*\s*$/.test(text), check: (text, policy, beside) => checkEvidence(text, policy, beside, now()) });

@@ -36,7 +36,8 @@ export function simulatorRoot(platform, fingerprint) {
 export function rootsOf(policyText) {
   const { pinned } = readPolicy(policyText);
   if (pinned?.environment !== "simulation") return VENDOR_ROOTS;
-  return Object.entries(pinned.platforms).map(([platform, rules]) => simulatorRoot(platform.replace(/^sim-/, ""), rules.simulator_root_sha256));
+  const devices = pinned.devices ? [simulatorRoot("nvidia", pinned.devices.simulator_root_sha256)] : [];
+  return [...Object.entries(pinned.platforms).map(([platform, rules]) => simulatorRoot(platform.replace(/^sim-/, ""), rules.simulator_root_sha256)), ...devices];
 }
 
 const INTEL_EXTENSION = "2a864886f84d010d01", FMSPC = "2a864886f84d010d0104", AMD_EXTENSION = "2b060104019c7801";
