@@ -176,7 +176,7 @@ class Rebuilder:
             return failed("lock", error), "quotary"
 
     def _signed(self, index: int, found: Statement, result: Rebuilt, tool: str) -> bytes:
-        number = statement.next_sequence(self.log, found.service, "rebuild")
+        number = self.log.next_sequence(found.service, "rebuild")
         head = Head(found.log, found.service, number, statement.now())
         predicate = rebuild_predicate(head, found.statement_id, self.organisation, tool, result)
         entry = sign(statement_payload("rebuild", predicate), self.keys)

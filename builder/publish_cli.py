@@ -122,14 +122,14 @@ def publish(
         policy=policy.read_bytes() if policy else None,
         settings=read_settings(words),
     )
-    statement.next_sequence(log, service, "release")
+    log.next_sequence(service, "release")
     _make(out)
     if image is None:
         image = out / "image"
         build(recipe, Nix.open(store or default_store()), Cache.default(), work_folder(work), image, progress)
     require_committed(image)
     progress("measuring and signing")
-    head = Head(origin, service, statement.next_sequence(log, service, "release"), statement.now())
+    head = Head(origin, service, log.next_sequence(service, "release"), statement.now())
     entry = make_entry(image, plan, head, signers, out)
     _show(publish_entry(log, entry, progress), url, out / ENTRY, as_json=as_json)
 

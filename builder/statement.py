@@ -7,7 +7,6 @@ from pathlib import Path
 
 from quotary.canonical import time_text
 from quotary.client.disk import write_new
-from quotary.client.log import LogClient
 from quotary.errors import CannotTell, Malformed
 from quotary.statements.envelope import MAX_ENTRY, Envelope, Signer, sign
 from quotary.statements.schema import Statement, parse_statement, statement_payload
@@ -38,15 +37,6 @@ def now() -> datetime:
 def seconds() -> int:
     """Return the machine's time in seconds since 1970."""
     return int(datetime.now(UTC).timestamp())
-
-
-def next_sequence(log: LogClient, service: str, kind: str) -> int:
-    """Return the number that the log says it would accept next: a hint; a signer reads it before signing."""
-    numbers = log.service(service).get("next_sequence")
-    found = numbers.get(kind) if isinstance(numbers, dict) else None
-    if not isinstance(found, int) or isinstance(found, bool) or found < 1:
-        raise Malformed(f"{log.url} does not say which sequence number comes next")
-    return found
 
 
 def write(kind: str, predicate: Mapping[str, object], path: Path) -> Statement:

@@ -150,7 +150,7 @@ def sequence_of(given: int | None, url: str | None, service: str, kind: str) -> 
         return given
     if url is None:
         raise Usage("give --sequence, or --url of the log to ask")
-    return statement.next_sequence(LogClient(HTTP(), url), service, kind)
+    return LogClient(HTTP(), url).next_sequence(service, kind)
 
 
 def show_unsigned(found: Statement, out: Path, *, as_json: bool) -> None:
