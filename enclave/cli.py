@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 import click
 
 from enclave import boot
+from enclave.network import ports_at
 from enclave.placement import AUTO, CPU, CUDA
 from quotary.attestation.devices import MAX_DEVICES
 from quotary.cli.output import emit, json_option
@@ -99,6 +101,10 @@ def check(
 @click.option("--listen", required=True, help="HOST:PORT to serve on; vsock:PORT in a Nitro enclave.")
 @click.option("--ratls", help="HOST:PORT of the second door: TLS that ends in the enclave (policy: offered).")
 @click.option(
+    "--kms", "nodes", multiple=True, metavar="URL",
+    help="A node of the policy's key service, from which doors get keys that outlive this machine; repeat.",
+)  # fmt: skip
+@click.option(
     "--device",
     type=click.Choice([AUTO, CPU, CUDA]),
     default=AUTO,
@@ -114,6 +120,7 @@ def serve(
     model: Path,
     listen: str,
     ratls: str | None,
+    nodes: tuple[str, ...],
     device: str,
 ) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
@@ -127,10 +134,15 @@ def serve(
     setup = boot.open_setup(policy, registry, service, tee, attest_devices)
     if ratls is not None and not setup.rules.ratls:
         raise Refused("second door", "--ratls", "a policy with enclave.ratls offered")
+    if nodes:
+        from quotary.client.key_epoch import rules_of
+
+        rules_of(setup.policy)
+        setup = replace(setup, ports=setup.ports | ports_at(nodes))
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
     with front(listen) as reached, _door(ratls) as door:
-        options = Options(setup, model, device, door)
+        options = Options(setup, model, device, door, nodes)
         with _shown(trail):
             found = preflight(options, trail)
         click.echo(boot.report(found), err=True)

@@ -19,8 +19,8 @@ from quotary.statements.keyset import CHANNEL, Keyset, KeysetKey
 from quotary.threshold.box import SEED_LENGTH, Box
 from quotary.tlog.merkle import leaf_hash, path_in, root_of
 
-SEALING = "sealing"
-"""The label of the key under which an enclave seals what the next one must read."""
+SEALING, DOORS = "sealing", "doors"
+"""Labels: of the key under which an enclave seals what the next one must read, and of the doors' seed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,4 +72,5 @@ class ServiceKeySource:
 def key_service(machine: Machine, urls: Sequence[str], transport: Transport) -> KeyService:
     """Give the key service of this machine's policy, asked at these addresses as this machine."""
     setup = machine.setup
+    urls = [url.rstrip("/") for url in urls]
     return KeyService(urls, setup.policy, setup.service, lambda: OneTimeEvidence(machine), transport)

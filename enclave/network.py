@@ -37,8 +37,14 @@ _FAMILIES = (socket.AF_UNIX, socket.AF_INET, socket.AF_INET6, socket.AF_NETLINK)
 
 def ports_of(registry: str, services: Services) -> frozenset[int]:
     """Give the TCP ports at which an enclave asks its log and the vendors."""
-    urls = [registry, services.intel, services.intel_crl, services.amd, services.nvidia, services.ocsp]
-    parts = [urlsplit(url) for url in urls]
+    return ports_at(
+        [registry, services.intel, services.intel_crl, services.amd, services.nvidia, services.ocsp]
+    )
+
+
+def ports_at(urls: Iterable[str]) -> frozenset[int]:
+    """Give the TCP ports of some addresses."""
+    parts = map(urlsplit, urls)
     return frozenset(part.port or _DEFAULT[part.scheme] for part in parts)
 
 

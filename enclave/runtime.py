@@ -15,6 +15,7 @@ from enclave import boot, lifecycle
 from enclave.answer import Serving
 from enclave.boot import SelfCheck, Shown
 from enclave.chat import APIError
+from enclave.doors.keys import DoorKeys
 from enclave.doors.routes import Doors
 from enclave.engine import Engine
 from enclave.events import LifecycleChanged, Step, Why, emit, word
@@ -84,10 +85,12 @@ class Enclave:
         gpus: Callable[[], None] = lambda: None,
         gate: TokenGate | None = None,
         door: str = "",
+        seed: Callable[[], bytes] | None = None,
     ) -> None:
         """gpus: raises ``Refused`` where the model may not stay where it lies (``Placement.check``).
 
         door: path of the socket at which requests arrive that came through the second door
+        seed: asks a key service for what the doors' keys are made of; None: they are this process's own
         """
         self.terms, self.gate = terms, gate
         self._machine, self._clock, self._gpus = machine, clock, gpus
@@ -97,7 +100,7 @@ class Enclave:
         self.callers = Callers(machine.judge_other, clock)
         self.certificates, self.door = Certificates(), door
         self.keys = Keyring()
-        self.doors = Doors(terms.rules.doors)
+        self.doors, self._seed = Doors(terms.rules.doors), seed
         self._instance = secrets.token_hex(16)
         self._lock = threading.Lock()
         self._state = lifecycle.starting(float(terms.max_age_seconds))
@@ -129,6 +132,8 @@ class Enclave:
         try:
             self._step("evidence")
             at = self._clock.elapsed()
+            if self._seed is not None:
+                self.doors.keys = DoorKeys(self.doors.opened, self._seed())
             found = self._new_keyset()
             self._step("model")
             weights = found.release.weights_sha256

@@ -10,7 +10,7 @@ import mmap
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -37,6 +37,7 @@ from quotary.client.issuer import issuer_keys
 from quotary.client.log import LogClient
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
+from quotary.net.transport import HTTP
 
 if TYPE_CHECKING:
     from enclave.second import Door
@@ -50,13 +51,14 @@ DRAIN_SECONDS, GRACEFUL_SECONDS = 15.0, 20
 class Options:
     """The measured command line. model: folder with ``MANIFEST``; device: ``auto``, ``cpu`` or ``cuda``.
 
-    door: the second one, where it is open
+    door: the second one, where it is open; nodes: of a key service, for the doors' keys
     """
 
     setup: Setup
     model: Path
     device: str
     door: "Door | None" = None
+    nodes: tuple[str, ...] = ()
 
 
 class Outcome:
@@ -135,6 +137,15 @@ def load_model(
     return TransformerModel(weights, device=chosen)
 
 
+def door_seed(machine: Machine, nodes: Sequence[str]) -> Callable[[], bytes]:
+    """Give what asks the nodes for the seed of the doors' keys, which nobody keeps."""
+    # Imported here, because nothing else needs libsodium.
+    from enclave.keys import DOORS, key_service
+
+    transport = HTTP(plain_http=machine.setup.policy.simulation)
+    return lambda: key_service(machine, nodes, transport).key(DOORS)
+
+
 def drain_on_term(enclave: Enclave, seconds: float) -> None:
     """At SIGTERM, before whatever else it does: admit no more, and end after ``seconds`` what still runs."""
     before = signal.getsignal(signal.SIGTERM)
@@ -189,7 +200,9 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds, ratls=door is not None)
         placement = Placement(nvml.load, simulation=setup.policy.simulation)
         gate, path = _gate(setup), "" if door is None else door.path
-        enclave = Enclave(terms, Machine(setup), setup.clock, placement.check, gate, path)
+        machine = Machine(setup)
+        seed = door_seed(machine, self._options.nodes) if self._options.nodes else None
+        enclave = Enclave(terms, machine, setup.clock, placement.check, gate, path, seed)
         if door is not None:
             door.start(enclave.certificates)
         watcher = Watcher(enclave.poll, setup.rules.poll_seconds)

@@ -27,6 +27,7 @@ from enclave.boot import Shown
 from enclave.chat import APIError
 from enclave.doors import ethereum
 from enclave.doors.book import Asker
+from enclave.doors.keys import BROWSER, NANOGPT, DoorKeys
 from enclave.doors.routes import WAITING, Doors
 from enclave.transformer import TransformerModel
 from enclave.weights import read_weights
@@ -374,3 +375,13 @@ def test_evidence_that_has_no_place_in_a_report_is_refused_and_everything_else_i
         assert live is not None
         keys = [key.public for key in Keyset.parse(live.document).of_role(DOOR) if key.alg == "secp256k1"]
         assert signed["signing_address"] == ethereum.checksummed(ethereum.address(keys[0]))
+
+
+def test_a_seed_makes_the_same_keys_again_and_another_seed_or_none_makes_others() -> None:
+    doors = (BROWSER, NANOGPT)
+    first, again = DoorKeys(doors, b"s" * 32), DoorKeys(doors, b"s" * 32)
+    assert first.public == again.public
+    assert first.sign_text("ecdsa", "x") == again.sign_text("ecdsa", "x")
+    for other in (DoorKeys(doors, b"S" * 32), DoorKeys(doors)):
+        assert not {key.public for key in other.public} & {key.public for key in first.public}
+    assert len({first.of(alg) for alg in ("ed25519", "p-256", "secp256k1")}) == 3

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from quotary.errors import CannotTell
 from quotary.net.transport import Reply, Request
 from quotary.statements.envelope import key_id, spki
 from quotary.threshold.group import Ceremony, Group
+from simulator.pki import PKI, PPID_PREFIX
+from simulator.tcb import CURRENT, LATEST
+from simulator.tdx import Platform
 from tests.fakes.authority import SERVICE
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import SEED, World, registers
@@ -39,11 +42,19 @@ class Chip:
     world: World
     seed: str = SEED
     quotes: int = 0
+    platform: Platform = field(init=False)
+
+    def __post_init__(self) -> None:
+        pki = self.world.pki
+        assert isinstance(pki, PKI)
+        chip = replace(pki, ppid=PPID_PREFIX + os.urandom(8))
+        self.platform = Platform(chip, CURRENT, LATEST, self.world.now)
 
     def quote(self, report_data: bytes) -> Evidence:
         self.quotes += 1
-        platform = self.world.platform
-        return Evidence(platform.quote(registers(self.seed), report_data), platform.collateral, None)
+        return Evidence(
+            self.platform.quote(registers(self.seed), report_data), self.platform.collateral, None
+        )
 
 
 @dataclass(slots=True)

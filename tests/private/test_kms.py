@@ -12,6 +12,7 @@ import pytest
 from enclave.keys import OneTimeEvidence, ServiceKeySource, key_service
 from enclave.seal import seal, unseal
 from private.kms.ledger import read_ledger, verify_lines
+from private.kms.node import Announcer, head_entry
 from private.kms.releases import PER_MINUTE, Challenges
 from private.kms.steps import Shares, Status
 from quotary.attestation.document import AttestationDocument
@@ -20,6 +21,7 @@ from quotary.client.key_question import Answered, Asked, ask
 from quotary.client.policy import Policy
 from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected
 from quotary.statements.envelope import Envelope
+from quotary.statements.schema import parse_statement
 from quotary.threshold.oprf import GENERATOR
 from quotary.threshold.ristretto import base_multiply, scalar
 from quotary.threshold.sharing import sum_shares, weights
@@ -407,6 +409,26 @@ def test_the_ledger_says_who_got_which_key_and_no_line_can_change(village):
     for broken in (data.replace(b"disk", b"disc"), b"".join(data.splitlines(True)[1:]), b"{}\n"):
         with pytest.raises(Malformed, match="of the ledger"):
             verify_lines(broken.splitlines())
+
+
+def test_a_head_that_the_log_does_not_take_is_sent_again_until_it_does(village, caplog):
+    village.service().key("disk")
+    ledger, sent = village.apps[1].extensions["ledger"], []
+
+    def send(head):
+        sent.append(head)
+        if len(sent) == 1:
+            raise CannotTell("no answer from the log")
+
+    telling = Announcer(lambda: ledger.head, send, 60)
+    for _ in range(3):
+        telling.once()
+    assert sent == [ledger.head, ledger.head]
+    assert [record.message for record in caplog.records] == ["kms.head.not-logged"]
+    entry = head_entry(village.node(1), village.policy, ledger.head)
+    assert entry == head_entry(village.node(1), village.policy, ledger.head)
+    notice = parse_statement(Envelope.parse(entry).payload).predicate
+    assert (notice.items[0].sha256, notice.items[0].size) == (ledger.head.digest, 1)
 
 
 def test_the_format_pages_example_is_a_ledger():
