@@ -9,6 +9,7 @@ import hashlib
 import os
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -58,8 +59,8 @@ class Ledger:
         self._head = verify_lines(whole.splitlines())
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-            os.ftruncate(self._file, len(whole))
-            os.lseek(self._file, 0, os.SEEK_END)
+            self._length = len(whole)
+            os.ftruncate(self._file, self._length)
         except OSError as error:
             raise cannot_write(path, error) from error
 
@@ -85,16 +86,25 @@ class Ledger:
                 "previous": self._head.digest.hex(),
             }
             line = canonical(document)
-            try:
-                os.write(self._file, line + b"\n")
-                os.fsync(self._file)
-            except OSError as error:
-                raise cannot_write(self._path, error) from error
+            self._write(line + b"\n")
             self._head = Head(self._head.size + 1, _digest(line), at)
             return self._head
 
     def close(self) -> None:
         os.close(self._file)
+
+    def _write(self, line: bytes) -> None:
+        try:
+            at = self._length
+            while at < self._length + len(line):
+                at += os.pwrite(self._file, line[at - self._length :], at)
+            os.fsync(self._file)
+        except OSError as error:
+            # The next line must not follow on half a line.
+            with suppress(OSError):
+                os.ftruncate(self._file, self._length)
+            raise cannot_write(self._path, error) from error
+        self._length += len(line)
 
 
 def verify_lines(lines: Sequence[bytes]) -> Head:

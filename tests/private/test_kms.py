@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -450,13 +451,20 @@ def test_a_line_that_a_crash_cut_short_goes_and_any_other_damage_stops_the_node(
         village.start(1)
 
 
-def test_a_full_disk_keeps_the_answer_back(village, monkeypatch):
-    ledger = village.apps[1].extensions["ledger"]
-    ledger.close()
+def test_a_full_disk_keeps_the_answer_back_and_half_a_line_goes(village):
+    village.service().key("disk")
+    before = village.ledger(1)
     asked, _ = asked_of(village)
-    status, detail = answer_of(village, asked)
-    assert status == 502
-    assert "cannot write" in detail
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
+    try:
+        status, detail = answer_of(village, asked)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert (status, "cannot write" in detail) == (502, True)
+    assert village.ledger(1) == before
+    village.service().key("disk")
+    assert read_ledger(village.node(1).path / "ledger.jsonl").size == 2
 
 
 def test_a_node_killed_while_it_answers_has_lost_nothing(village):

@@ -132,6 +132,33 @@ def test_a_dealer_of_wrong_shares_is_named_and_does_not_count(nodes, ceremony, a
     assert {base_multiply(secret_of(chosen)) for chosen in combinations(nodes, NEEDED)} == {found.public_key}
 
 
+@pytest.mark.parametrize(
+    "share",
+    [scalar(7), bytes(31), bytes(32), b"\xff" * 32, b""],
+    ids=["another", "short", "zero", "wide", "none"],
+)
+def test_a_share_that_opens_and_is_not_the_owed_one_is_complained_about(nodes, ceremony, share):
+    def spoil(number: int, body: Body) -> Body:
+        if number == 4 and isinstance(body, Deal):
+            info = b"quotary-kms-share/v1\n" + ceremony.digest + bytes([4, 2])
+            return with_share(body, 2, seal(nodes[1].box.public, share, info))
+        return Answer(4, {}) if isinstance(body, Answer) else body
+
+    found = hold(ceremony, nodes, spoil=spoil)
+    assert found.faults == ("node 4 gave node 2 a wrong share",)
+    assert base_multiply(secret_of(tuple(nodes[:3]))) == found.public_key
+
+
+@pytest.mark.parametrize("share", [bytes(32), b"\xff" * 32])
+def test_a_share_that_is_shown_to_all_is_a_scalar(nodes, ceremony, share):
+    def spoil(number: int, body: Body) -> Body:
+        if number == 4 and isinstance(body, Deal):
+            return with_share(body, 2, body.shares[3])
+        return Answer(4, {2: share}) if isinstance(body, Answer) else body
+
+    assert hold(ceremony, nodes, spoil=spoil).faults == ("node 4 gave node 2 a wrong share",)
+
+
 def test_a_dealer_that_shows_the_share_it_owed_counts(nodes, ceremony):
     def spoil(number: int, body: Body) -> Body:
         if number == 4 and isinstance(body, Deal):
