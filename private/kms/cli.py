@@ -143,14 +143,15 @@ def refresh(
 )
 @_dir
 @click.option("--ceremony", "ceremony_file", type=FILE, required=True, help="What was proposed.")
-def approve(folder: Path, ceremony_file: Path) -> None:
+@click.option("--discard", is_flag=True, help="Give up a share that was signed and never used.")
+def approve(folder: Path, ceremony_file: Path, discard: bool) -> None:
     """Let this node take part in a ceremony. Compare the digest that it prints with the other operators'."""
     from private.kms.folder import NodeFolder
 
     ceremony = _ceremony(ceremony_file)
     node = NodeFolder(folder)
     number = ceremony.group.number_of(node.keys().card(1).key)
-    node.approve(ceremony)
+    node.approve(ceremony, discard=discard)
     held = f"{ceremony.group.threshold} of {len(ceremony.group.nodes)}"
     click.echo(
         f"approved {ceremony.digest.hex()}: {ceremony.kind}, epoch {ceremony.epoch}, "

@@ -74,8 +74,17 @@ class NodeFolder:
         fields.done()
         return Keys(Ed25519PrivateKey.from_private_bytes(signing), Box(box))
 
-    def approve(self, ceremony: Ceremony) -> None:
-        """Let the node take part in this ceremony, and in no other until the next is approved."""
+    def approve(self, ceremony: Ceremony, *, discard: bool = False) -> None:
+        """Let the node take part in this ceremony, and in no other until the next is approved.
+
+        Refused where the node has signed another one's outcome and not taken its share into use, for the
+        other nodes may have; ``discard`` gives that share up.
+        """
+        last = self._told()
+        if "share" in last and last["ceremony"] != ceremony.digest.hex() and not discard:
+            found = f"a share of the ceremony {last['ceremony']} that is signed and not in use"
+            wanted = "quotary kms run again, or --discard"
+            raise Refused("ceremony", found, "one after another", next_command=wanted)
         write_private(self.path / "approved.json", ceremony.encode())
 
     def approved(self) -> Ceremony:
@@ -119,11 +128,7 @@ class NodeFolder:
 
     def pending(self, ceremony: Ceremony) -> dict[str, str]:
         """Give what the node wrote down of this ceremony; of another there is nothing."""
-        path = self.path / "ceremony.json"
-        if not path.exists():
-            return {}
-        found = parse_canonical(read_secret(path, MAX_FILE), MAX_FILE)
-        assert isinstance(found, dict)
+        found = self._told()
         return found if found.get("ceremony") == ceremony.digest.hex() else {}
 
     def note(self, ceremony: Ceremony, **told: str) -> None:
@@ -137,6 +142,14 @@ class NodeFolder:
         path = self.path / "ceremony.json"
         with _Overwritten(path):
             path.unlink(missing_ok=True)
+
+    def _told(self) -> dict[str, str]:
+        path = self.path / "ceremony.json"
+        if not path.exists():
+            return {}
+        found = parse_canonical(read_secret(path, MAX_FILE), MAX_FILE)
+        assert isinstance(found, dict)
+        return found
 
     def _epoch(self, epoch: int) -> Path:
         return self.path / "epochs" / f"{epoch}.json"

@@ -128,6 +128,21 @@ def test_no_node_takes_part_in_what_its_operator_did_not_approve(village):
         village.conductor(village.proposal()).hold(None, None)
 
 
+def test_a_share_that_other_nodes_may_use_already_is_not_given_up_by_mistake(village):
+    first = village.approve(village.proposal())
+    conductor = village.conductor(first)
+    entry = conductor.hold(None, None)
+    with pytest.raises(Refused, match="a share of the ceremony"):
+        village.node(1).approve(village.proposal(2))
+    village.node(1).approve(first)
+    conductor.activate(entry, village.publish(entry))
+    village.node(1).approve(village.proposal(2))
+    village.approve(first)
+    second = village.approve(village.proposal(2))
+    village.conductor(second).hold(None, None)
+    village.node(1).approve(village.proposal(3), discard=True)
+
+
 def test_a_second_key_for_an_epoch_is_refused(village):
     village.hold(village.proposal())
     with pytest.raises(NotAuthorised, match="a new key for epoch 1"):

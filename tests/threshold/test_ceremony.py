@@ -296,6 +296,13 @@ def test_documents_that_operators_compare_read_back_and_nothing_else_does(nodes,
     group = ceremony.group.document()
     swapped = {**group, "nodes": [group["nodes"][1], group["nodes"][0], *group["nodes"][2:]]}
     twice = {**group, "nodes": [*group["nodes"][:4], {**group["nodes"][0], "number": 5}]}
+    first, last = group["nodes"][0], group["nodes"][4]
+    for name in ("key", "box"):
+        with pytest.raises(Malformed, match="the same key"):
+            Group.read({**group, "nodes": [*group["nodes"][:4], {**last, name: first[name]}]})
+    for more in ({**group, "x": 1}, {**group, "nodes": [{**first, "x": 1}, *group["nodes"][1:]]}):
+        with pytest.raises(Malformed, match="unknown member"):
+            Group.read(more)
     degenerate = {**group, "nodes": [{**group["nodes"][0], "key": "00" * 32}, *group["nodes"][1:]]}
     for wrong in (swapped, twice, degenerate, {**group, "threshold": 6}, {**group, "threshold": 0}):
         with pytest.raises(Malformed):
