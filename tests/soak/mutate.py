@@ -28,7 +28,18 @@ from queue import SimpleQueue
 from tests.soak.targets import TARGETS, Target
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-COPIED = ("quotary", "enclave", "registry", "builder", "simulator", "verifier", "private", "tests", "docs", "migrations")
+COPIED = (
+    "quotary",
+    "enclave",
+    "registry",
+    "builder",
+    "simulator",
+    "verifier",
+    "private",
+    "tests",
+    "docs",
+    "migrations",
+)
 # A guard against a loop without end; the longest of these files takes half a minute alone.
 LONGEST_SECONDS = 600
 # What the time budgets say on a busy machine is not about the mutant.
