@@ -1,8 +1,9 @@
 """A flush that failed, noted beside the file that it was for, so that a process started again knows of it.
 
 The kernel may count pages as written that never got to the disk, and gives them to whoever reads again until
-the machine is restarted. So the note names the boot, and ``registry fsck`` withdraws it in another one only,
-when what it reads came from the disk. Where the disk refuses the note as well, only the process knows.
+the machine is restarted. So the note names the boot, and it is withdrawn in another one only, by ``registry
+fsck`` or the start of a witness, when what they read came from the disk. Where the disk refuses the note as
+well, only the process knows.
 """
 
 import logging

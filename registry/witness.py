@@ -18,8 +18,11 @@ from quotary.tlog.cosignature import cosign
 from quotary.tlog.merkle import EMPTY_ROOT
 from quotary.tlog.note import Note, SigningKey, VerifierKey
 from quotary.tlog.witness import AddCheckpoint, Conflict, check_growth
+from registry import flush
 from registry.errors import FlushFailed, NotFound
 from registry.keys import write_durably
+
+MEMORY = "seen"
 
 
 class Witness:
@@ -37,7 +40,7 @@ class Witness:
         self._logs = logs
         self._now = now
         self._lock = threading.Lock()
-        self._failed: FlushFailed | None = None
+        self._failed = _standing(folder)
 
     def add_checkpoint(self, body: bytes) -> bytes:
         """Give the cosignature line, or raise.
@@ -61,7 +64,7 @@ class Witness:
         return line
 
     def check_disk(self) -> None:
-        """Raise the ``FlushFailed`` after which this process cosigns nothing."""
+        """Raise the ``FlushFailed`` after which nothing is cosigned until the machine was restarted."""
         if self._failed is not None:
             raise self._failed
 
@@ -71,6 +74,7 @@ class Witness:
             write_durably(path, note, 0o644)
         except FlushFailed as error:
             self._failed = error
+            flush.remember(self._folder / MEMORY, error)
             raise
 
     def newest(self, origin_hash: str) -> bytes:
@@ -99,7 +103,19 @@ class Witness:
             yield self._path(origin)
 
     def _path(self, origin: str) -> Path:
-        return self._folder / "seen" / hashlib.sha256(origin.encode("utf-8")).hexdigest()
+        return self._folder / MEMORY / hashlib.sha256(origin.encode("utf-8")).hexdigest()
+
+
+def _standing(folder: Path) -> FlushFailed | None:
+    """Give what is noted of this boot; after another one the memory comes from the disk.
+
+    It is whole as it lies there: what was not flushed for sure was not cosigned.
+    """
+    try:
+        flush.withdraw(folder / MEMORY)
+    except FlushFailed as error:
+        return error
+    return None
 
 
 def _recall(path: Path) -> Checkpoint:

@@ -43,7 +43,7 @@ def steps_of_a_start(log: Local) -> int:
         sequencer.take_over()
         sequencer.check_signer()
         release = open_entry(log.authority.release("new"))
-        (outcome,) = Replica(ORIGIN, store.read).judge({b"": release}, TS).values()
+        ((outcome, _),) = Replica(ORIGIN, store.read).judge({b"": release}, TS).values()
         assert outcome.effect
     return steps
 
@@ -70,7 +70,7 @@ def test_a_worker_counts_what_waits_and_goes_on_when_it_is_logged(tmp_path: Path
 
         def codes(*entries: bytes) -> list[str]:
             named = {leaf_hash(entry): open_entry(entry) for entry in entries}
-            return [outcome.code for outcome in replica.judge(named, TS).values()]
+            return [outcome.code for outcome, _ in replica.judge(named, TS).values()]
 
         def wait(entry: bytes) -> None:
             log.store.write.enqueue([(leaf_hash(entry), entry)], 0)
@@ -106,7 +106,7 @@ def test_what_another_worker_let_in_is_taken_over_in_few_queries(tmp_path: Path)
             log.store.write.enqueue([(leaf_hash(entry), entry) for entry in waiting], 0)
             replica, release = Replica(ORIGIN, log.store.read), open_entry(made.release(f"new {count}"))
             with queries.counted(log.store) as texts:
-                (outcome,) = replica.judge({b"": release}, TS).values()
+                ((outcome, _),) = replica.judge({b"": release}, TS).values()
             assert outcome.effect
             asked.append(len(texts))
         assert asked[0] == asked[1]
@@ -118,7 +118,7 @@ def test_a_worker_verifies_what_it_lets_in_and_not_again_what_waits(tmp_path: Pa
         replica, forged = Replica(ORIGIN, log.store.read), tampered(log.authority.release("x"))
 
         def code(entry: bytes) -> str:
-            (outcome,) = replica.judge({leaf_hash(entry): open_entry(entry)}, TS).values()
+            ((outcome, _),) = replica.judge({leaf_hash(entry): open_entry(entry)}, TS).values()
             return outcome.code
 
         assert code(forged) == "invalid-signature"

@@ -17,6 +17,7 @@ from quotary.tlog.checkpoint import Checkpoint, sign_checkpoint
 from quotary.tlog.merkle import leaf_hash, proof_ranges, root_of
 from quotary.tlog.note import Note, SigningKey, VerifierKey
 from registry.witness_app import create_app, create_witness, open_witness
+from tests.fakes.reboot import restart_machine
 
 HASHES = [leaf_hash(b"%d" % i) for i in range(9)]
 
@@ -180,7 +181,7 @@ def test_only_posts_are_submissions(folder: Path) -> None:
     assert [answer.status_code for answer in answers] == [405, 405, 405]
 
 
-def test_t22_after_a_flush_that_failed_a_witness_cosigns_nothing_until_it_is_started_again(
+def test_t22_after_a_flush_that_failed_a_witness_cosigns_nothing_until_its_machine_is_started_again(
     folder: Path, log_key: SigningKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = client_of(folder)
@@ -193,4 +194,10 @@ def test_t22_after_a_flush_that_failed_a_witness_cosigns_nothing_until_it_is_sta
         assert client.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 507
     assert client.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 507
     assert client.get("/healthz").status_code == 507
-    assert client_of(folder).post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 200
+    again = client_of(folder)
+    assert again.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 507
+    assert again.get("/healthz").status_code == 507
+    assert restart_machine(folder) == [folder / "seen"]
+    after = client_of(folder)
+    assert after.post("/add-checkpoint", data=request_of(log_key, 0, 3)).status_code == 200
+    assert restart_machine(folder) == []
