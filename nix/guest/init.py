@@ -74,8 +74,10 @@ DISKS = ("rootfs", "runtime", "model")
 # looks there last, so nothing on that disk takes the place of a module that the root has.
 RUNTIME = "/srv/runtime/usr"
 MODULES = [f"{RUNTIME}/local/lib/python3.13/dist-packages", f"{RUNTIME}/lib/python3/dist-packages"]
+# The loader has read its variable by then, and the enclave takes none that is not on its list.
 START = f"""
-import runpy, sys
+import os, runpy, sys
+os.environ.pop("LD_LIBRARY_PATH", None)
 sys.path += {MODULES}
 """
 PROGRAM = "runpy.run_module('quotary', run_name='__main__', alter_sys=True)"

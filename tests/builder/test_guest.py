@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 
 import pytest
 
+from enclave.environment import check_environment
 from tests.conftest import ROOT
 
 PIN = f"{'ab' * 32}:9695:{'cd' * 32}"
@@ -304,6 +306,33 @@ def test_a_forwarder_runs_beside_the_enclave_and_its_end_is_the_machines(
     for process in started:
         process.kill()
         process.wait(10)
+
+
+def test_the_enclave_accepts_the_environment_that_it_is_given(init: ModuleType) -> None:
+    program = init.START + "print(*os.environ)"
+    said = subprocess.run(
+        [sys.executable, "-I", "-c", program],
+        env=init.ENVIRONMENT,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert "HF_HUB_OFFLINE" in said.stdout.split()
+    check_environment(dict.fromkeys(said.stdout.split(), ""))
+
+
+def test_the_loader_keeps_the_runtimes_libraries_when_its_variable_is_gone(
+    init: ModuleType, tmp_path: Path
+) -> None:
+    library = next(Path("/").glob("lib/*-linux-gnu/libz.so.1"))
+    shutil.copyfile(library, tmp_path / "libonly-there.so")
+    program = (
+        init.START + "import ctypes; ctypes.CDLL('libonly-there.so'); print('LD_LIBRARY_PATH' in os.environ)"
+    )
+    environment = {**init.ENVIRONMENT, "LD_LIBRARY_PATH": str(tmp_path)}
+    words = [sys.executable, "-I", "-c", program]
+    said = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30)
+    assert said.stdout == "False\n", said.stderr
 
 
 def test_a_policy_is_taken_from_its_disk_only_under_the_measured_digest(
