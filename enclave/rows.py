@@ -107,9 +107,12 @@ class Rows:
         return logits
 
 
-def token_bytes(model: Any) -> int:
-    """Give the memory that one token takes in the caches of all layers."""
-    return sum(one.numel() * one.element_size() for shown in _shown(model) for one in shown)
+def token_bytes(model: Any) -> dict["torch.device", int]:
+    """Give the memory that one token takes in the caches of all layers, by the device that they are on."""
+    found: dict[torch.device, int] = {}
+    for one in (one for shown in _shown(model) for one in shown):
+        found[one.device] = found.get(one.device, 0) + one.numel() * one.element_size()
+    return found
 
 
 def _shown(model: Any) -> list[tuple[Any, Any]]:
@@ -159,7 +162,8 @@ class _Layer(CacheLayerMixin):  # type: ignore[misc]  # transformers is untyped
         place, seen = self._place, self._place.seen
         for held, new in ((self.keys, keys), (self.values, values)):
             if place.step:
-                held[torch.arange(len(new), device=new.device), :, place.where] = new[:, :, 0]
+                where = place.where.to(new.device)
+                held[torch.arange(len(new), device=new.device), :, where] = new[:, :, 0]
             else:
                 held[place.lines, :, place.where] = new
         return self.keys[place.lines, :, :seen], self.values[place.lines, :, :seen]

@@ -128,13 +128,15 @@ def load_model(
     device: str,
     placement: Placement,
     told: Callable[[int, int], None] = lambda done, of: None,
+    cache_mib: int | None = None,
 ) -> LanguageModel:
     """Choose the device, read the files that have this digest, and only then import a model library."""
     chosen = placement.place(device)
     weights = read_weights(folder, digest, told)
     from enclave.transformer import TransformerModel
 
-    return TransformerModel(weights, device=chosen)
+    cache_bytes = None if cache_mib is None else cache_mib << 20
+    return TransformerModel(weights, device=chosen, cache_bytes=cache_bytes)
 
 
 def door_seed(machine: Machine, nodes: Sequence[str]) -> Callable[[], bytes]:
@@ -220,7 +222,12 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         try:
             enclave.start(
                 lambda digest: load_model(
-                    options.model, digest, device_of(options), placement, enclave.loaded
+                    options.model,
+                    digest,
+                    device_of(options),
+                    placement,
+                    enclave.loaded,
+                    options.setup.rules.cache_mib,
                 )
             )
         except Exception as error:  # noqa: BLE001  # whatever stopped the start stops the server

@@ -21,6 +21,7 @@ from enclave import rows
 from enclave.chat import APIError, Message, Sampling
 from enclave.job import Choice, MemoryFull
 from enclave.rows import Rows
+from enclave.spread import needed, spread
 from enclave.weights import Weights
 from quotary.errors import Malformed, Unsupported
 
@@ -38,9 +39,9 @@ class TransformerModel:
     rows:    answers that are made at once
     end_ids: tokens that end an answer; vocabulary: how many tokens there are
 
-    device:  ``cpu`` or ``cuda``, which is the first GPU
+    device:  ``cpu`` or ``cuda``: as many GPUs as the model takes
     threads: of the CPU, or torch decides
-    cache_bytes: what the cache may take; on a GPU it may also take most of what the model leaves free
+    cache_bytes: what all caches take; absent: 2 GiB, on a GPU also most of what the model leaves free
 
     Raises ``Malformed`` where the files are no model, ``Unsupported`` where the device is absent or small.
     """
@@ -51,23 +52,20 @@ class TransformerModel:
         *,
         device: str = "cpu",
         threads: int | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int | None = None,
     ) -> None:
         if threads is not None:
             torch.set_num_threads(threads)
-        self._device = _prepared(device)
         files = weights.files
+        devices = _prepared(device, sum(map(len, files.values())))
         self._tokenizer = _tokenizer(files)
         try:
-            self._model = _empty(files, self._device)
+            # Spread over several devices, it is filled on the CPU first.
+            self._model = _empty(files, devices[0] if len(devices) == 1 else torch.device("cpu"))
             _fill(self._model, files)
+            split = () if len(devices) == 1 else spread(self._model, devices)
             self.context_length = _context_length(self._model)
-            room = _room(self._device, cache_bytes)
-            line = rows.token_bytes(self._model) * self.context_length
-            self.rows = min(ROWS, room // line - 1)
-            if self.rows < rows.LEAST:
-                wanted = (rows.LEAST + 1) * line >> 20
-                raise Unsupported(f"the caches of {rows.LEAST} answers take {wanted} MiB of {room >> 20}")
+            self.rows = _row_count(rows.token_bytes(self._model), self.context_length, cache_bytes)
             self._rows = Rows(self._model, count=self.rows, length=self.context_length)
         except torch.OutOfMemoryError as error:
             raise Unsupported(f"the model does not fit into the memory of {device}") from error
@@ -81,7 +79,7 @@ class TransformerModel:
             "dtype": str(self._model.dtype).removeprefix("torch."),
             "kernel": "sdpa",
             "batching": f"rows-{rows.LEAST}-{self.rows}",
-        } | _described(self._device)
+        } | _described(devices, split)
 
     def encode(self, messages: tuple[Message, ...]) -> tuple[int, ...]:
         for message in messages:
@@ -125,8 +123,8 @@ def _full_memory() -> Iterator[None]:
         raise MemoryFull from error
 
 
-def _prepared(device: str) -> torch.device:
-    """Choose repeatable algorithms, before anything is computed."""
+def _prepared(device: str, size: int) -> list[torch.device]:
+    """Choose repeatable algorithms, before anything is computed, and devices for ``size`` bytes."""
     if device != "cpu":
         if not torch.cuda.is_available():
             raise Unsupported(f"{device}: this build of torch finds no GPU", next_command="--device cpu")
@@ -135,14 +133,22 @@ def _prepared(device: str) -> torch.device:
         # Uninitialised memory is never read here, and filling it costs a kernel for each tensor.
         torch.utils.deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True)
-    return torch.device(device)
+    if device == "cpu":
+        return [torch.device("cpu")]
+    free = [torch.cuda.mem_get_info(number)[0] for number in range(torch.cuda.device_count())]
+    return [torch.device(device, number) for number in range(needed(size, free))]
 
 
-def _described(device: torch.device) -> dict[str, str]:
-    """Name the device for the receipt; equal answers are to be expected of equal GPUs only."""
-    if device.type == "cpu":
+def _described(devices: Sequence[torch.device], split: Sequence[int]) -> dict[str, str]:
+    """Name the devices for the receipt, and how many layers each has where there are several.
+
+    Equal answers are to be expected of equal GPUs and an equal split only.
+    """
+    if devices[0].type == "cpu":
         return {"device": "cpu"}
-    return {"device": device.type, "gpu": torch.cuda.get_device_name(device)}
+    names = sorted({torch.cuda.get_device_name(device) for device in devices})
+    layers = {"layers": "+".join(map(str, split))} if split else {}
+    return {"device": devices[0].type, "gpu": ", ".join(names)} | layers
 
 
 def _empty(files: Mapping[str, bytes], device: torch.device) -> Any:
@@ -179,11 +185,24 @@ def _context_length(model: Any) -> int:
     return min(int(config.max_position_embeddings), int(window or config.max_position_embeddings))
 
 
-def _room(device: torch.device, cache_bytes: int) -> int:
+def _row_count(token_bytes: Mapping[torch.device, int], length: int, cache_bytes: int | None) -> int:
+    """Say for how many answers of ``length`` tokens there is room, one line beside them for a prompt."""
+    if cache_bytes is not None:
+        rooms = [(cache_bytes, sum(token_bytes.values()) * length)]
+    else:
+        rooms = [(_room(device), each * length) for device, each in token_bytes.items()]
+    room, line = min(rooms, key=lambda one: one[0] // one[1])
+    if room // line - 1 < rows.LEAST:
+        wanted = (rows.LEAST + 1) * line >> 20
+        raise Unsupported(f"the caches of {rows.LEAST} answers take {wanted} MiB of {room >> 20}")
+    return min(ROWS, room // line - 1)
+
+
+def _room(device: torch.device) -> int:
     if device.type == "cpu":
-        return cache_bytes
+        return CACHE_BYTES
     free, _ = torch.cuda.mem_get_info(device)
-    return max(cache_bytes, int(free) * 3 // 4)
+    return max(CACHE_BYTES, int(free) * 3 // 4)
 
 
 def _end_ids(model: Any) -> frozenset[int]:

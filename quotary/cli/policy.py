@@ -77,6 +77,7 @@ def policy() -> None:
     metavar="MS FRAMES",
     help="For enclaves: a frame of a sealed stream every so many ms, and a multiple of so many.",
 )
+@click.option("--cache", "cache_mib", type=int, help="For enclaves: MiB for keys and values of all answers.")
 @click.option("--oblivious", is_flag=True, help="For enclaves: take capsules that come through a relay.")
 @click.option("--out", type=FILE, required=True, help="New file.")
 @json_option
@@ -102,6 +103,7 @@ def new(
     plaintext: str,
     doors: tuple[str, ...],
     stream: tuple[int, int] | None,
+    cache_mib: int | None,
     oblivious: bool,
     out: Path,
     as_json: bool,
@@ -135,6 +137,7 @@ def new(
         rules_of_enclave: dict[str, object] = {"poll_seconds": poll_seconds, "plaintext": plaintext}
         rules_of_enclave |= {"doors": sorted(set(doors))} if doors else {}
         rules_of_enclave |= {"stream": {"interval_ms": stream[0], "frames": stream[1]}} if stream else {}
+        rules_of_enclave |= {} if cache_mib is None else {"cache_mib": cache_mib}
         document["enclave"] = rules_of_enclave | ({"oblivious": "offered"} if oblivious else {})
     data = canonical(document, multiline=True)
     found = Policy.parse(data)

@@ -104,6 +104,7 @@ class EnclaveRules:
     stream:       the cadence of streamed answers; absent: they are sent as they come
     ratls:        whether TLS ends inside, with a certificate that carries evidence
     callers:      whether only enclaves that this policy admits are answered
+    cache_mib:    memory for the keys and values of all answers; absent: what there is room for
     """
 
     poll_seconds: int
@@ -113,6 +114,7 @@ class EnclaveRules:
     stream: StreamRules | None = None
     ratls: bool = False
     callers: bool = False
+    cache_mib: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +349,7 @@ def _enclave(fields: Fields) -> EnclaveRules:
         fields.optional("stream", lambda name: _stream(fields.fields(name))),
         fields.optional("ratls", lambda name: fields.choice(name, "refused", "offered")) == "offered",
         fields.optional("callers", lambda name: fields.choice(name, "any", "attested")) == "attested",
+        fields.optional("cache_mib", lambda name: fields.integer(name, 1, 1 << 24)),
     )
     unknown = [door for door in rules.doors if door not in DOORS]
     if unknown:

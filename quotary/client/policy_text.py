@@ -41,6 +41,10 @@ def explain(policy: Policy) -> tuple[str, ...]:
         )
         doors = ", ".join(policy.enclave.doors) or "none"
         sentences.append(f"Doors for clients of other systems that are open there: {doors}.")
+        if policy.enclave.cache_mib is not None:
+            sentences.append(
+                f"All its answers together keep {policy.enclave.cache_mib} MiB of keys and values."
+            )
         sentences.append(_cadence(policy.enclave.stream))
         relays = "takes" if policy.enclave.oblivious else "refuses"
         sentences.append(f"Such an enclave {relays} requests that come in capsules through a relay.")

@@ -126,6 +126,15 @@ SIMULATION = ("--platform", "sim-tdx", "--floors", "log", "--simulator-root", "1
 NOBODY = ("--map-auditor", "none", "--rebuilders", "none")
 
 
+def test_a_policy_gives_an_enclave_its_cadence_and_the_size_of_its_caches(run: Run, keys: Path) -> None:
+    words = ("--poll", "30", "--stream", "50", "64", "--cache", "4096")
+    assert policy(run, keys, *SIMULATION, *NOBODY, *words) == 0
+    found = Policy.parse((keys / "policy.json").read_bytes()).enclave
+    assert found is not None
+    assert found.stream is not None
+    assert (found.stream.interval_ms, found.stream.frames, found.cache_mib) == (50, 64, 4096)
+
+
 def test_a_policy_is_written_checked_and_explained(run: Run, keys: Path) -> None:
     assert policy(run, keys, *SIMULATION, *NOBODY, "--poll", "30") == 0
     found = Policy.parse((keys / "policy.json").read_bytes())

@@ -100,6 +100,22 @@ def test_streams_have_a_cadence_only_where_the_policy_says_so() -> None:
     assert any("their rhythm" in sentence for sentence in explain(silent))
 
 
+def test_the_caches_have_a_size_where_the_policy_gives_one() -> None:
+    document = production()
+    silent = Policy.parse(policy_bytes(document))
+    assert silent.enclave is not None
+    assert silent.enclave.cache_mib is None
+    document["enclave"]["cache_mib"] = 4096
+    policy = Policy.parse(policy_bytes(document))
+    assert policy.enclave is not None
+    assert policy.enclave.cache_mib == 4096
+    assert any("4096 MiB" in sentence for sentence in explain(policy))
+    for wrong in (0, (1 << 24) + 1, "4096"):
+        document["enclave"]["cache_mib"] = wrong
+        with pytest.raises(Malformed):
+            Policy.parse(policy_bytes(document))
+
+
 @pytest.mark.parametrize(
     "rules", [{}, {"interval_ms": 4, "frames": 1}, {"interval_ms": 50}, {"interval_ms": 50, "frames": 0}, 50,
               {"interval_ms": 50, "frames": 1, "more": 1}, {"interval_ms": 1001, "frames": 1}],

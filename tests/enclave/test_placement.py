@@ -136,7 +136,10 @@ def test_the_model_is_loaded_where_it_was_placed_and_not_read_where_it_may_not_l
 ) -> None:
     monkeypatch.setattr(nvml, "load", lambda: Library(settings=OFF))
     production = Placement(nvml.load, simulation=False)
-    assert load_model(model.folder, model.digest, AUTO, production).kernel["device"] == CPU
+    found = load_model(model.folder, model.digest, AUTO, production)
+    assert (found.kernel["device"], found.rows) == (CPU, 32)
+    small = load_model(model.folder, model.digest, AUTO, production, cache_mib=16)
+    assert 4 <= small.rows < 32
     with pytest.raises(Refused, match="gpu confidential mode"):
         load_model(model.folder, bytes(32), CUDA, production)
     with pytest.raises(Rejected, match="weights digest"):
