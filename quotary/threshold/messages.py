@@ -19,7 +19,6 @@ from quotary.threshold.ristretto import check_element
 from quotary.threshold.sharing import Commitments
 
 MAX_MESSAGE = 1 << 16
-MAX_SEALED = 4096
 _NUMBERS = frozenset(str(number) for number in range(1, MAX_NODES + 1))
 _SIGNED = b"quotary-kms-message/v1\n"
 
@@ -147,6 +146,6 @@ def _numbered(fields: Fields, name: str, read: Callable[[str], bytes]) -> Mappin
 
 
 def _text(value: object) -> str:
-    if not isinstance(value, str) or len(value) > MAX_SEALED:
-        raise Malformed(f"a message holds something other than strings of at most {MAX_SEALED} characters")
+    if not isinstance(value, str):
+        raise Malformed("a message holds something other than strings")
     return value

@@ -479,7 +479,7 @@ TARGETS = {
             f"{CLIENT}key_question.py": ("check_input", "read", "parse"),
             f"{CLIENT}notices.py": (),
         },
-        ("tests/private/test_kms.py",),
+        ("tests/private/test_kms_answers.py", "tests/private/test_kms.py"),
     ),
     "key epoch": Target(
         {
@@ -495,6 +495,10 @@ TARGETS = {
             f"{CLIENT}key_service.py": ("release", "_ask", "_epoch", "_newest"),
             f"{CLIENT}key_epoch.py": ("rules_of", "_epoch"),
         },
-        ("tests/private/test_kms_ceremonies.py", "tests/private/test_kms.py"),
+        (
+            "tests/private/test_kms_answers.py",
+            "tests/private/test_kms_ceremonies.py",
+            "tests/private/test_kms.py",
+        ),
     ),
 }

@@ -76,13 +76,15 @@ def test_a_proof_about_anything_else_is_refused(part):
         verify(*said, "answer")
 
 
-@pytest.mark.parametrize("part", [2, 3, 4])
-def test_a_proof_about_nothing_is_refused(part):
-    # With the key zero every equation holds for the identity.
-    said = {2: GENERATOR, 3: GENERATOR, 4: GENERATOR, part: ristretto.IDENTITY}
-    proof = prove(bytes(32), GENERATOR, said[2], said[3], said[4], bytes([1]) * 64)
+@pytest.mark.parametrize(
+    ("key", "other"), [(bytes(32), GENERATOR), (KEY, ristretto.IDENTITY)], ids=["key zero", "nothing asked"]
+)
+def test_a_proof_about_nothing_is_refused(key, other):
+    # Every equation holds, and nothing was computed.
+    public, value = multiply(key, GENERATOR), multiply(key, other)
+    proof = prove(key, GENERATOR, public, other, value, bytes([1]) * 64)
     with pytest.raises(Rejected):
-        verify(proof, GENERATOR, said[2], said[3], said[4], "answer")
+        verify(proof, GENERATOR, public, other, value, "answer")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +144,12 @@ def test_a_blinded_element_says_nothing_of_its_input():
     assert blind(b"one", KEY) != blind(b"one", scalar(5)) != blind(b"two", scalar(5))
     with pytest.raises(Malformed, match="blinded element"):
         evaluate(KEY, PUBLIC, ristretto.IDENTITY, bytes(64))
+
+
+@pytest.mark.parametrize("data", [b"", b"\1" * 31, b"\1" * 33, bytes(32), b"\xff" * 32])
+def test_only_reduced_scalars_of_32_bytes_are_scalars(data):
+    with pytest.raises(Malformed, match="share is not a scalar"):
+        ristretto.check_scalar(data, "share")
 
 
 def test_a_scalar_of_zeros_is_not_drawn():
