@@ -1,7 +1,7 @@
 """A registry's start over a long log: from ``serve`` to ``/readyz`` and to the first inclusion proof.
 
 Run: ``.venv/bin/python benchmarks/bench_restart.py [ENTRIES]`` (default 20,000 signed releases, in SQLite;
-filling takes half a millisecond of processor an entry), or with the folder
+filling takes a millisecond of processor an entry), or with the folder
 of a log that ``long_log.py`` made. The log is integrated as the sequencer does it,
 signed and published by one start, and started again ``TURNS`` times: signer, sequencer and two workers, as a
 registry runs. The reference of the same run is the same start over a log of a few hundred entries; what it
