@@ -30,18 +30,24 @@ def floors(site: Site) -> dict[str, object]:
     return {
         "size": snapshot.size,
         "floors": said,
-        "matrix": _matrix(said),
+        "matrices": _matrices(said),
         "complete": len(rows) < STATEMENTS,
     }
 
 
-def _matrix(found: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """Put the minima in force side by side: a line for each product, a column for each component."""
+def _matrices(found: Sequence[Mapping[str, Any]]) -> list[dict[str, object]]:
+    """Put the minima in force side by side: a table for each platform, a column for each component."""
     held = [line for line in found if line["floor"]]
+    return [
+        _matrix(platform, [line for line in held if line["platform"] == platform])
+        for platform in sorted({line["platform"] for line in held})
+    ]
+
+
+def _matrix(platform: str, held: Sequence[Mapping[str, Any]]) -> dict[str, object]:
     components = sorted({name for line in held for name in line["floor"]["minimum"]})
     lines = [
         {
-            "platform": line["platform"],
             "product": line["product"],
             "state": "expired" if line["floor"]["expired"] else "in force",
             "least": [line["floor"]["minimum"].get(name) for name in components],
@@ -50,7 +56,7 @@ def _matrix(found: Sequence[Mapping[str, Any]]) -> dict[str, object]:
         }
         for line in held
     ]
-    return {"components": components, "lines": lines}
+    return {"platform": platform, "components": components, "lines": lines}
 
 
 def _floor(site: Site, platform: str, product: str, snapshot: Snapshot, now: datetime) -> dict[str, object]:

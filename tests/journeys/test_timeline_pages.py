@@ -85,10 +85,12 @@ def test_a_floor_shows_its_expiry_and_the_lowering_that_waits(log: Log) -> None:
     assert found["next"]["weaker_in"] == ["evaluation_number"]
     page = log.get("/tcb").decode()
     assert "a lowering is pending" in page
-    (line,) = log.json("/tcb.json")["matrix"]["lines"]
+    (matrix,) = log.json("/tcb.json")["matrices"]
+    (line,) = matrix["lines"]
+    assert matrix["platform"] == "sim-tdx"
     assert (line["product"], line["state"]) == ("50806f000000", "in force")
     assert line["lower_from"] == found["next"]["from"]
-    held = dict(zip(log.json("/tcb.json")["matrix"]["components"], line["least"], strict=True))
+    held = dict(zip(matrix["components"], line["least"], strict=True))
     assert held == found["floor"]["minimum"]
     assert found["floor"]["expires"] in page
 

@@ -120,6 +120,10 @@ def test_it_reads_a_real_quote_that_is_dropped_on_it(page: Any, vectors: Path) -
         )
     )
     assert says["mrtd"] == TDXQuote.parse(data).body["mr_td"].hex()
+    wide = page.viewport_size
+    page.set_viewport_size({"width": 320, "height": 640})
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    page.set_viewport_size(wide)
     assert page.wrong == []
 
 
