@@ -11,8 +11,9 @@ from functools import cache
 import web
 
 MODULES = (
-    "ed25519.js", "trie.js", "documents.js", "statements.js", "verify.js", "owners.js", "bundle.js",
-    "cbor.js", "x509.js", "layouts.js", "quote.js", "receipt.js", "devices.js", "kept.js", "pasted.js",
+    "ed25519.js", "trie.js", "documents.js", "statements.js", "verify.js", "panel.js", "owners.js",
+    "bundle.js", "cbor.js", "x509.js", "layouts.js", "quote.js", "receipt.js", "devices.js", "kept.js",
+    "pasted.js",
 )  # fmt: skip
 """In the order of their imports."""
 REPLAY = ("f1.js", "orders.js", "replay.js", "audit.js")

@@ -154,7 +154,7 @@ def test_what_the_verifier_imports_is_held_to_its_digest(log: Log, browser) -> N
 
 def test_an_asset_without_a_digest_in_its_address_is_asked_for_again(log: Log) -> None:
     page = log.get("/entries/0").decode()
-    (named,) = re.findall(r'src="(/static/verify.js\?[0-9a-f]+)"', page)
+    (named,) = re.findall(r'src="(/static/panel.js\?[0-9a-f]+)"', page)
     assert "immutable" in log.request("GET", named).headers["Cache-Control"]
     answer = log.request("GET", "/static/ed25519.js")
     assert answer.headers["Cache-Control"] == "no-cache"

@@ -2,7 +2,7 @@
 //
 // What is kept stays in this browser's local storage, under the log's name, until the reader forgets it; nothing is sent.
 
-import { showResults } from "./verify.js";
+import { showResults } from "./panel.js";
 
 const POLICY = "quotary-audit";
 const SAID = {

@@ -2,7 +2,8 @@
 //
 // A rule that is not decided here says "not checked"; so nothing is ever called good, only refused or not refused.
 
-import { NotHere, Refused, hex, leafHash, parseCheckpoint, parseNote, showResults } from "./verify.js";
+import { NotHere, Refused, hex, leafHash, parseCheckpoint, parseNote } from "./verify.js";
+import { showResults } from "./panel.js";
 import { base64, parseDocument } from "./documents.js";
 import { checkBundle, outcomeOf } from "./bundle.js";
 import { parseStatement, utf8 } from "./statements.js";
