@@ -15,7 +15,7 @@ from flask import Flask, Request, Response, request
 from werkzeug.exceptions import HTTPException
 
 from enclave import lifecycle
-from enclave.answer import Reply, answer, plain
+from enclave.answer import Reply, Serving, answer, plain
 from enclave.beat import Beat
 from enclave.called import check_caller, introduced
 from enclave.channel import PlainBody, SealedBody
@@ -236,9 +236,20 @@ def _answer(
     salt = _salt(asked.headers) if asker.sealed else None
     if enclave.gate is not None:
         enclave.gate.pay(asker.credential, keyset)
+    if parsed.model in enclave.hops:
+        return _forwarded(enclave, serving, parsed.model, asked, salt, follows=follows)
     reply = answer(serving, parsed, body, beat, salt)
     # A door's signature has no room to say that an answer was dictated.
     return reply if follows else enclave.doors.watch(enclave, reply, body, asker)
+
+
+def _forwarded(
+    enclave: Enclave, serving: Serving, model: str, asked: Asked, salt: bytes | None, *, follows: bool
+) -> Reply:
+    if follows:
+        message = "an answer is followed by the enclave that gives it"
+        raise APIError(400, "unsupported_value", message, param="follow_token_ids")
+    return enclave.hops.forward(serving, model, asked.path, asked.body, salt)
 
 
 def _salt(headers: Mapping[str, str]) -> bytes | None:

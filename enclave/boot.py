@@ -9,7 +9,7 @@ no setting skips a step.
 
 import hashlib
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -32,11 +32,15 @@ from quotary.attestation.binding import (
 from quotary.attestation.devices import NO_DRIVER
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.cli.output import summary, table
+from quotary.client.caller import Caller
 from quotary.client.clock import Clock, SystemClock
+from quotary.client.evidence import evidence_time, verify_evidence
 from quotary.client.hint import nearest
+from quotary.client.location import find_location
 from quotary.client.log import LogClient
 from quotary.client.platforms import claimed_registers
 from quotary.client.policy import MAX_POLICY, EnclaveRules, Policy
+from quotary.client.session import Client
 from quotary.client.trust import Memory, ProcessMemory
 from quotary.client.verdict import HERE, Check, Trail, Verdict
 from quotary.client.verify import judge
@@ -195,6 +199,21 @@ class Machine:
         shown, place = self._batches.ask(believed, nonce)
         return replace(shown, nonce=place).encode()
 
+    def ask(self, service: str, url: str, caller: Callable[[], Caller]) -> Client:
+        """Make what asks another enclave through its second door, judging it as this one judges itself."""
+        setup = self.setup
+        log = setup.log.url if isinstance(setup.log, LogClient) else None
+        return Client(
+            url,
+            setup.policy,
+            service=service,
+            log_url=log,
+            memory=setup.memory,
+            clock=setup.clock,
+            ratls=True,
+            caller=caller,
+        )
+
     def judge_other(self, document: AttestationDocument, nonce: bytes) -> Verdict:
         """Judge another enclave under this one's policy, by a bundle fetched now, or raise."""
         setup, named = self.setup, Keyset.parse(document.keyset).service
@@ -221,15 +240,28 @@ class Machine:
             gpus[0].architecture if gpus else "",
         )
 
+    def _placed(self, document: AttestationDocument) -> AttestationDocument:
+        """Add the statement that says where this machine is, where the policy wants one."""
+        setup = self.setup
+        if setup.policy.location is None:
+            return document
+        if not isinstance(setup.log, LogClient):
+            raise Refused("location", "a bundle in place of a log", "a log that says where machines are")
+        now = evidence_time(setup.policy, setup.memory, setup.clock)
+        chips = verify_evidence(document, setup.policy, now, Trail()).chips
+        return replace(document, location=find_location(setup.log, setup.policy, chips, now))
+
     def _shown(self, believed: SelfCheck, nonce_root: bytes) -> AttestationDocument:
         shown, devices = believed.document, None
         if shown.devices is not None:
             devices = DeviceEvidence(shown.devices, shown.device_collateral)
-        return replace(_document(self.setup, shown.keyset, devices, nonce_root), bundle=believed.bundle)
+        made = _document(self.setup, shown.keyset, devices, nonce_root)
+        return replace(made, bundle=believed.bundle, location=shown.location)
 
     def _check(self, keyset: bytes, trail: Trail) -> SelfCheck:
         setup, started = self.setup, time.monotonic()
         document = self.evidence(keyset, UNCHALLENGED)
+        document = self._placed(document)
         quoted = time.monotonic()
         bundle = setup.log.bundle(setup.service, _measurement(setup.policy, document.evidence))
         fetched = time.monotonic()

@@ -99,6 +99,13 @@ def check(
     "--model", required=True, type=click.Path(path_type=Path), help="Folder with the model and its MANIFEST."
 )
 @click.option("--listen", required=True, help="HOST:PORT to serve on; vsock:PORT in a Nitro enclave.")
+@click.option(
+    "--hop",
+    "hops",
+    multiple=True,
+    metavar="SERVICE=URL",
+    help="Another enclave's second door, asked for what names that service as its model; may be repeated.",
+)
 @click.option("--ratls", help="HOST:PORT of the second door: TLS that ends in the enclave (policy: offered).")
 @click.option(
     "--kms", "nodes", multiple=True, metavar="URL",
@@ -120,11 +127,13 @@ def serve(
     model: Path,
     listen: str,
     ratls: str | None,
+    hops: tuple[str, ...],
     nodes: tuple[str, ...],
     device: str,
 ) -> None:
     """Check this machine, then answer prompts for as long as the log says that it may."""
     from enclave.front import front
+    from enclave.hop import parse_hops
     from enclave.logs import forbid_dumps, start_logging
     from enclave.serve import Options, preflight
     from enclave.serve import serve as run
@@ -142,7 +151,7 @@ def serve(
     trail = Trail()
     # Bound first, so that a port in use is said at once; nobody can connect before the check has held.
     with front(listen) as reached, _door(ratls) as door:
-        options = Options(setup, model, device, door, nodes)
+        options = Options(setup, model, device, door, nodes, parse_hops(hops))
         with _shown(trail):
             found = preflight(options, trail)
         click.echo(boot.report(found), err=True)

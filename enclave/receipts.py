@@ -72,6 +72,7 @@ class ReceiptBook:
         self._previous: bytes | None = None
         self._kept = kept
         self._public: OrderedDict[str, bytes] = OrderedDict()
+        self._others: OrderedDict[str, bytes] = OrderedDict()
         self._roots = ReceiptRoots()
 
     def issue(self, answered: Answered, sign: Callable[[bytes], Signature]) -> Receipt:
@@ -97,10 +98,17 @@ class ReceiptBook:
                 self._public.popitem(last=False)
         return replace(receipt, salt=salt)
 
+    def keep(self, other: Receipt) -> None:
+        """Keep the public copy of another enclave's receipt, which one of ours names."""
+        with self._lock:
+            self._others[other.served.receipt_id] = replace(other, salt=None).encode()
+            while len(self._others) > self._kept:
+                self._others.popitem(last=False)
+
     def find(self, receipt_id: str) -> bytes | None:
         """Give the public copy: without salt, so nobody can test a guess at the prompt against it."""
         with self._lock:
-            return self._public.get(receipt_id)
+            return self._public.get(receipt_id) or self._others.get(receipt_id)
 
     def place(self, receipt_id: str, now: int) -> ReceiptPlace | None:
         """Prove where a kept receipt stands, once the root over it is closed."""

@@ -7,8 +7,8 @@ configured.
 
 import secrets
 import threading
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from enclave import boot, lifecycle
@@ -19,6 +19,7 @@ from enclave.doors.keys import DoorKeys
 from enclave.doors.routes import Doors
 from enclave.engine import Engine
 from enclave.events import LifecycleChanged, Step, Why, emit, word
+from enclave.hop import Hops
 from enclave.job import LanguageModel
 from enclave.keyset import Keyring, LiveKeyset
 from enclave.lifecycle import NotServing, State, Verified
@@ -30,8 +31,10 @@ from enclave.tokens import TokenGate
 from quotary.attestation.document import AttestationDocument
 from quotary.client.caller import Caller, Callers
 from quotary.client.clock import Clock
+from quotary.client.location import CHECK as LOCATION
 from quotary.client.policy import EnclaveRules
 from quotary.client.receipt import Origin
+from quotary.client.session import Client
 from quotary.client.verdict import Verdict
 from quotary.errors import QuotaryError, Refused
 
@@ -47,6 +50,7 @@ class SelfJudge(Protocol):
     def check(self, keyset: bytes) -> SelfCheck: ...
     def renew(self, believed: SelfCheck) -> SelfCheck: ...
     def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes: ...
+    def ask(self, service: str, url: str, caller: Callable[[], Caller]) -> Client: ...
     def judge_other(self, document: AttestationDocument, nonce: bytes) -> Verdict: ...
     def show(self, believed: SelfCheck, report_data: bytes, nonce: bytes) -> Shown: ...
 
@@ -56,14 +60,15 @@ class Terms:
     """What the measured policy and command line say.
 
     max_age_seconds: of a checkpoint, while requests are admitted
-    ratls, calls:    whether the second door is open, and whether other enclaves are asked
+    ratls:           whether the second door is open
+    hops:            addresses of the services that other enclaves answer for
     """
 
     service: str
     rules: EnclaveRules
     max_age_seconds: int
     ratls: bool = False
-    calls: bool = False
+    hops: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ class Enclave:
         self.certificates, self.door = Certificates(), door
         self.keys = Keyring()
         self.doors, self._seed = Doors(terms.rules.doors), seed
+        self.hops = Hops({name: machine.ask(name, url, self.caller) for name, url in terms.hops.items()})
         self._instance = secrets.token_hex(16)
         self._lock = threading.Lock()
         self._state = lifecycle.starting(float(terms.max_age_seconds))
@@ -287,9 +293,10 @@ class Enclave:
         try:
             return self._machine.renew(believed)
         except Refused as error:
-            if not boot.is_below_floor(error):
+            if not boot.is_below_floor(error) and error.check != LOCATION:
                 raise
-            # The floor may have risen to collateral that is newer than what we hold; evidence of now decides.
+            # The floor may have risen to collateral that is newer than what we hold, or another statement
+            # of the place have followed the one that ended: evidence of now decides.
             return self._new_keyset()
 
     def _new_keyset(self) -> SelfCheck:
@@ -300,7 +307,7 @@ class Enclave:
             self.doors.keys.public,
             oblivious=self.terms.rules.oblivious,
             ratls=self.terms.ratls,
-            calls=self.terms.calls,
+            calls=bool(self.terms.hops),
         )
         found = self._machine.check(keyset.document)
         if keyset.ratls is not None:

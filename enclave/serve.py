@@ -10,8 +10,8 @@ import mmap
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from enclave.boot import Machine, Setup
 from enclave.environment import check_environment
 from enclave.events import NetworkUnrestricted, emit
 from enclave.front import Front
+from enclave.hop import ports_of_hops
 from enclave.job import LanguageModel
 from enclave.lifecycle import Phase
 from enclave.logs import silence
@@ -52,6 +53,7 @@ class Options:
     """The measured command line. model: folder with ``MANIFEST``; device: ``auto``, ``cpu`` or ``cuda``.
 
     door: the second one, where it is open; nodes: of a key service, for the doors' keys
+    hops: services that other enclaves answer for, with addresses
     """
 
     setup: Setup
@@ -59,6 +61,7 @@ class Options:
     device: str
     door: "Door | None" = None
     nodes: tuple[str, ...] = ()
+    hops: Mapping[str, str] = field(default_factory=dict)
 
 
 class Outcome:
@@ -195,11 +198,17 @@ class _Server(BaseApplication):  # type: ignore[misc]  # gunicorn is untyped
         silence()
         setup = self._options.setup
         # Before any other thread: only what is started from here on is held to it.
-        if not restrict(setup.ports):
+        if not restrict(setup.ports | ports_of_hops(self._options.hops)):
             emit(NetworkUnrestricted())
         self._reached.start()
         door = self._options.door
-        terms = Terms(setup.service, setup.rules, setup.policy.max_age_seconds, ratls=door is not None)
+        terms = Terms(
+            setup.service,
+            setup.rules,
+            setup.policy.max_age_seconds,
+            ratls=door is not None,
+            hops=self._options.hops,
+        )
         placement = Placement(nvml.load, simulation=setup.policy.simulation)
         gate, path = _gate(setup), "" if door is None else door.path
         machine = Machine(setup)

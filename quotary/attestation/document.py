@@ -13,6 +13,7 @@ from quotary.errors import Malformed
 
 MAX_DOCUMENT = 4 << 20
 MAX_PATH = 32
+MAX_STATEMENT = 1 << 17
 
 _MAX_TEXT = 2 << 20
 _COLLATERAL_MEMBERS = 16
@@ -34,6 +35,14 @@ class NonceProof:
 
 
 @dataclass(frozen=True, slots=True)
+class LoggedStatement:
+    """An entry of the log and the proof that it stands there."""
+
+    entry: bytes
+    proof: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class AttestationDocument:
     """The document's parts as bytes.
 
@@ -46,6 +55,7 @@ class AttestationDocument:
     nonce:      the client's place in the batch
     bundle:     a bundle of the log, or None
     event_log:  the guest's event log of its boot (the area of ACPI's CCEL table), or None
+    location:   the statement that says where the machine is, or None
     device_collateral: what NVIDIA publishes about the devices, by name; empty where there are none
     """
 
@@ -58,6 +68,7 @@ class AttestationDocument:
     bundle: bytes | None
     event_log: bytes | None = None
     device_collateral: Mapping[str, str] = field(default_factory=dict)
+    location: LoggedStatement | None = None
 
     @classmethod
     def parse(cls, data: bytes) -> "AttestationDocument":
@@ -76,6 +87,7 @@ class AttestationDocument:
             bundle=document.optional("bundle", lambda name: document.base64(name, limit=_MAX_TEXT)),
             event_log=cpu.optional("event_log", lambda name: cpu.base64(name, limit=_MAX_TEXT)),
             device_collateral=_device_collateral(document),
+            location=document.optional("location", lambda name: _statement(document.fields(name))),
         )
         cpu.done()
         document.done()
@@ -104,6 +116,8 @@ class AttestationDocument:
             # In base64 because manifests hold tabs.
             found = {name: b64(text.encode()) for name, text in self.device_collateral.items()}
             document["device_collateral"] = found
+        if self.location is not None:
+            document["location"] = {"entry": b64(self.location.entry), "proof": b64(self.location.proof)}
         if self.bundle is not None:
             document["bundle"] = b64(self.bundle)
         return canonical(document, multiline=True)
@@ -129,6 +143,14 @@ def _device_collateral(document: Fields) -> dict[str, str]:
         return {name: fields.base64(name, limit=_MAX_TEXT).decode("utf-8") for name in members}
     except UnicodeDecodeError as error:
         raise Malformed("attestation document.device_collateral holds something that is not text") from error
+
+
+def _statement(fields: Fields) -> LoggedStatement:
+    found = LoggedStatement(
+        fields.base64("entry", limit=MAX_STATEMENT), fields.base64("proof", limit=MAX_STATEMENT)
+    )
+    fields.done()
+    return found
 
 
 def _nonce(fields: Fields) -> NonceProof:

@@ -61,6 +61,7 @@ COMMANDS = {
     "revoke": Lazy("builder.cli:revoke", "Revoke or suspend a release.", _BUILD, "builder"),
     "delegate": Lazy("quotary.cli.delegate:delegate", "Say which keys may speak for a service.", _BUILD),
     "floor": Lazy("quotary.cli.floor:floor", "Set the oldest firmware that is accepted.", _BUILD),
+    "location": Lazy("quotary.cli.location:location", "Say where machines stand.", _BUILD),
     "enclave": Lazy("quotary.cli:enclave", "Check, serve or simulate an enclave.", _RUN, "enclave"),
     "verifier": Lazy("quotary.cli:verifier", "Judge evidence for others, or check such a result.", _SERVE),
     "registry": Lazy("registry.cli:registry", "Run the log.", _SERVE, "registry"),

@@ -15,6 +15,7 @@ from typing import Literal
 from quotary.canonical import Fields, parse_canonical, unb64
 from quotary.client.demands import Demands, parse_demands
 from quotary.client.device_rules import DeviceRules, parse_device_rules
+from quotary.client.location_rules import LocationRules, parse_location_rules
 from quotary.errors import Malformed
 from quotary.statements.envelope import key_id, parse_spki
 from quotary.statements.floor import Floor, parse_floor
@@ -155,6 +156,7 @@ class Policy:
     devices:      what GPUs must show; None: a release that demands any is refused
     issuer:       whose token each answer costs; None: answers cost none
     kms:          who keeps keys for the services' enclaves; None: nobody
+    location:     where a machine must be; None: anywhere
     """
 
     digest: bytes
@@ -172,6 +174,7 @@ class Policy:
     enclave: EnclaveRules | None
     issuer: IssuerRules | None
     kms: KeyServiceRules | None
+    location: LocationRules | None
 
     @property
     def origin(self) -> str:
@@ -218,6 +221,7 @@ class Policy:
             enclave=fields.optional("enclave", lambda name: _enclave(fields.fields(name))),
             issuer=fields.optional("issuer", lambda name: _issuer(fields.fields(name))),
             kms=fields.optional("kms", lambda name: _kms(fields.fields(name))),
+            location=fields.optional("require_location", lambda name: _location(fields.fields(name))),
         )
         minimum.done()
         fields.done()
@@ -380,3 +384,7 @@ def _kms(fields: Fields) -> KeyServiceRules:
     )
     fields.done()
     return rules
+
+
+def _location(fields: Fields) -> LocationRules:
+    return parse_location_rules(fields, _keys(fields.fields("signers"), "threshold"))

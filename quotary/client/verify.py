@@ -18,6 +18,7 @@ from quotary.client.evidence import (
     verify_binding,
     verify_evidence,
 )
+from quotary.client.location import require_location
 from quotary.client.policy import Policy
 from quotary.client.standing import (
     Times,
@@ -70,6 +71,7 @@ def judge(
     12. Its firmware reaches the product's floor, the logged one and the policy's own.
     13. Enough rebuilders built the same.
     14. The devices that the row demands are proven, each and together.
+    15. The machine is in a place that the policy admits, where it does not admit any.
 
     nonce: 32 bytes that this verifier chose for this question; None leaves freshness unproven, and the
            verdict says so
@@ -97,6 +99,7 @@ def judge(
     require_floor(facts, records, policy, times, trail)
     require_rebuilders(record, policy, trail)
     require_devices(document, row, records, policy, now, times, trail)
+    require_location(document.location, facts, policy, times, trail)
     return Verdict(
         service=released.statement.service,
         release=released.statement.statement_id,

@@ -1,5 +1,6 @@
 """Keys, delegations, floors and policies from the command line: what is written is what a log and a verifier read."""
 
+import hashlib
 import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -10,6 +11,8 @@ from quotary.client.policy import Policy
 from quotary.statements.delegation import Delegation
 from quotary.statements.envelope import Envelope, verify
 from quotary.statements.floor import TCBFloor
+from quotary.statements.location import parse_location
+from quotary.statements.notice import Notice
 from quotary.statements.schema import Statement, parse_statement
 from tests.cli.conftest import Run
 from tests.fakes import authority
@@ -234,3 +237,29 @@ def test_anchors_must_come_from_somewhere(run: Run, keys: Path) -> None:
     )  # fmt: skip
     assert ran.code == 2
     assert "--tlog-policy and --genesis, or --from-log" in ran.err
+
+
+def test_a_location_is_written_with_what_it_rests_on(run: Run, keys: Path) -> None:
+    (keys / "report.pdf").write_bytes(b"seen on Monday")
+    words: tuple[object, ...] = (
+        "location",
+        "--machine",
+        "ff00",
+        "--machine",
+        "ee00",
+        "--place",
+        "de-fra-1",
+        "--days",
+        7,
+    )
+    words += ("--service", "example.org/auditor", "--origin", ORIGIN, "--sequence", 3)
+    words += ("--class", "auditors-visit", "--out", keys / "location.json")
+    assert run(*words).code == 30, "every class but an operator's word rests on a document"
+    ran = run(*words, "--document", keys / "report.pdf")
+    assert ran.code == 0, ran.err
+    notice = parse_statement((keys / "location.json").read_bytes()).predicate
+    assert isinstance(notice, Notice)
+    said = parse_location(notice)
+    assert (said.machines, said.place) == (("ee00", "ff00"), "de-fra-1")
+    assert said.document == hashlib.sha256(b"seen on Monday").digest()
+    assert said.not_after - said.not_before == timedelta(days=7)

@@ -8,6 +8,8 @@ from enclave.boot import SelfCheck, Shown
 from quotary.attestation.binding import Binding, keyset_digest
 from quotary.attestation.document import AttestationDocument, NonceProof
 from quotary.attestation.facts import TCB, Facts
+from quotary.client.caller import Caller
+from quotary.client.session import Client
 from quotary.client.verdict import Verdict
 from quotary.statements.keyset import Keyset
 from quotary.statements.predicates import Header
@@ -35,6 +37,7 @@ class ToldMachine:
     """Judges itself as the test decides.
 
     error: what the next check finds instead; platform: what its evidence is of; quote: over 64 bytes, for doors
+    others: what asks other enclaves, by service
     """
 
     clock: SteppedClock
@@ -44,6 +47,7 @@ class ToldMachine:
     checked: list[bytes] = field(default_factory=list)
     platform: str = "sim-tdx"
     quote: Callable[[bytes], bytes] = bytes
+    others: dict[str, Client] = field(default_factory=dict)
 
     def check(self, keyset: bytes) -> SelfCheck:
         self.checked.append(keyset)
@@ -57,6 +61,9 @@ class ToldMachine:
     def attest(self, believed: SelfCheck, nonce: bytes | None) -> bytes:
         place = NonceProof(0, 0 if nonce is None else 1, ())
         return replace(believed.document, nonce=place).encode()
+
+    def ask(self, service: str, url: str, caller: Callable[[], Caller]) -> Client:
+        return self.others[service]
 
     def judge_other(self, document: AttestationDocument, nonce: bytes) -> Verdict:
         return self._found(document).verdict

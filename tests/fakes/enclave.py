@@ -71,6 +71,7 @@ class FakeEnclave:
     session: SessionServer | None = None
     roots: bytes | None = None
     files: Mapping[str, bytes] = field(default_factory=dict)
+    kind: str = "application/json"
     tls: ec.EllipticCurvePrivateKey | None = None
 
     def send(self, request: Request) -> Reply:
@@ -159,7 +160,7 @@ class FakeEnclave:
 
     def _respond(self, opened: OpenedRequest, digest: bytes) -> bytes:
         sealer = opened.respond()
-        wire = sealer.start(ResponseHead(self.status, {"content-type": "application/json"}))
+        wire = sealer.start(ResponseHead(self.status, {"content-type": self.kind}))
         wire += sealer.data(ANSWER)
         size = len(self.world.log.entries)
         receipt = Receipt(
