@@ -67,8 +67,10 @@ def log_issuer(log: Log, folder: Path) -> str:
 
 
 def test_a_question_through_relay_and_token_is_answered_and_no_hop_knows_both_ends(
-    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    world: World, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # What this user accepted of another log of that name does not speak against this one.
+    monkeypatch.setenv("QUOTARY_TRUST", str(tmp_path / "trust"))
     canary = f"canary-{secrets.token_hex(8)}"
     secret = log_issuer(world.log, tmp_path / "issuer")
     (tmp_path / "account").write_text(secret)
