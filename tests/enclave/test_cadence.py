@@ -16,7 +16,7 @@ from enclave.transformer import TransformerModel
 from quotary.client.policy import StreamRules
 from quotary.client.receipt import Receipt
 from quotary.client.sealed import Head, PrivateKey, open_request, seal_request
-from tests.enclave.test_api import Site, body, build, check_receipt, events, loaded  # noqa: F401  # a fixture
+from tests.enclave.api_site import Site, body, build, check_receipt, events
 
 RULES = StreamRules(interval_ms=50, frames=32)
 KEY, KEYSET = PrivateKey(), bytes(32)
@@ -126,7 +126,7 @@ def test_pieces_between_two_beats_are_one_piece_and_an_empty_one_where_there_wer
 
 
 @pytest.fixture
-def paced(model: MadeModel, loaded: TransformerModel) -> Iterator[Site]:  # noqa: F811
+def paced(model: MadeModel, loaded: TransformerModel) -> Iterator[Site]:
     made = build(model, stream=StreamRules(interval_ms=5, frames=16))
     made.enclave.start(lambda digest: loaded)
     yield made
@@ -164,7 +164,7 @@ def test_an_enclave_answers_in_time_and_its_receipt_is_about_all_frames(paced: S
 
 def test_an_answer_that_is_not_streamed_or_in_clear_has_no_cadence(
     model: MadeModel,
-    loaded: TransformerModel,  # noqa: F811
+    loaded: TransformerModel,
 ) -> None:
     site = build(model, plaintext=True, stream=StreamRules(interval_ms=1000, frames=4096))
     site.enclave.start(lambda digest: loaded)

@@ -26,7 +26,6 @@ from quotary.errors import CannotTell, QuotaryError
 from simulator.pki import PKI
 from simulator.tdx import Platform
 from tests.enclave.sites import Hits, Site, broken, sites_of, traced
-from tests.enclave.test_api import loaded  # noqa: F401  # a fixture
 from tests.enclave.test_boot_check import machine, vendor  # noqa: F401  # a fixture
 from tests.fakes.authority import SERVICE
 
@@ -117,7 +116,7 @@ def question() -> bytes:
 def served(
     vendor: tuple[PKI, Platform],  # noqa: F811
     model: MadeModel,
-    loaded: TransformerModel,  # noqa: F811
+    loaded: TransformerModel,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Served:
     made, _ = machine(vendor, weights_sha256=model.digest.hex())

@@ -20,10 +20,8 @@ from quotary.oblivious import ohttp
 from quotary.oblivious.binary_http import Request, ResponseReader
 from quotary.oblivious.ohttp import KeyConfig, parse_keys, seal, seal_chunked
 from quotary.statements.keyset import Keyset
+from tests.enclave.api_site import Site, body, check_receipt, code
 from tests.enclave.machine import SERVICE, SteppedClock, ToldMachine
-from tests.enclave.test_api import Site, body, check_receipt, code, loaded
-
-__all__ = ["loaded"]
 
 
 @pytest.fixture

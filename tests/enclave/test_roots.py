@@ -2,10 +2,10 @@
 
 from quotary.client.receipt import Receipt
 from quotary.client.receipt_root import ReceiptPlace, parse_roots, verify_place
-from tests.enclave.test_api import Site, body, loaded, site  # noqa: F401  # fixtures
+from tests.enclave.api_site import Site, body
 
 
-def test_a_receipts_place_is_given_once_its_minute_is_over(site: Site) -> None:  # noqa: F811
+def test_a_receipts_place_is_given_once_its_minute_is_over(site: Site) -> None:
     opener, _ = site.ask(body())
     assert opener.receipt is not None
     receipt = Receipt.parse(opener.receipt)

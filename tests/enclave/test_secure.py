@@ -21,11 +21,9 @@ from quotary.client.policy import EnclaveRules
 from quotary.client.ratls import ratls_keys
 from quotary.errors import Unsupported
 from quotary.statements.keyset import Keyset
+from tests.enclave.api_site import Site, body, code
 from tests.enclave.machine import SERVICE, SteppedClock, ToldMachine
-from tests.enclave.test_api import Site, body, code, loaded
 from tests.fakes.processes import until
-
-__all__ = ["loaded"]
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 
 from quotary.client.session import EVENT_LENGTH, TEXT_LENGTH
 from tests.conftest import ROOT
+from tests.enclave.api_site import Site, body
 from tests.enclave.machine import SERVICE
-from tests.enclave.test_api import Site, body, loaded, site  # noqa: F401  # fixtures
 
 PACKAGES = ("quotary", "registry", "builder", "enclave", "simulator", "verifier")
 
@@ -34,7 +34,7 @@ def embedded() -> Iterator[list[int]]:
         hook.remove()
 
 
-def test_c16_a_prompt_that_somebody_else_sent_before_is_computed_whole_again(site: Site) -> None:  # noqa: F811
+def test_c16_a_prompt_that_somebody_else_sent_before_is_computed_whole_again(site: Site) -> None:
     """Counted, not timed: no prefix is shared, so no time to the first token tells what others have asked."""
     long = [{"role": "user", "content": "one two three four " * 10}]
     asked = body(messages=long, max_tokens=1)
@@ -49,7 +49,7 @@ def test_c16_a_prompt_that_somebody_else_sent_before_is_computed_whole_again(sit
     assert computed[0] >= prompt
 
 
-def frame_lengths(site: Site, prompt: str, pad: int) -> list[int]:  # noqa: F811
+def frame_lengths(site: Site, prompt: str, pad: int) -> list[int]:
     """What a proxy sees of a streamed answer: the length of each frame."""
     asked = body(
         messages=[{"role": "user", "content": prompt}], stream=True, max_tokens=24, temperature=1, seed=7
@@ -65,14 +65,14 @@ def frame_lengths(site: Site, prompt: str, pad: int) -> list[int]:  # noqa: F811
 
 
 @pytest.mark.parametrize("pad", [1024, 4096])
-def test_c15_every_piece_of_every_answer_has_one_length_on_the_wire(site: Site, pad: int) -> None:  # noqa: F811
+def test_c15_every_piece_of_every_answer_has_one_length_on_the_wire(site: Site, pad: int) -> None:
     topics = ("What is a log?", "My chest hurts and I am afraid.", "Write a poem about rain, please.")
     answers = [frame_lengths(site, topic, pad) for topic in topics]
     assert {4 + length for lengths in answers for length in lengths} == {pad}
     assert all(len(lengths) > 2 for lengths in answers)
 
 
-def test_c15_events_are_as_long_as_the_client_reckons_when_it_chooses_a_bucket(site: Site) -> None:  # noqa: F811
+def test_c15_events_are_as_long_as_the_client_reckons_when_it_chooses_a_bucket(site: Site) -> None:
     _, answer = site.ask(body(stream=True, max_tokens=24, temperature=1, seed=7))
     events = answer.split(b"\n\n")[1:-3]
     assert len(events) > 2
@@ -83,7 +83,7 @@ def test_c15_events_are_as_long_as_the_client_reckons_when_it_chooses_a_bucket(s
     assert TEXT_LENGTH == 24
 
 
-def test_p3_a_stream_of_64_tokens_has_little_more_bytes_than_in_clear(site: Site) -> None:  # noqa: F811
+def test_p3_a_stream_of_64_tokens_has_little_more_bytes_than_in_clear(site: Site) -> None:
     asked = body(stream=True, max_tokens=64, temperature=1, seed=7, logit_bias={"2": -100})
     wire, opener = site.seal(asked, site.head(want=()))
     stream = site.post(wire).data

@@ -9,12 +9,12 @@ from quotary.client.ratchet import PATH, Offer, Opening, SessionClient, SessionE
 from quotary.client.sealed import ResponseOpener
 from quotary.errors import Refused
 from tests.client.test_ratchet import head
-from tests.enclave.test_api import Site, body, check_receipt, code, loaded, site  # noqa: F401  # fixtures
+from tests.enclave.api_site import Site, body, check_receipt, code
 
 OPENING = Opening(b"1" * 32, b"2" * 32, b"3" * 32)
 
 
-def opened(site: Site) -> SessionClient:  # noqa: F811
+def opened(site: Site) -> SessionClient:
     keyset = site.enclave.keys.current()
     assert keyset is not None
     wire, opener = site.seal(b"", site.head("POST", PATH))
@@ -24,7 +24,7 @@ def opened(site: Site) -> SessionClient:  # noqa: F811
     return SessionClient(Offer.parse(data), opening)
 
 
-def ask(site: Site, session: SessionClient) -> tuple[ResponseOpener, bytes, bytes]:  # noqa: F811
+def ask(site: Site, session: SessionClient) -> tuple[ResponseOpener, bytes, bytes]:
     wire, opener = session.seal(site.head(), body())
     reply = site.post(wire)
     assert reply.status_code == 200, reply.data
@@ -33,12 +33,12 @@ def ask(site: Site, session: SessionClient) -> tuple[ResponseOpener, bytes, byte
     return opener, answer, wire
 
 
-def refusal(site: Site, wire: bytes) -> tuple[int, str]:  # noqa: F811
+def refusal(site: Site, wire: bytes) -> tuple[int, str]:
     reply = site.post(wire)
     return reply.status_code, code(reply.data)
 
 
-def test_a_session_answers_with_receipts_and_each_request_once(site: Site) -> None:  # noqa: F811
+def test_a_session_answers_with_receipts_and_each_request_once(site: Site) -> None:
     session = opened(site)
     for _ in range(2):
         opener, answer, wire = ask(site, session)
@@ -47,12 +47,12 @@ def test_a_session_answers_with_receipts_and_each_request_once(site: Site) -> No
         assert refusal(site, wire) == (422, "session_ended")
 
 
-def test_a_request_of_a_session_outside_the_window_is_refused(site: Site) -> None:  # noqa: F811
+def test_a_request_of_a_session_outside_the_window_is_refused(site: Site) -> None:
     wire, _ = opened(site).seal(site.head(at=int(site.clock.now().timestamp()) + 301), body())
     assert refusal(site, wire) == (400, "outside_window")
 
 
-def test_a_session_ends_when_it_is_idle(site: Site) -> None:  # noqa: F811
+def test_a_session_ends_when_it_is_idle(site: Site) -> None:
     session = opened(site)
     ask(site, session)
     site.clock.seconds += IDLE_SECONDS
@@ -63,7 +63,7 @@ def test_a_session_ends_when_it_is_idle(site: Site) -> None:  # noqa: F811
     assert refusal(site, session.seal(site.head(), body())[0]) == (422, "session_ended")
 
 
-def test_a_session_ends_with_its_keyset(site: Site) -> None:  # noqa: F811
+def test_a_session_ends_with_its_keyset(site: Site) -> None:
     session = opened(site)
     for _ in range(6):
         ask(site, session)
@@ -74,7 +74,7 @@ def test_a_session_ends_with_its_keyset(site: Site) -> None:  # noqa: F811
     assert refusal(site, session.seal(site.head(), body())[0]) == (422, "keyset_changed")
 
 
-def test_revocation_ends_every_session(site: Site) -> None:  # noqa: F811
+def test_revocation_ends_every_session(site: Site) -> None:
     session = opened(site)
     site.machine.error = Refused("status", "revoked: key lost", "active")
     site.enclave.poll()

@@ -15,10 +15,8 @@ from quotary.client.issuer import IssuerKey, challenge
 from quotary.client.policy import EnclaveRules, IssuerRules, KeySet
 from quotary.oblivious.blind_rsa import Signer
 from quotary.oblivious.privacy_pass import Token, encode_key, issue, request_token
+from tests.enclave.api_site import Site, body, check_receipt, code
 from tests.enclave.machine import NOW, SERVICE, SteppedClock, ToldMachine
-from tests.enclave.test_api import Site, body, check_receipt, code, loaded
-
-__all__ = ["loaded"]
 
 PRIVATE = rsa.generate_private_key(65537, 2048)
 KEY = IssuerKey(7, "standard", encode_key(PRIVATE.public_key()), NOW, NOW + timedelta(days=7))
