@@ -13,9 +13,9 @@ from urllib.parse import urlsplit
 from enclave.answer import Reply, Serving
 from enclave.chat import APIError
 from enclave.receipts import Answered, ResponseHash
+from quotary.client.answers import Reply as Answer
 from quotary.client.receipt import Channel, Receipt, Served
 from quotary.client.session import Client
-from quotary.client.session import Reply as Answer
 from quotary.errors import QuotaryError, Usage
 
 

@@ -17,9 +17,10 @@ from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import TypeVar
 
+from quotary.client.answers import Answer, Attested, Reply
 from quotary.client.files import EvidenceFile
 from quotary.client.receipt import Receipt
-from quotary.client.session import Answer, Attested, Client, Reply
+from quotary.client.session import Client
 from quotary.client.verdict import Trail, Verdict
 
 T = TypeVar("T")

@@ -17,11 +17,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from quotary.canonical import b64
+from quotary.client.answers import CHAT, error_text, parse_answer, text_of
 from quotary.client.disk import write_new
 from quotary.client.files import EvidenceFile
 from quotary.client.joint import Agreement, JointFile, Proven, agree, check_distinct
 from quotary.client.receipt import SALT_HEADER, SALT_LENGTH, Receipt, commitment, token_bytes
-from quotary.client.session import CHAT, Client, error_text, parse_answer, text_of
+from quotary.client.session import Client
 from quotary.client.verdict import Trail
 from quotary.errors import CannotTell, Malformed, Refused, Rejected
 

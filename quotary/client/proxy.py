@@ -17,9 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from ipaddress import ip_address
 from types import MappingProxyType
 
+from quotary.client.answers import ANSWERS, Reply
 from quotary.client.files import EvidenceFile
 from quotary.client.proxy_page import FILE_HEADERS, PAGE_HEADERS, document, page
-from quotary.client.session import ANSWERS, Client, Reply
+from quotary.client.session import Client
 from quotary.client.verdict import Verdict
 from quotary.errors import CannotTell, Judged, NotInLog, QuotaryError, Usage
 from quotary.net.listen import taken

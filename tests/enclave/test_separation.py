@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch.nn.modules.module import register_module_forward_pre_hook
 
-from quotary.client.session import EVENT_LENGTH, TEXT_LENGTH
+from quotary.client.answers import EVENT_LENGTH, TEXT_LENGTH
 from tests.conftest import ROOT
 from tests.enclave.api_site import Site, body
 from tests.enclave.machine import SERVICE
