@@ -38,7 +38,7 @@ LEFT_OUT_ON = {
     "docs/enclave.md": 2,
     "docs/evidence.md": 1,
     "docs/gpu.md": 2,
-    "docs/operations.md": 5,
+    "docs/operations.md": 6,
     "docs/rebuild.md": 1,
     "docs/start.md": 1,
 }
