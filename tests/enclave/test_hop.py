@@ -15,14 +15,13 @@ from quotary.client.clock import FixedClock
 from quotary.client.policy import EnclaveRules, Policy
 from quotary.client.receipt import Receipt
 from quotary.errors import Usage
+from tests.enclave.api_site import Site, body, code
 from tests.enclave.machine import SERVICE, SteppedClock, ToldMachine
-from tests.enclave.test_api import Site, body, code, loaded
 from tests.fakes import authority
 from tests.fakes.enclave import ANSWER, FakeEnclave
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import World, hardware
 
-__all__ = ["loaded"]
 OTHER = authority.SERVICE
 
 
