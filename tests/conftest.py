@@ -7,10 +7,15 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.fakes import postgres
 
 ROOT = Path(__file__).resolve().parent.parent
+
+# How fast a busy machine makes examples says nothing about our code, and fails no test.
+settings.register_profile("quotary", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("quotary")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -72,7 +72,7 @@ def test_a_proxy_sees_neither_prompt_nor_credential_nor_path() -> None:
 
 
 @given(st.binary(max_size=100_000), st.sampled_from(BUCKETS))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_any_body_survives_in_any_bucket(body: bytes, pad: int) -> None:
     wire, _ = seal_request(head(pad=pad), body, KEY.public, KEYSET)
     assert open_request(wire, KEY, KEYSET).body == body

@@ -24,7 +24,7 @@ def test_the_empty_string_has_ethereums_digest() -> None:
     assert keccak256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(number=some.integers(1, 2**255), text=some.text(max_size=200))
 def test_address_and_signature_are_those_of_eth_account(number: int, text: str) -> None:
     key, account = ec.derive_private_key(number, ec.SECP256K1()), Account.from_key(number.to_bytes(32, "big"))

@@ -192,5 +192,5 @@ class Life(RuleBasedStateMachine):
         return self.made_at is None or self.now - self.made_at > MAX_AGE
 
 
-Life.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+Life.TestCase.settings = settings(max_examples=150, stateful_step_count=30)
 TestLife = Life.TestCase

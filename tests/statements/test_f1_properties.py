@@ -52,7 +52,7 @@ def entries(moves: list[tuple[object, ...]]) -> list[bytes]:
     return found
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(MOVES)
 def test_nothing_leaves_revoked_and_counts_only_rise(moves: list[tuple[object, ...]]) -> None:
     f1 = F1(ORIGIN)
@@ -68,7 +68,7 @@ def test_nothing_leaves_revoked_and_counts_only_rise(moves: list[tuple[object, .
             before[key] = record
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(MOVES, st.randoms(use_true_random=False))
 def test_records_do_not_depend_on_how_an_hour_is_cut_into_intervals(
     moves: list[tuple[object, ...]], chance: Random
@@ -88,7 +88,7 @@ def test_records_do_not_depend_on_how_an_hour_is_cut_into_intervals(
     assert tuple(outcomes) == whole.outcomes
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.binary(max_size=80) | st.integers(0, 8 * len(BEGINNING[1]) - 1))
 def test_no_bytes_make_f1_fail(what: bytes | int) -> None:
     entry = bytearray(BEGINNING[1]) if isinstance(what, int) else bytearray(what)

@@ -100,7 +100,7 @@ def test_data_of_real_logs_is_what_was_hashed_where_it_can_be(vectors, real):
     assert proven_data(grub) == b"linux"
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     st.lists(
         st.builds(
@@ -117,7 +117,7 @@ def test_every_log_reads_back_as_it_was_written(events):
     assert ccel.parse(ccel.encode(events, 4096)) == tuple(events)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(0, 1500), st.integers(1, 255))
 def test_a_changed_byte_is_malformed_or_another_log(vectors, at, flip):
     data = load(vectors, "ovmf-2g-ccel.bin")[:4096]

@@ -92,7 +92,7 @@ def test_the_pcrs_of_role_instance_and_signer(vectors):
         nitro.signer_pcr(b"")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.binary(min_size=1, max_size=64),
     st.text(st.characters(min_codepoint=32, max_codepoint=126), max_size=40),
@@ -106,7 +106,7 @@ def test_every_image_reads_back_as_it_was_written(kernel, line, ramdisks, metada
     assert EIF.parse(image.encode()) == image
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(st.data())
 def test_a_measured_byte_changes_pcr0_and_the_trace_names_its_part(data):
     name = data.draw(st.sampled_from(["kernel", "command-line", "ramdisk 0", "ramdisk 1"]))
