@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from quotary.errors import CannotTell
+from registry.apart import keep_apart
 
 log = logging.getLogger("registry")
 
@@ -28,6 +29,7 @@ class Child:
     """One supervised process.
 
     application: what gunicorn loads; such a child replaces its own workers, others are started anew
+    apart:       it can look into no process but its own children
     """
 
     name: str
@@ -35,6 +37,7 @@ class Child:
     fds: tuple[int, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     application: str = ""
+    apart: bool = False
     process: subprocess.Popen[bytes] | None = None
     started: list[float] = field(default_factory=list)
 
@@ -44,7 +47,7 @@ class Child:
             self.command,
             pass_fds=self.fds,
             start_new_session=True,
-            preexec_fn=_die_with_parent(),
+            preexec_fn=_before_it_runs(self.apart),
             env={**os.environ, **self.environment},
         )
         log.info("child.started", extra={"child": self.name, "pid": self.process.pid})
@@ -100,17 +103,15 @@ def _children_of(pid: int) -> set[str]:
         return set()
 
 
-def _die_with_parent() -> Callable[[], None]:
-    """Have the kernel stop a child whose supervisor was killed outright (Linux only)."""
-    try:
-        prctl = ctypes.CDLL(None).prctl
-    except (OSError, AttributeError):
-        return lambda: None
-    parent = os.getpid()
+def _before_it_runs(apart: bool) -> Callable[[], None]:
+    """Have the kernel stop a child whose supervisor was killed outright, and keep it apart if wanted."""
+    prctl, parent = ctypes.CDLL(None).prctl, os.getpid()
 
     def prepare() -> None:
         prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
         if os.getppid() != parent:
             os._exit(1)
+        if apart:
+            keep_apart()
 
     return prepare

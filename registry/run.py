@@ -20,6 +20,7 @@ from pathlib import Path
 from quotary.errors import CannotTell
 from quotary.net.listen import open_listener
 from registry import wire
+from registry.apart import can_be_kept_apart
 from registry.child import Child
 from registry.config import Config
 from registry.errors import SignerUnavailable
@@ -62,16 +63,18 @@ def serve(
         web = _gunicorn(application, listener.fileno(), config.workers, config.threads)
         children = [_signer(config, asked)] if asked else []
         key = None
+        if not (apart := can_be_kept_apart()):
+            log.warning("seals.none", extra={"why": "no Landlock here, so no key would be the judge's alone"})
         if "sequencer" not in without:
-            key = stack.enter_context(new_key())
-            words = [*_ours(config, "sequence"), "--key", str(key)]
-            children.append(Child("sequencer", words, (key,), environment))
+            if apart:
+                key = stack.enter_context(new_key())
+            children.append(_sequencer(config, environment, key))
         children.append(_judge(config, stack.enter_context(closing(wire.listen(config.judge_socket))), key))
-        children.append(Child("http", web, (listener.fileno(),), environment, application))
+        children.append(Child("http", web, (listener.fileno(),), environment, application, apart))
         if config.collateral.products:
-            children.append(Child("collateral", _ours(config, "collateral")))
+            children.append(Child("collateral", _ours(config, "collateral"), apart=apart))
         if numbers:
-            children.append(_metrics_child(config, numbers, environment))
+            children.append(_metrics_child(config, numbers, environment, apart))
         try:
             for child in children:
                 child.start()
@@ -110,11 +113,14 @@ def serve_witness(folder: Path, bind: str, announce: Callable[[str], None]) -> i
             child.stop()
 
 
-def _metrics_child(config: Config, listener: socket.socket, environment: Mapping[str, str]) -> Child:
+def _metrics_child(
+    config: Config, listener: socket.socket, environment: Mapping[str, str], apart: bool
+) -> Child:
     application = f"registry.metrics_app:wsgi({str(config.folder)!r})"
     log.info("metrics.listening", extra={"address": _address(listener) + "/metrics"})
     descriptor = listener.fileno()
-    return Child("metrics", _gunicorn(application, descriptor, 1, 2), (descriptor,), environment, application)
+    command = _gunicorn(application, descriptor, 1, 2)
+    return Child("metrics", command, (descriptor,), environment, application, apart)
 
 
 def _listen_for_signer(config: Config) -> socket.socket:
@@ -126,6 +132,13 @@ def _listen_for_signer(config: Config) -> socket.socket:
 def _signer(config: Config, listener: socket.socket) -> Child:
     command = [*_ours(config, "sign"), "--listener", str(listener.fileno())]
     return Child("signer", command, (listener.fileno(),))
+
+
+def _sequencer(config: Config, environment: Mapping[str, str], key: int | None) -> Child:
+    command = _ours(config, "sequence")
+    if key is None:
+        return Child("sequencer", command, (), environment)
+    return Child("sequencer", [*command, "--key", str(key)], (key,), environment)
 
 
 def _judge(config: Config, listener: socket.socket, key: int | None) -> Child:

@@ -2,11 +2,10 @@
 
 Reading a release and verifying its signatures is most of what it costs. The judge has done it, in a process
 that no network reaches, and the sequencer believes it under a key of this start of the registry, which both
-got from ``serve`` and no worker has. Without a seal, or with one that does not hold (an order, another
-machine's worker, a start before this one), the sequencer does everything itself.
+got from ``serve`` and no worker has or can take (``registry/apart.py``). Without a seal, or with one that
+does not hold (an order, another machine's worker, a start before this one), the sequencer does it all itself.
 """
 
-import ctypes
 import hashlib
 import hmac
 import os
@@ -29,7 +28,6 @@ KEY_LENGTH = 32
 TAG_LENGTH = 32
 # At most 16 bytes; another meaning of the sealed bytes is another person.
 PERSON = b"quotary/seal/v1"
-PR_SET_DUMPABLE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +112,6 @@ class Held:
 @contextmanager
 def new_key() -> Iterator[int]:
     """Make a key, and give a descriptor from which children read it."""
-    keep_to_itself()
     descriptor = os.memfd_create("quotary-seal")
     try:
         os.write(descriptor, secrets.token_bytes(KEY_LENGTH))
@@ -125,13 +122,7 @@ def new_key() -> Iterator[int]:
 
 def take_key(descriptor: int) -> Seal:
     """Read the key that a parent handed on."""
-    keep_to_itself()
     try:
         return Seal(os.pread(descriptor, KEY_LENGTH, 0))
     finally:
         os.close(descriptor)
-
-
-def keep_to_itself() -> None:
-    """Have the kernel show this process's memory and descriptors to no other process of the same user."""
-    ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0)
