@@ -42,12 +42,14 @@ def left_out(page: Path) -> list[str]:
 class Stage:
     """A folder in which stories are run, and the servers that stay.
 
-    swaps: what a reader has elsewhere (an address, a folder), and what stands for it here
+    swaps:   what a reader has elsewhere (an address, a folder), and what stands for it here
+    seconds: a command may take
     """
 
     folder: Path
     swaps: dict[str, str] = field(default_factory=dict)
     environment: Mapping[str, str] = field(default_factory=dict)
+    seconds: float = SECONDS
     _servers: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __enter__(self) -> "Stage":
@@ -67,6 +69,12 @@ class Stage:
         for command in self._servers.keys() - before if not stays else ():
             self._stop(command)
         return len(played)
+
+    def play_apart(self, page: Path, word: str) -> None:
+        """Run the one block that a page leaves out and that has this word."""
+        (text,) = (text for text, reason in blocks(page) if reason and word in text)
+        for part in _parts(self._swapped(text)):
+            self._act(part, page.name)
 
     def _act(self, part: str, page: str) -> None:
         if part.startswith("stop "):
@@ -90,7 +98,7 @@ class Stage:
             env=self._env(),
             capture_output=True,
             text=True,
-            timeout=SECONDS,
+            timeout=self.seconds,
             check=False,
         )
         assert ran.returncode == 0, f"{page}: {ran.stderr[-3000:]}\n{ran.stdout[-1000:]}"

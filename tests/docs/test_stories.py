@@ -1,8 +1,10 @@
 """Every command block of the documents is run, or says why not."""
 
+import os
 import re
 import shlex
-from collections.abc import Iterator
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,7 @@ from tests.conftest import ROOT
 from tests.docs.story import LEFT_OUT, Stage, blocks, left_out
 from tests.fakes.enclave import FakeEnclave, over_http
 from tests.fakes.nginx import free_port
+from tests.fakes.postgres import Server
 
 __all__ = ["live", "released"]
 DOCS = ROOT / "docs"
@@ -83,6 +86,34 @@ def test_the_guide_of_a_log_goes_as_told(tmp_path: Path) -> None:
         stage.swaps["https://witness.example.net"] = "http://" + stage.swaps["127.0.0.1:8491"]
         stage.swaps["https://mirror.example.net"] = "http://" + stage.swaps["127.0.0.1:8492"]
         assert stage.play(DOCS / "operations.md") > 10
+
+
+def test_a_log_in_postgresql_is_made_as_told(
+    postgres_server: Server, new_postgres: Callable[[], str], tmp_path: Path
+) -> None:
+    url = new_postgres()
+    with Stage(tmp_path, {"/var/lib/quotary": str(tmp_path)}) as stage:
+        stage.swaps["postgresql+psycopg://quotary@/log?host=/var/run/postgresql"] = url
+        stage.swaps["psql log"] = f"psql -v ON_ERROR_STOP=1 '{url.replace('+psycopg', '')}'"
+        stage.play_apart(DOCS / "operations.md", "psql log")
+    roles = postgres_server.execute("SELECT rolname FROM pg_roles WHERE rolname LIKE 'log_%'")
+    assert ("log_web",) in roles
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize(("page", "word"), [("build.md", "quotary build check"), ("start.md", "pip install")])
+def test_what_takes_long_goes_as_told(page: str, word: str, tmp_path: Path) -> None:
+    (tmp_path / "home").mkdir()
+    clone = tmp_path / "quotary"
+    subprocess.run(["git", "clone", "-q", ROOT, clone], check=True, timeout=60)
+    with Stage(clone, {}, keep_environment() | {"HOME": str(tmp_path / "home")}, 1800) as stage:
+        stage.play_apart(DOCS / page, word)
+
+
+def keep_environment() -> dict[str, str]:
+    """Give what says how this machine reaches packages."""
+    names = ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT", "REQUESTS_CA")
+    return {name: value for name, value in os.environ.items() if name.upper().startswith(names)}
 
 
 def test_the_guide_of_a_client_goes_as_told(released: Live) -> None:
