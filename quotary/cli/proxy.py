@@ -21,8 +21,24 @@ from quotary.errors import CannotTell, QuotaryError
 
 _TYPES = {".html": "text/html; charset=utf-8", ".js": "text/javascript", ".css": "text/css"}
 _FILES = {
-    "enclave": ("index.html", "page.js", "worker.js", "layout.js", "evidence.js", "certificates.js"),
-    "static": ("style.css", "verify.js", "ed25519.js", "documents.js", "receipt.js", "trie.js"),
+    "enclave": ("index.html", "page.js", "worker.js", "layout.js", "evidence.js"),
+    "static": (
+        "style.css",
+        "verify.js",
+        "ed25519.js",
+        "documents.js",
+        "receipt.js",
+        "trie.js",
+        "kept.js",
+        "quote.js",
+        "devices.js",
+        "layouts.js",
+        "x509.js",
+        "cbor.js",
+        "bundle.js",
+        "owners.js",
+        "statements.js",
+    ),
 }
 
 

@@ -20,6 +20,7 @@ from types import MappingProxyType
 from quotary.client.answers import ANSWERS, Reply
 from quotary.client.files import EvidenceFile
 from quotary.client.proxy_page import FILE_HEADERS, PAGE_HEADERS, document, page
+from quotary.client.receipt import SALT_HEADER
 from quotary.client.session import Client
 from quotary.client.verdict import Verdict
 from quotary.errors import CannotTell, Judged, NotInLog, QuotaryError, Usage
@@ -30,8 +31,8 @@ log = logging.getLogger(__name__)
 MAX_BODY = 8 << 20
 _LENGTH = re.compile(r"[0-9]{1,12}")
 _PASSED = ("content-type", "retry-after", "x-receipt-id")
-# What a client shows to be known; it goes inside the sealed channel and nowhere else.
-_CREDENTIALS = ("authorization", "x-api-key")
+# What goes inside the sealed channel and nowhere else: what a client shows to be known, and its own salt.
+_SEALED = ("authorization", "x-api-key", SALT_HEADER)
 # What may be read through the channel; a name that ends in a slash stands for all below it.
 _READ = re.compile(
     r"(/api)?/v1/models|/v1/attestation/report|"
@@ -176,7 +177,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _forward(self, method: str, body: bytes) -> None:
         started = False
         try:
-            shown = {name: self.headers[name] for name in _CREDENTIALS if name in self.headers}
+            shown = {name: self.headers[name] for name in _SEALED if name in self.headers}
             with self.client.open(method, self.path, body, shown) as reply:
                 # The first piece comes before the status line: what fails at once is still an error.
                 first = next(reply.chunks, b"")

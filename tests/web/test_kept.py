@@ -30,7 +30,7 @@ LEFT = {
     "TDX module",
     "TCB floor",
     "the row's other rules",
-    "age of the checkpoint, map auditor, rebuilders",
+    "map auditor, rebuilders",
 }
 
 
@@ -85,6 +85,7 @@ def test_everything_that_a_browser_can_check_of_an_answer_holds_and_the_rest_is_
         "nonce",
         "row",
         "receipt",
+        "age of the checkpoint",
         "log: who may sign for the service",
     } <= set(rows)
 
@@ -142,6 +143,15 @@ def test_a_receipt_that_was_changed_or_is_of_another_machine_is_a_mismatch(attem
     ):
         verdict, rows = judged(attempt, receipt)
         assert (verdict, rows["receipt"]) == ("mismatch", "failed")
+
+
+def test_a_checkpoint_older_than_the_policy_admits_is_refused_by_its_witnesses_times(
+    attempt: Attempt,
+) -> None:
+    newest = int(attempt.now.timestamp()) - attempt.world.ts
+    for most, wanted in ((newest, "passed"), (newest - 1, "refused")):
+        attempt.policy["max_age_seconds"] = most
+        assert judged(attempt)[1]["age of the checkpoint"] == wanted
 
 
 def test_without_a_nonce_freshness_is_not_checked(attempt: Attempt) -> None:

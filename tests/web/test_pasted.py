@@ -137,3 +137,14 @@ def test_simulated_evidence_holds_only_under_a_policy_for_simulation(tmp_path: P
     verdict, rows, measurement = evidence("simulation", tmp_path / "second")
     assert (verdict, rows["quote signature"]) == ("could-not-check", "passed")
     assert measurement == authority.measurement("machine").hex()
+
+
+def test_a_production_policy_admits_the_roots_of_its_own_platforms_only() -> None:
+    document = policy_document()
+    document |= {"environment": "production", "platforms": {"snp": {}, "nitro": {}}}
+    found = said("rootsOf", policy_bytes(document).decode())
+    assert isinstance(found, list)
+    assert {root["platform"] for root in found} == {"snp", "nitro"}
+    found = said("rootsOf", policy_bytes({**document, "devices": {}}).decode())
+    assert isinstance(found, list)
+    assert {root["platform"] for root in found} == {"snp", "nitro", "nvidia"}

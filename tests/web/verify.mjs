@@ -5,8 +5,9 @@ const { checkBundle, checkStatement } = await import("../../web/static/bundle.js
 const { checkDeviceList } = await import("../../web/static/devices.js");
 const { checkKept } = await import("../../web/static/kept.js");
 const { checkEvidence, checkReceipt } = await import("../../web/static/pasted.js");
+const { rootsOf } = await import("../../web/static/quote.js");
 const { wouldBoot } = await import("../../web/static/boot.js");
-const calls = { checkDeviceList, checkKept, checkReceipt, checkEvidence, wouldBoot, checkEntry, checkPasted, checkBundle, checkStatement };
+const calls = { checkDeviceList, checkKept, checkReceipt, checkEvidence, rootsOf, wouldBoot, checkEntry, checkPasted, checkBundle, checkStatement };
 // Bytes are written {"bytes": base64}, wherever they stand.
 const read = (value) => {
   if (value === null || typeof value !== "object") return value;

@@ -1,6 +1,8 @@
 // The page: boot, attest, ask, verify, once with a Worker that plays the enclave and once with a live one behind the proxy.
 
-import { Checks, Stopped, checkDocument, checkReceipt } from "./evidence.js";
+import { sheet } from "../static/bundle.js";
+import { canonical } from "../static/documents.js";
+import { checkDocument, checkExchange } from "./evidence.js";
 import { Rejected, concat, fromHex, hex, makeQuote, newKey, sha256, toBase64, verifyQuote, verifyReceipt } from "./layout.js";
 
 const SIGNS = { passed: "✓ passed", failed: "✗ failed", "not checked": "? not checked", refused: "▲ refused", "not found": "○ not found" };
@@ -36,24 +38,24 @@ class Simulated {
 
   attest() { return this.call("attest"); }
 
-  async check(shown, checks) {
+  async check() {
     const sources = await Promise.all(["worker.js", "layout.js"].map((name) => read(name)));
-    checks.skip("hardware", "there is none: the Worker signs with a key of its own");
-    return { measurement: await sha256(concat(...sources.map(({ bytes }) => bytes))), keys: null };
+    const rows = [{ name: "hardware", outcome: "not checked", detail: "there is none: the Worker signs with a key of its own" }];
+    return { rows, believed: true, measurement: await sha256(concat(...sources.map(({ bytes }) => bytes))), keys: null };
   }
 
   model() { return "two-dozen-words"; }
 
   ask(request) { return this.call("ask", request); }
 
-  async checkMore() { /* The Worker signs one receipt only. */ }
+  async checkMore() { return []; /* The Worker signs one receipt only. */ }
 }
 
 /** An enclave behind the proxy that serves this page; the proxy seals what is asked. */
 class Live {
   async boot() {
-    this.policy = json((await read("/policy.json")).bytes);
-    this.label = this.policy.environment === "simulation"
+    this.policy = new TextDecoder().decode((await read("/policy.json")).bytes);
+    this.label = JSON.parse(this.policy).environment === "simulation"
       ? "SIMULATED: the evidence of this enclave comes from a simulator. It proves nothing about any hardware."
       : "Live: the evidence of this enclave is judged under its vendor's root.";
     const state = json((await read("/verdict.json")).bytes);
@@ -63,27 +65,31 @@ class Live {
   async attest() {
     const nonce = crypto.getRandomValues(new Uint8Array(32));
     const evidence = (await read(`/v1/attestation?nonce=${hex(nonce)}`)).bytes;
-    return { nonce, evidence, quote: json((await read("/v1/browser/quote")).bytes) };
+    return { nonce, evidence, policy: this.policy, quote: json((await read("/v1/browser/quote")).bytes) };
   }
 
-  async check(shown, checks) {
-    this.found = await checkDocument(shown.evidence, this.policy, shown.nonce, checks, Math.floor(Date.now() / 1000));
-    const keys = this.found.keyset.keys.filter(({ role, alg }) => role === "door" && alg === "p-256").map(({ pub }) => pub);
-    return { measurement: this.found.measurement, keys };
+  async check(shown, answer) {
+    const { rows, believed, keyset, measurement } = await checkDocument(shown, answer?.own ?? null, Math.floor(Date.now() / 1000));
+    if (!believed) return { rows, believed };
+    this.service = keyset.service;
+    const keys = keyset.keys.filter(({ role, alg }) => role === "door" && alg === "p-256").map(({ pub }) => pub);
+    return { rows, believed, measurement: fromHex(measurement, 32), keys };
   }
 
-  model() { return this.found.keyset.service; }
+  model() { return this.service; }
 
   async ask(request) {
-    const { bytes: response, headers } = await read("/v1/chat/completions", { method: "POST", body: request, headers: { "content-type": "application/json" } });
+    const salt = crypto.getRandomValues(new Uint8Array(32)), said = { "content-type": "application/json", "receipt-salt": toBase64(salt) };
+    const { bytes: response, headers } = await read("/v1/chat/completions", { method: "POST", body: request, headers: said });
     const id = json(response).id, receipt = json((await read(`/v1/browser/receipt/${id}`)).bytes);
-    return { response, receipt, own: (await read(`/v1/receipts/${headers.get("x-receipt-id")}`)).bytes };
+    return { response, receipt, salt, own: (await read(`/v1/receipts/${headers.get("x-receipt-id")}`)).bytes };
   }
 
-  async checkMore(answer, checks) { await checkReceipt(answer.own, this.found, json(answer.response).id, checks); }
+  async checkMore(request, { own, response, salt }) { return checkExchange(own, { request, response, salt }); }
 }
 
 const flip = (data, at) => data.map((byte, place) => (place === at ? byte ^ 1 : byte));
+const flipText = (text) => toBase64(flip(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)), 0));
 /** What an attacker would do on the way; each gives changed copies. */
 const TAMPER = {
   "tamper-measurement": ({ shown }) => ({ shown: { ...shown, quote: { ...shown.quote, measurement: hex(flip(fromHex(shown.quote.measurement, 32), 0)) } } }),
@@ -100,9 +106,20 @@ const TAMPER = {
   },
   "tamper-log": ({ shown }) => {
     const document = json(shown.evidence), bundle = JSON.parse(atob(document.bundle));
-    bundle.release.path[0] = toBase64(flip(Uint8Array.from(atob(bundle.release.path[0]), (letter) => letter.charCodeAt(0)), 0));
+    bundle.release.path[0] = flipText(bundle.release.path[0]);
     document.bundle = btoa(JSON.stringify(bundle));
     return { shown: { ...shown, evidence: utf8(JSON.stringify(document)) } };
+  },
+  "tamper-owner": ({ shown }) => {
+    const policy = JSON.parse(shown.policy);
+    for (const service of Object.values(policy.services)) service.owner.threshold += 1;
+    return { shown: { ...shown, policy: JSON.stringify(policy) } };
+  },
+  "tamper-salt": ({ answer }) => ({ answer: { ...answer, salt: flip(answer.salt, 0) } }),
+  "tamper-receipt": ({ answer }) => {
+    const own = json(answer.own);
+    own.tokens.out += 1;
+    return { answer: { ...answer, own: utf8(canonical(own)) } };
   },
   "tamper-answer": ({ answer }) => ({ answer: { ...answer, response: utf8(new TextDecoder().decode(answer.response).replace(/"content":"/, '"content":"not ')) } }),
   "tamper-question": ({ request }) => ({ request: concat(request, utf8(" ")) }),
@@ -119,38 +136,37 @@ function show(rows) {
     for (const text of [SIGNS[result.outcome], result.name, result.detail]) row.insertCell().textContent = text;
     return row;
   }));
-  const failed = rows.filter(({ outcome }) => outcome === "failed" || outcome === "refused");
-  box("outcome").dataset.outcome = failed.length ? "failed" : "passed";
-  box("outcome").textContent = failed.length
-    ? `✗ Not believed: ${failed[0].name}. ${failed[0].detail}`
+  const bad = rows.find(({ outcome }) => !["passed", "not checked"].includes(outcome)), open = rows.find(({ undecided }) => undecided), stop = bad ?? open;
+  box("outcome").dataset.outcome = bad ? "failed" : open ? "undecided" : "passed";
+  box("outcome").textContent = stop
+    ? `${bad ? "✗ Not believed" : "? Not believed, it could not be checked here"}: ${stop.name}. ${stop.detail}`
     : `✓ ${rows.filter(({ outcome }) => outcome === "passed").length} checks passed in this browser; ${rows.filter(({ outcome }) => outcome === "not checked").length} were not made here.`;
 }
 
 /** Every check over what this page holds, or over changed copies of it. */
 async function verify(changed = {}) {
-  const { shown, answer, request } = { ...session, ...changed }, checks = new Checks();
+  const { shown, answer, request } = { ...session, ...changed }, { results, check } = sheet();
   try {
-    const wanted = await enclave.check(shown, checks);
-    let key;
-    await checks.make("quote", async () => {
-      key = await verifyQuote(shown.quote, wanted.measurement);
-      return `measurement ${shown.quote.measurement}, signed by the key that it names`;
-    });
-    if (wanted.keys) await checks.make("key of the quote", () => {
-      if (!wanted.keys.includes(shown.quote.key)) throw new Rejected("the key of the quote is not in the attested keyset");
-      return "stands in the keyset that the hardware's evidence binds";
-    });
-    if (answer) {
-      await checks.make("receipt", async () => {
-        await verifyReceipt(answer.receipt, key, request, answer.response);
-        return "signed by the attested key over this question and this answer";
-      });
-      await enclave.checkMore(answer, checks);
-    }
-  } catch (error) {
-    if (!(error instanceof Stopped)) checks.rows.push({ name: "page", outcome: "failed", detail: String(error.message ?? error) });
-  }
-  show(checks.rows);
+    const wanted = await enclave.check(shown, answer);
+    results.push(...wanted.rows);
+    if (wanted.believed) await checkDoor(wanted, shown, answer, request, check);
+    if (wanted.believed && answer) results.push(...await enclave.checkMore(request, answer));
+  } catch (error) { results.push({ name: "page", outcome: "failed", detail: String(error.message ?? error) }); }
+  show(results);
+}
+
+/** The quote and the receipt in P-256, which the Worker makes too. */
+async function checkDoor({ measurement, keys }, { quote }, answer, request, check) {
+  const named = await check("quote", async () => ({ key: await verifyQuote(quote, measurement), text: `measurement ${quote.measurement}, signed by the key that it names` }));
+  if (!named) return;
+  if (keys) await check("key of the quote", () => {
+    if (!keys.includes(quote.key)) throw new Rejected("the key of the quote is not in the attested keyset");
+    return "stands in the keyset that the hardware's evidence binds";
+  });
+  if (answer) await check("receipt", async () => {
+    await verifyReceipt(answer.receipt, named.key, request, answer.response);
+    return "signed by the attested key over this question and this answer";
+  });
 }
 
 const STEPS = {
@@ -186,7 +202,7 @@ function enable() {
   box("attest").disabled = !enclave;
   box("ask").disabled = !session.shown || !passed;
   box("verify").disabled = !session.shown;
-  for (const name of Object.keys(TAMPER)) box(name).disabled = !(name.endsWith("answer") || name.endsWith("question") ? session.answer : session.shown);
+  for (const name of Object.keys(TAMPER)) box(name).disabled = !(/-(answer|question|salt|receipt)$/.test(name) ? session.answer : session.shown);
 }
 
 async function run(work) {

@@ -2,7 +2,8 @@
 //
 // What the hardware signed binds the keyset; the keyset's key signed the receipt; the bundle shows that the log has the machine's
 // measurement, and with a policy that pins owners also by whom. An attestation document alone (docs/formats/attestation.md) is
-// judged now. What takes the vendor's further documents, a row's other rules, floors and ages are rows that say "not checked".
+// judged now; who has just asked for it (web/enclave) gives nonce and receipt beside it. What takes the vendor's further documents,
+// a row's other rules and floors are rows that say "not checked".
 
 import { checkBundle, sheet } from "./bundle.js";
 import { Malformed, array, base64, demand, hexOf, integer, isObject, object, parseDocument, seconds } from "./documents.js";
@@ -11,19 +12,23 @@ import { readPolicy } from "./owners.js";
 import { checkQuote, idOf, rootsOf } from "./quote.js";
 import { parseReceipt, verifyOrigin, verifySignature } from "./receipt.js";
 import { measurementId, parseStatement, utf8 } from "./statements.js";
-import { NotHere, Refused, Rejected, concat, fromBase64, hex, leafHash, rootFromPath, sha256, verdictOf } from "./verify.js";
+import { NotHere, Refused, Rejected, concat, fromBase64, hex, leafHash, parseNote, quorumTime, rootFromPath, sha256, verdictOf } from "./verify.js";
 
 const decoded = (bytes) => new TextDecoder("utf-8", { fatal: true }).decode(bytes);
 const NOT_CHECKED = [
   ["the row's other rules", "attributes, configuration, RTMR0 and RTMR3: quotary verify"],
   ["TCB floor", "quotary verify"],
-  ["age of the checkpoint, map auditor, rebuilders", "quotary verify"],
+  ["map auditor, rebuilders", "quotary verify"],
 ];
 
-/** @param {string} text an evidence file or an attestation document @param {string} policyText @param {number} now seconds since 1970 */
-export async function checkKept(text, policyText, now) {
-  const { results, check } = sheet(), ended = (said = []) => ({ verdict: verdictOf(results), results, said });
-  const file = await check("the file can be read", async () => readFile(text, now));
+/**
+ * @param {string} text an evidence file or an attestation document @param {string} policyText @param {number} now seconds since 1970
+ * @param {{nonce?: Uint8Array, receipt?: Uint8Array|null}} own what the reader itself has beside a document
+ * @returns what was checked, and of the machine its keyset and measurement id, null where it did not come to that
+ */
+export async function checkKept(text, policyText, now, own = {}) {
+  const { results, check } = sheet(), ended = (said = [], machine = {}) => ({ verdict: verdictOf(results), results, said, keyset: null, measurement: null, ...machine });
+  const file = await check("the file can be read", async () => ({ ...await readFile(text, now), ...own }));
   if (!file) return ended();
   const { document, at } = file, policy = await check("the policy can be read", async () => ({ ...readPolicy(policyText), roots: rootsOf(policyText), text: "keys, and whom evidence may be signed by" }));
   if (!policy) return ended();
@@ -38,7 +43,8 @@ export async function checkKept(text, policyText, now) {
   await check("receipt", () => receiptHolds(file.receipt, keyset, measurement, row));
   if (document.devices !== "none") results.push(...await checkDevices(base64(document.devices), { now: at, roots: policy.roots, nonceOf: keyset && ((index) => nonceOf(keyset.digest, index)) }));
   for (const [name, detail] of NOT_CHECKED) results.push({ name, outcome: "not checked", detail });
-  return ended([["measurement id", measurement], ["platform", root.platform], ["judged at", new Date(at * 1000).toISOString()], ...(keyset ? [["service", keyset.service]] : [])]);
+  const said = [["measurement id", measurement], ["platform", root.platform], ["judged at", new Date(at * 1000).toISOString()], ...(keyset ? [["service", keyset.service]] : [])];
+  return ended(said, { keyset, measurement });
 }
 
 async function readFile(text, now) {
@@ -90,6 +96,7 @@ async function answers({ index, size, path }, nonce, root) {
 async function bundleHolds({ bundle, at }, policyText, measurement, keyset, results, check) {
   const { results: rows } = await checkBundle(bundle, policyText, at);
   results.push(...rows.filter(({ name }) => !name.startsWith("age,")).map((row) => ({ ...row, name: `log: ${row.name}` })));
+  await check("age of the checkpoint", () => youngEnough(bundle, policyText, at));
   return check("row", async () => {
     const { release, records } = parseDocument(utf8.encode(bundle));
     if (!release) throw new Refused("the log has no release of this measurement");
@@ -100,6 +107,16 @@ async function bundleHolds({ bundle, at }, policyText, measurement, keyset, resu
     if (!record) throw new Rejected("the bundle has no record of this measurement");
     return { ...predicate, text: `${measurement.slice(0, 16)}… is a row of the release, and its record is ${record.status}` };
   });
+}
+
+/** By the witnesses: a log's own word of its time is no proof of it. */
+async function youngEnough(bundle, policyText, at) {
+  const { pinned } = readPolicy(policyText), note = decoded(base64(parseDocument(utf8.encode(bundle)).checkpoint));
+  if (pinned === null) throw new NotHere("this takes a policy that says how old it may be: paste one instead of the tlog policy, or use quotary verify");
+  const seen = await quorumTime(parseNote(note), policyText, at);
+  if (seen === null) throw new NotHere("no quorum of witnesses whose times this browser can check");
+  if (!(at - seen <= pinned.max_age_seconds)) throw new Refused(`found ${at - seen} s, wanted at most ${pinned.max_age_seconds} s`);
+  return `${at - seen} s by the witnesses, at most ${pinned.max_age_seconds} s`;
 }
 
 async function receiptHolds(bytes, keyset, measurement, release) {

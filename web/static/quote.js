@@ -32,10 +32,11 @@ export function simulatorRoot(platform, fingerprint) {
   return { platform: `sim-${platform}`, fingerprint, name: `simulator ${fingerprint.slice(0, 16)}` };
 }
 
-/** The roots that evidence may end in: the vendors', or those of the one simulator that a policy for simulation names. */
+/** The roots that evidence may end in: those of the platforms that a policy admits, or of the one simulator that a policy for simulation names. */
 export function rootsOf(policyText) {
   const { pinned } = readPolicy(policyText);
-  if (pinned?.environment !== "simulation") return VENDOR_ROOTS;
+  if (pinned === null) return VENDOR_ROOTS;
+  if (pinned.environment !== "simulation") return VENDOR_ROOTS.filter(({ platform }) => platform in pinned.platforms || (platform === "nvidia" && pinned.devices));
   const devices = pinned.devices ? [simulatorRoot("nvidia", pinned.devices.simulator_root_sha256)] : [];
   return [...Object.entries(pinned.platforms).map(([platform, rules]) => simulatorRoot(platform.replace(/^sim-/, ""), rules.simulator_root_sha256)), ...devices];
 }

@@ -111,8 +111,8 @@ export function verifyOrigin(receipt, judged) {
   same("receipt weights", receipt.model.weights, `sha256:${judged.weights}`);
 }
 
-/** @param {string} label @param {Uint8Array} salt @param {Uint8Array} data */
-const commitment = async (label, salt, data) => `sha256:${hex(await sha256(joined(utf8(`${CONTEXT}${label}\n`), salt, data)))}`;
+/** @param {"request"|"response"} label @param {Uint8Array} salt @param {Uint8Array} data */
+export const commitment = async (label, salt, data) => `sha256:${hex(await sha256(joined(utf8(`${CONTEXT}${label}\n`), salt, data)))}`;
 
 /**
  * The receipt is about this exchange, complete, and by an enclave that knew this client's log.
