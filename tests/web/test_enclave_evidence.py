@@ -302,3 +302,10 @@ def test_a_receipt_is_about_what_this_page_sent_and_received_under_its_salt() ->
     assert failed(salt=bytes(31) + b"1") == ["request of the receipt", "response of the receipt"]
     assert failed(replace(made(), served=replace(made().served, complete=False))) == ["answer of the receipt"]
     assert failed(replace(made(), served=replace(made().served, chat_id="x"))) == ["answer of the receipt"]
+
+
+def test_a_machine_that_the_log_proves_not_to_know_is_not_believed(world: World) -> None:
+    question = asked(world)
+    absent = b64(world.log.absence(bytes(32), ts=world.ts).encode())
+    edit(question, lambda document: document.update(bundle=absent))
+    assert stopped_by(question).startswith("log: absence: proven: the map has nothing")
