@@ -1,5 +1,6 @@
 """A key service in one process: real nodes with folders, a log that has their epochs, enclaves that ask."""
 
+import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,9 +15,10 @@ from enclave.keys import OneTimeEvidence
 from private.kms.conduct import Conductor, find_nodes
 from private.kms.folder import LEDGER, TRUST, NodeFolder
 from private.kms.node import open_node
-from quotary.canonical import b64
+from quotary.canonical import b64, canonical, parse_canonical
 from quotary.client.clock import FixedClock
 from quotary.client.key_epoch import KeyEpoch, read_epoch
+from quotary.client.key_question import Asked, ask
 from quotary.client.key_service import KeyService, OneTime
 from quotary.client.policy import Policy
 from quotary.client.trust import FileMemory, ProcessMemory
@@ -195,3 +197,28 @@ class Village:
         self.world.now += timedelta(seconds=seconds)
         self.clock = FixedClock(self.world.now)
         self.start()
+
+
+def asked_of(
+    village: Village, number: int = 1, label: str = "disk", **changes
+) -> tuple[Asked, OneTimeEvidence]:
+    """A question for one node, made by hand."""
+    app = village.apps[number].test_client()
+    shown = parse_canonical(
+        app.post("/kms/v1/challenges", data=canonical({"v": 1, "epoch": 0})).data, 1 << 20
+    )
+    challenge = bytes.fromhex(shown["challenge"])
+    question = replace(ask(SERVICE, label, 1, 0, os.urandom).question, **changes)
+    one_time = OneTimeEvidence(village.machine())
+    (document,) = one_time.documents([question.nonce(challenge)])
+    return Asked(challenge, question, document), one_time
+
+
+def answer_of(village: Village, asked: Asked, number: int = 1) -> tuple[int, str]:
+    found = village.apps[number].test_client().post("/kms/v1/releases", data=asked.encode())
+    detail = parse_detail(found.data)
+    return found.status_code, detail
+
+
+def parse_detail(data: bytes) -> str:
+    return json.loads(data).get("detail", "")

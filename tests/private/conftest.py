@@ -1,9 +1,12 @@
 """The released and measured machine that everything here leads to."""
 
+from pathlib import Path
+
 import pytest
 
 from simulator.pki import PKI
 from simulator.tdx import Platform
+from tests.fakes.key_nodes import Village
 from tests.fakes.machine import World, hardware
 
 
@@ -15,3 +18,12 @@ def vendor(tmp_path_factory: pytest.TempPathFactory) -> tuple[PKI, Platform]:
 @pytest.fixture
 def world(vendor: tuple[PKI, Platform]) -> World:
     return World(*vendor).publish()
+
+
+@pytest.fixture
+def village(tmp_path: Path, world: World) -> Village:
+    """Nodes that hold a key."""
+    found = Village(tmp_path, world)
+    found.start()
+    found.hold(found.proposal())
+    return found

@@ -2,45 +2,30 @@
 
 import json
 import os
-import resource
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import combinations
-from pathlib import Path
 
 import pytest
 
 from enclave.keys import OneTimeEvidence, ServiceKeySource, key_service
 from enclave.seal import seal, unseal
-from private.kms.ledger import read_ledger, verify_lines
-from private.kms.node import Announcer, head_entry
+from private.kms.ledger import read_ledger
 from private.kms.releases import PER_MINUTE, Challenges
 from private.kms.steps import Shares, Status
 from quotary.attestation.document import AttestationDocument
-from quotary.canonical import canonical, parse_canonical
-from quotary.client.key_question import Answered, Asked, ask
+from quotary.canonical import canonical
+from quotary.client.key_question import Answered, ask
 from quotary.client.policy import Policy
-from quotary.errors import CannotTell, Malformed, QuotaryError, Refused, Rejected
+from quotary.errors import CannotTell, QuotaryError, Refused, Rejected
 from quotary.statements.envelope import Envelope
-from quotary.statements.schema import parse_statement
 from quotary.threshold.oprf import GENERATOR
 from quotary.threshold.ristretto import base_multiply, scalar
 from quotary.threshold.sharing import sum_shares, weights
-from tests.conftest import ROOT
 from tests.enclave.test_seal import Number
 from tests.fakes.authority import SERVICE
-from tests.fakes.key_nodes import NEEDED, NODES, Village
+from tests.fakes.key_nodes import NEEDED, NODES, Village, answer_of, asked_of, parse_detail
 from tests.fakes.log import policy_bytes
-from tests.fakes.machine import World
-
-
-@pytest.fixture
-def village(tmp_path: Path, world: World) -> Village:
-    """Nodes that hold a key."""
-    found = Village(tmp_path, world)
-    found.start()
-    found.hold(found.proposal())
-    return found
 
 
 def refusals(village: Village, service=None, label: str = "disk", epoch: int = 0) -> str:
@@ -163,31 +148,6 @@ def test_evidence_with_another_key_than_the_quoted_one_is_refused(village):
     between = Between(OneTimeEvidence(machine), lambda document: replace(document, keyset=other))
     assert "keyset" in refusals(village, village.service(machine, between))
     assert all(village.ledger(number) == b"" for number in range(1, NODES + 1))
-
-
-def asked_of(
-    village: Village, number: int = 1, label: str = "disk", **changes
-) -> tuple[Asked, OneTimeEvidence]:
-    """A question for one node, made by hand."""
-    app = village.apps[number].test_client()
-    shown = parse_canonical(
-        app.post("/kms/v1/challenges", data=canonical({"v": 1, "epoch": 0})).data, 1 << 20
-    )
-    challenge = bytes.fromhex(shown["challenge"])
-    question = replace(ask(SERVICE, label, 1, 0, os.urandom).question, **changes)
-    one_time = OneTimeEvidence(village.machine())
-    (document,) = one_time.documents([question.nonce(challenge)])
-    return Asked(challenge, question, document), one_time
-
-
-def answer_of(village: Village, asked: Asked, number: int = 1) -> tuple[int, str]:
-    found = village.apps[number].test_client().post("/kms/v1/releases", data=asked.encode())
-    detail = parse_detail(found.data)
-    return found.status_code, detail
-
-
-def parse_detail(data: bytes) -> str:
-    return json.loads(data).get("detail", "")
 
 
 def test_a_question_counts_once(village):
@@ -391,88 +351,6 @@ def test_files_with_secrets_are_the_operators_alone(village):
     (village.node(1).path / "node.json").chmod(0o640)
     with pytest.raises(Refused, match="mode 0640"):
         village.node(1).keys()
-
-
-def test_the_ledger_says_who_got_which_key_and_no_line_can_change(village):
-    village.service().key("disk")
-    village.service().key("acme")
-    data = village.ledger(1)
-    lines = [parse_canonical(line, 4096) for line in data.splitlines()]
-    assert [(line["service"], line["label"], line["epoch"]) for line in lines] == [
-        (SERVICE, "disk", 1),
-        (SERVICE, "acme", 1),
-    ]
-    assert {line["release"] for line in lines} == {Envelope.parse(village.world.release).statement_id}
-    head = read_ledger(village.node(1).path / "ledger.jsonl")
-    assert head.size == 2
-    changed_last = data.replace(b"acme", b"acne")
-    assert verify_lines(changed_last.splitlines()).digest != head.digest
-    for broken in (data.replace(b"disk", b"disc"), b"".join(data.splitlines(True)[1:]), b"{}\n"):
-        with pytest.raises(Malformed, match="of the ledger"):
-            verify_lines(broken.splitlines())
-
-
-def test_a_head_that_the_log_does_not_take_is_sent_again_until_it_does(village, caplog):
-    village.service().key("disk")
-    ledger, sent = village.apps[1].extensions["ledger"], []
-
-    def send(head):
-        sent.append(head)
-        if len(sent) == 1:
-            raise CannotTell("no answer from the log")
-
-    telling = Announcer(lambda: ledger.head, send, 60)
-    for _ in range(3):
-        telling.once()
-    assert sent == [ledger.head, ledger.head]
-    assert [record.message for record in caplog.records] == ["kms.head.not-logged"]
-    entry = head_entry(village.node(1), village.policy, ledger.head)
-    assert entry == head_entry(village.node(1), village.policy, ledger.head)
-    notice = parse_statement(Envelope.parse(entry).payload).predicate
-    assert (notice.items[0].sha256, notice.items[0].size) == (ledger.head.digest, 1)
-
-
-def test_the_format_pages_example_is_a_ledger():
-    page = (ROOT / "docs" / "formats" / "kms.md").read_text()
-    line = page.partition("```json ledger\n")[2].partition("\n```")[0]
-    assert verify_lines([line.encode()]).size == 1
-
-
-def test_a_line_that_a_crash_cut_short_goes_and_any_other_damage_stops_the_node(village):
-    village.service().key("disk")
-    path = village.node(1).path / "ledger.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole + whole[:50])
-    village.start(1)
-    village.service().key("acme")
-    assert len(path.read_bytes().splitlines()) == 2
-    path.write_bytes(path.read_bytes().replace(b"disk", b"dusk"))
-    with pytest.raises(Malformed, match="line 1 of the ledger"):
-        village.start(1)
-
-
-def test_a_full_disk_keeps_the_answer_back_and_half_a_line_goes(village):
-    village.service().key("disk")
-    before = village.ledger(1)
-    asked, _ = asked_of(village)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 10, limits[1]))
-    try:
-        status, detail = answer_of(village, asked)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    assert (status, "cannot write" in detail) == (502, True)
-    assert village.ledger(1) == before
-    village.service().key("disk")
-    assert read_ledger(village.node(1).path / "ledger.jsonl").size == 2
-
-
-def test_a_node_killed_while_it_answers_has_lost_nothing(village):
-    key = village.service().key("disk")
-    asked_of(village)  # a challenge that its death takes along
-    village.start(1)
-    assert village.service().key("disk") == key
-    assert read_ledger(village.node(1).path / "ledger.jsonl").size == 2
 
 
 def test_sealed_state_moves_to_another_machine(village):

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import pytest
 
@@ -18,17 +17,8 @@ from quotary.statements.schema import statement_payload
 from tests.fakes.authority import SERVICE
 from tests.fakes.ceremony import Stream
 from tests.fakes.key_nodes import NODES, Village
-from tests.fakes.machine import World
 
 QUESTION = ask(SERVICE, "disk", 1, 0, Stream("question")).question
-
-
-@pytest.fixture
-def village(tmp_path: Path, world: World) -> Village:
-    found = Village(tmp_path, world)
-    found.start()
-    found.hold(found.proposal())
-    return found
 
 
 @dataclass

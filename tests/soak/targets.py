@@ -479,7 +479,11 @@ TARGETS = {
             f"{CLIENT}key_question.py": ("check_input", "read", "parse"),
             f"{CLIENT}notices.py": (),
         },
-        ("tests/private/test_kms_answers.py", "tests/private/test_kms.py"),
+        (
+            "tests/private/test_kms_answers.py",
+            "tests/private/test_kms.py",
+            "tests/private/test_kms_ledger.py",
+        ),
     ),
     "key epoch": Target(
         {
