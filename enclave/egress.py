@@ -90,8 +90,8 @@ def _place(text: str) -> Place:
     return IPv4Address(address), int(port)
 
 
-def main(words: list[str]) -> int:
-    """Hold this machine; returns 0, or 1 with the reason on standard error."""
+def main(words: list[str]) -> None:
+    """Hold this machine; where it cannot be, the process ends with 1 and the reason on standard error."""
     parser = argparse.ArgumentParser("enclave.egress")
     parser.add_argument("--answer", type=int)
     parser.add_argument("admitted", nargs="*", type=_place)
@@ -99,10 +99,8 @@ def main(words: list[str]) -> int:
     try:
         hold(found.admitted, found.answer)
     except (NotHeld, OSError) as error:
-        print(f"the network is not held to addresses: {error}", file=sys.stderr)
-        return 1
-    return 0
+        raise SystemExit(f"the network is not held to addresses: {error}") from error
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    main(sys.argv[1:])

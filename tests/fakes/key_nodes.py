@@ -118,9 +118,15 @@ class Village:
     def start(self, *numbers: int) -> None:
         """Start nodes, or start them again with nothing but their folders."""
         for number in numbers or range(1, self.count + 1):
+            self.close(number)
             folder = self.node(number)
             memory = FileMemory(folder.path / TRUST)
             self.apps[number] = open_node(folder, self.policy, self.log, memory, self.clock)
+
+    def close(self, *numbers: int) -> None:
+        """Let go of what these nodes, or all of them, have open."""
+        for app in {self.apps.pop(number) for number in set(numbers or self.apps) & set(self.apps)}:
+            app.extensions["ledger"].close()
 
     def send(self, request: Request) -> Reply:
         host, _, path = request.url.removeprefix("http://node").partition("/")

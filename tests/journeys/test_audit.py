@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import select
 import shutil
 import subprocess
@@ -116,25 +115,6 @@ def test_cosign_without_a_name_is_a_mistake(log: Log, run: Run, tmp_path: Path) 
     cosign = ("--cosign", tmp_path / "key", "--name", NAME)
     assert run("audit", tmp_path, *words, *cosign).code == 2
     assert run("audit", log.address, *words, *cosign, "--bind", "here").code == 2
-
-
-def test_every_command_of_the_auditors_page_runs(
-    log: Log, run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    policy = policy_file(log, tmp_path)
-    page = (ROOT / "docs" / "audit.md").read_text()
-    lines = [line for block in re.findall(r"```sh\n(.*?)```", page, re.DOTALL) for line in block.splitlines()]
-    assert len(lines) >= 5
-    for line in lines:
-        if "--predecessor" in line:  # takes two logs: test_orders.py runs it
-            continue
-        line = line.replace("https://log.example.org", log.address).replace("./copy", str(tmp_path / "copy"))
-        line = line.replace("watch.json", str(watch_file(tmp_path)))
-        words = line.replace("policy.json", str(policy)).split()
-        assert words.pop(0) == "quotary"
-        ran = run(*words, "--simulation")
-        assert ran.code == 0, (line, ran.err)
 
 
 def watch_file(folder: Path, **outputs: object) -> Path:

@@ -1,5 +1,6 @@
 """The released and measured machine that everything here leads to."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,9 +22,16 @@ def world(vendor: tuple[PKI, Platform]) -> World:
 
 
 @pytest.fixture
-def village(tmp_path: Path, world: World) -> Village:
-    """Nodes that hold a key."""
+def strangers(tmp_path: Path, world: World) -> Iterator[Village]:
+    """Nodes that run and hold nothing yet."""
     found = Village(tmp_path, world)
     found.start()
-    found.hold(found.proposal())
-    return found
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def village(strangers: Village) -> Village:
+    """Nodes that hold a key."""
+    strangers.hold(strangers.proposal())
+    return strangers

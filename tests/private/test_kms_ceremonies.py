@@ -2,7 +2,6 @@
 
 import os
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -18,14 +17,11 @@ from quotary.statements.envelope import Envelope
 from quotary.threshold.messages import Deal, open_message, sign_message
 from tests.fakes.ceremony import with_share
 from tests.fakes.key_nodes import NEEDED, NODES, Village
-from tests.fakes.machine import World
 
 
 @pytest.fixture
-def village(tmp_path: Path, world: World) -> Village:
-    found = Village(tmp_path, world)
-    found.start()
-    return found
+def village(strangers: Village) -> Village:
+    return strangers
 
 
 class Dying:

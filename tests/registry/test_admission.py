@@ -65,9 +65,10 @@ def test_the_same_line_twice_in_a_batch_gets_one_place(registry: Local) -> None:
     entry, other = registry.authority.allocation("one"), registry.authority.allocation("two")
     body = b"\n".join((entry, other, entry))
     lines = registry.client().post("/api/v1/batches", data=body).data.splitlines()
-    first, second, again = map(json.loads, lines)
+    first, second, again, promise = map(json.loads, lines)
     assert (first["status"], second["status"]) == (202, 202)
-    assert again == first
+    assert again == {**first, "promised": 2}
+    assert "/batch-promise/" in promise["promise"]
     assert [row.data for row in registry.store.read.waiting(9)] == [entry, other]
 
 
