@@ -15,11 +15,12 @@ import time
 import tracemalloc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from quotary.attestation import cbor, devices, nitro, nras, ocsp, rim, sgx, snp, spdm, tdx
+from quotary.attestation import cbor, devices, nitro, nras, ocsp, ratls, rim, sgx, snp, spdm, tdx
 from quotary.attestation.binding import Binding
 from quotary.attestation.certificates import RevocationList, parse_chain
 from quotary.attestation.collateral import MEMBERS, Collateral
@@ -336,6 +337,11 @@ def _of_vendors() -> dict[str, Parser]:
             (b'{"report":"AAEC","platform":"intel-tdx","expected_user_data":"AQI="}',),
         ),
         "kept evidence": Parser(Kept.parse, (bytes(Kept(listed, {"a": "b"}, aws.NOW, (bytes(32),))),)),
+        "attested certificate": Parser(
+            ratls.AttestedCertificate.parse,
+            (ratls.make_certificate(signer, good.quote, "chat", aws.NOW, aws.NOW + timedelta(hours=1)),),
+            (Malformed, Rejected),
+        ),
         "ocsp answer": Parser(ocsp.Answer.parse, (responders.answer(gpu.chain[1], gpu.chain[2]),)),
         "collateral": Parser(_members, (members,)),
         "tcb info": Parser(
