@@ -1,7 +1,7 @@
 """Enclaves that call enclaves: challenged, judged, recognised by a signature that fits one request, and forgotten."""
 
 from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -27,7 +27,7 @@ from quotary.errors import Malformed, NotInLog, Refused, Rejected
 from quotary.statements.keyset import CALLER, Keyset, KeysetKey
 from tests.conftest import ROOT
 from tests.fakes import authority
-from tests.fakes.authority import NOW
+from tests.fakes.clock import SteppedClock
 from tests.fakes.log import policy_bytes
 from tests.fakes.machine import World, keyset
 
@@ -35,22 +35,11 @@ ASKED, BODY = b"K" * 32, b'{"prompt":1}'
 
 
 @dataclass(slots=True)
-class StepClock:
-    seconds: float = 0.0
-
-    def now(self) -> datetime:
-        return NOW + timedelta(seconds=self.seconds)
-
-    def elapsed(self) -> float:
-        return self.seconds
-
-
-@dataclass(slots=True)
 class Scene:
     """A machine that calls, and the book of the one that is called."""
 
     world: World
-    clock: StepClock = field(default_factory=StepClock)
+    clock: SteppedClock = field(default_factory=SteppedClock)
     key: Ed25519PrivateKey = field(default_factory=Ed25519PrivateKey.generate)
     seed: str = "machine"
     life: timedelta = timedelta(minutes=50)

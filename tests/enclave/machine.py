@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from enclave.boot import SelfCheck, Shown
 from quotary.attestation.binding import Binding, keyset_digest
@@ -14,22 +14,10 @@ from quotary.client.verdict import Verdict
 from quotary.statements.keyset import Keyset
 from quotary.statements.predicates import Header
 from quotary.statements.release import Release
+from tests.fakes.authority import NOW
+from tests.fakes.clock import SteppedClock
 
-NOW = datetime(2026, 11, 21, 12, 0, 0, tzinfo=UTC)
 ORIGIN, SERVICE = "log.example.org/simulation", "example.org/chat"
-
-
-@dataclass(slots=True)
-class SteppedClock:
-    """A clock that moves when a test says so."""
-
-    seconds: float = 0.0
-
-    def now(self) -> datetime:
-        return NOW + timedelta(seconds=self.seconds)
-
-    def elapsed(self) -> float:
-        return 1000.0 + self.seconds
 
 
 @dataclass(slots=True)

@@ -1,6 +1,7 @@
 """A network in this process: real witnesses behind made-up addresses, and faults by host."""
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from flask.testing import FlaskClient
@@ -10,8 +11,8 @@ from quotary.net.transport import Reply, Request, Stream
 from registry.config import Config
 from registry.setup import WitnessLine, create_registry, write_policy
 from registry.witness_app import create_app, create_witness
-from tests.fakes.authority import NOW, Authority
-from tests.fakes.inprocess import Clock, config_of
+from tests.fakes.authority import NOW, ORIGIN, Authority
+from tests.fakes.inprocess import Clock, Local, config_of, local
 
 URLS = ("https://w0.example.org", "https://w1.example.org", "https://w2.example.org")
 
@@ -60,3 +61,13 @@ def connect(folder: Path, network: Network) -> None:
     """Start the witnesses anew, from their folders."""
     for url in URLS:
         network.apps[url] = create_app(str(folder / url[8:]), network.clock).test_client()
+
+
+@contextmanager
+def witnessed(folder: Path, network: Network) -> Iterator[Local]:
+    """Run a log with three witnesses, two of which must cosign, that has published once."""
+    create_witnessed(folder, network)
+    with local(folder, transport=network, clock=network.clock) as found:
+        found.publisher.check_witnesses(ORIGIN)
+        found.loop.round()
+        yield found

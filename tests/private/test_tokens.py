@@ -27,6 +27,7 @@ from quotary.oblivious.privacy_pass import request_token
 from quotary.statements.envelope import Envelope, sign
 from quotary.statements.schema import parse_statement, statement_payload
 from tests.fakes import authority
+from tests.fakes.clock import SteppedClock
 from tests.fakes.log import FakeLog, policy_bytes, policy_document
 
 NOW, SERVICE = authority.NOW, "example.org/issuer"
@@ -37,19 +38,6 @@ RULES = {
     "signers": {"keys": authority.keys("builder1", "builder2"), "threshold": 1},
 }
 KEYSET = b"K" * 32
-
-
-@dataclass(slots=True)
-class Steady:
-    """A clock that the test moves."""
-
-    seconds: float = 0.0
-
-    def now(self) -> datetime:
-        return NOW + timedelta(seconds=self.seconds)
-
-    def elapsed(self) -> float:
-        return self.seconds
 
 
 @dataclass(slots=True)
@@ -120,7 +108,7 @@ class Street:
     def valid(self) -> list[IssuerKey]:
         return list(issuer_keys(self.client, self.policy, NOW))
 
-    def gate(self, clock: Steady) -> TokenGate:
+    def gate(self, clock: SteppedClock) -> TokenGate:
         rules = self.policy.issuer
         assert rules is not None
         return TokenGate(rules, lambda: issuer_keys(self.client, self.policy, clock.now()), clock)
@@ -294,7 +282,7 @@ def test_an_issuer_whose_key_is_not_the_logged_one_gives_nothing(street: Street)
 
 
 def test_a_token_is_taken_once(street: Street) -> None:
-    live, gate = keyset(), street.gate(Steady())
+    live, gate = keyset(), street.gate(SteppedClock())
     token = street.purse().token(live.digest, now)
     gate.pay(token.header().encode(), live)
     with pytest.raises(TokenRefused, match="spent before") as refused:
@@ -307,7 +295,7 @@ def test_a_token_is_taken_once(street: Street) -> None:
     [(b"", "token_required"), (b"sk-secret", "token_refused"), (b"PrivateToken token=AAAA", "token_refused")],
 )
 def test_who_shows_no_token_is_told_for_which_challenge(street: Street, credential: bytes, code: str) -> None:
-    live, clock = keyset(), Steady()
+    live, clock = keyset(), SteppedClock()
     gate = street.gate(clock)
     gate.pay(street.purse().token(live.digest, now).header().encode(), live)
     with pytest.raises(TokenRefused) as refused:
@@ -318,7 +306,7 @@ def test_who_shows_no_token_is_told_for_which_challenge(street: Street, credenti
 
 
 def test_a_token_for_another_keyset_or_of_an_unlogged_key_is_refused(street: Street) -> None:
-    live, gate = keyset(), street.gate(Steady())
+    live, gate = keyset(), street.gate(SteppedClock())
     with pytest.raises(TokenRefused, match="token challenge"):
         gate.pay(street.purse().token(KEYSET, now).header().encode(), live)
     epoch = Epoch("standard", NOW, NOW + timedelta(days=1), street.log.origin, SERVICE, 5)
@@ -335,7 +323,7 @@ def test_a_token_for_another_keyset_or_of_an_unlogged_key_is_refused(street: Str
 
 
 def test_a_token_ends_with_its_key(street: Street) -> None:
-    clock = Steady()
+    clock = SteppedClock()
     gate, live = street.gate(clock), keyset(7 * 86_400)
     token = street.purse().token(live.digest, now)
     clock.seconds = 7 * 86_400
@@ -344,7 +332,7 @@ def test_a_token_ends_with_its_key(street: Street) -> None:
 
 
 def test_a_new_key_is_looked_for_but_not_at_every_wrong_token(street: Street) -> None:
-    clock = Steady()
+    clock = SteppedClock()
     gate, live = street.gate(clock), keyset()
     gate.pay(street.purse().token(live.digest, now).header().encode(), live)
     index = street.open("standard")
@@ -361,7 +349,7 @@ def test_a_new_key_is_looked_for_but_not_at_every_wrong_token(street: Street) ->
 
 
 def test_while_the_log_is_out_of_reach_known_keys_go_on(street: Street) -> None:
-    clock = Steady()
+    clock = SteppedClock()
     gate, live = street.gate(clock), keyset()
     purse = street.purse(batch=3)
     gate.pay(purse.token(live.digest, now).header().encode(), live)
@@ -370,7 +358,7 @@ def test_while_the_log_is_out_of_reach_known_keys_go_on(street: Street) -> None:
 
 
 def test_what_was_spent_is_forgotten_with_its_keyset_and_not_before(street: Street) -> None:
-    clock = Steady()
+    clock = SteppedClock()
     gate, old = street.gate(clock), keyset()
     token = street.purse().token(old.digest, now).header().encode()
     gate.pay(token, old)
@@ -388,7 +376,7 @@ def test_what_was_spent_is_forgotten_with_its_keyset_and_not_before(street: Stre
 
 def test_a_full_memory_takes_no_token(street: Street, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("enclave.tokens.MAX_SPENT", 1)
-    live, gate, purse = keyset(), street.gate(Steady()), street.purse()
+    live, gate, purse = keyset(), street.gate(SteppedClock()), street.purse()
     gate.pay(purse.token(live.digest, now).header().encode(), live)
     with pytest.raises(APIError, match="no more tokens"):
         gate.pay(purse.token(live.digest, now).header().encode(), live)

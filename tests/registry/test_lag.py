@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from registry.lag import KEPT, LEAST_SECONDS, MAX_WITNESSES, History, longest_gap, read_history
-from tests.fakes.authority import ORIGIN
-from tests.fakes.inprocess import Local, local
-from tests.fakes.network import URLS, Network, create_witnessed
+from tests.fakes.inprocess import Local
+from tests.fakes.network import URLS, Network, witnessed
 
 AT = 1_795_000_000
 
@@ -60,10 +59,7 @@ def network() -> Network:
 
 @pytest.fixture
 def log(tmp_path: Path, network: Network) -> Iterator[Local]:
-    create_witnessed(tmp_path, network)
-    with local(tmp_path, transport=network, clock=network.clock) as found:
-        found.publisher.check_witnesses(ORIGIN)
-        found.loop.round()
+    with witnessed(tmp_path, network) as found:
         yield found
 
 

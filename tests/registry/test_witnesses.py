@@ -19,8 +19,8 @@ from registry.memory import keep, recall
 from registry.public import PublicLog
 from registry.recover import Folder, recover_log
 from tests.fakes.authority import ORIGIN
-from tests.fakes.inprocess import Local, local
-from tests.fakes.network import URLS, Network, create_witnessed
+from tests.fakes.inprocess import Local
+from tests.fakes.network import URLS, Network, witnessed
 
 
 @pytest.fixture
@@ -31,10 +31,7 @@ def network() -> Network:
 @pytest.fixture
 def log(tmp_path: Path, network: Network) -> Iterator[Local]:
     """A log with three witnesses, two of which must cosign."""
-    create_witnessed(tmp_path, network)
-    with local(tmp_path, transport=network, clock=network.clock) as found:
-        found.publisher.check_witnesses(ORIGIN)
-        found.loop.round()
+    with witnessed(tmp_path, network) as found:
         yield found
 
 

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
 
-from tests.soak.targets import TARGETS, Target
+from tests.soak.target import Target
+from tests.soak.targets import TARGETS
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 COPIED = (
